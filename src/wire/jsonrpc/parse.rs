@@ -126,6 +126,7 @@ fn each_member<'a>(
 }
 
 impl<'a> Envelope<'a> {
+    #[inline]
     fn read(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
         let mut seen = Seen::default();
         each_member(scan, |scan, key| {
@@ -221,6 +222,7 @@ impl<'a> Envelope<'a> {
         self.fault.get_or_insert(why);
     }
 
+    #[inline(always)]
     fn message(self) -> Result<Message<'a>, Refusal<'a>> {
         let id = self.id.and_then(Id::from_raw).filter(|_| !self.id_repeated);
         if let Some(why) = self.fault {
