@@ -4,7 +4,10 @@ use std::{
     env,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
@@ -63,10 +66,20 @@ impl Server {
         };
         match address.recv_timeout(START_MAX) {
             Ok(url) => server.url = url,
-            Err(_) => panic!(
+            Err(RecvTimeoutError::Timeout) => panic!(
                 "the server did not say where it listens within {START_MAX:?}; it said:\n{}",
                 server.log()
             ),
+            Err(RecvTimeoutError::Disconnected) => {
+                // It closed its standard output; give the rest of what it says a moment to arrive.
+                let child = server.process.as_mut().expect("it has been started");
+                let status = process::wait(child, STOP_MAX);
+                let status = status.map_or("it still runs".to_owned(), |s| s.to_string());
+                panic!(
+                    "the server did not say where it listens ({status}); it said:\n{}",
+                    server.log()
+                );
+            }
         }
         server
     }
