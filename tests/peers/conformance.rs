@@ -7,8 +7,9 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::{
-    peer, process,
+    peer,
     server::Server,
+    support::process,
     verdict::{self, Demand},
 };
 
@@ -29,9 +30,7 @@ impl Run<'_> {
     /// Runs it against a server on `cores` cores. `name` names the directory for its results.
     fn on(&self, cores: usize, name: &str) {
         let server = Server::start(cores, "both");
-        let output = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(self.package)
-            .join(format!("{name}-on-{cores}"));
+        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.package).join(format!("{name}-on-{cores}"));
         if output.exists() {
             fs::remove_dir_all(&output).expect("old results can be removed");
         }
@@ -43,9 +42,7 @@ impl Run<'_> {
             .arg("--output-dir")
             .arg(&output);
         let ended = process::run(node, b"", RUN_MAX);
-        let found = verdict::read(&output).unwrap_or_else(|error| {
-            panic!("the suite left no results: {error}\n{}", ended.printed())
-        });
+        let found = verdict::read(&output).unwrap_or_else(|error| panic!("the suite left no results: {error}\n{}", ended.printed()));
         let wrong = verdict::judge(&found, &self.demand);
         assert!(
             wrong.is_empty(),
@@ -54,12 +51,7 @@ impl Run<'_> {
             self.options.join(" "),
             server.log()
         );
-        assert!(
-            ended.status.success(),
-            "no check failed, but the suite ended with {}\n{}",
-            ended.status,
-            ended.printed()
-        );
+        assert!(ended.status.success(), "no check failed, but the suite ended with {}\n{}", ended.status, ended.printed());
         let checks: usize = found.iter().map(|scenario| scenario.passed).sum();
         println!("{} scenarios, {checks} checks passed", found.len());
         server.stop();

@@ -9,10 +9,11 @@
 
 mod conformance;
 mod peer;
-mod process;
 mod python;
 mod rust;
 mod seen;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 mod typescript;
 mod verdict;

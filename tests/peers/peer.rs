@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::process;
+use crate::support::process;
 
 /// A build from nothing, on a slow machine.
 const BUILD_MAX: Duration = Duration::from_secs(1200);
@@ -19,21 +19,14 @@ const BUILD_MAX: Duration = Duration::from_secs(1200);
 ///
 /// If it is not there.
 pub fn provisioned(part: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/peers")
-        .join(part);
-    assert!(
-        path.exists(),
-        "the peer {part} is missing: run tests/peers/provision"
-    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers").join(part);
+    assert!(path.exists(), "the peer {part} is missing: run tests/peers/provision");
     path
 }
 
 /// A source file of these tests.
 pub fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/peers")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
 /// The example server, built from the present sources.
@@ -53,29 +46,18 @@ fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let this = env::current_exe().expect("a test knows its own path");
-        let profile = this
-            .parent()
-            .and_then(Path::parent)
-            .expect("tests are built into PROFILE/deps");
+        let profile = this.parent().and_then(Path::parent).expect("tests are built into PROFILE/deps");
         let mut cargo = Command::new(env!("CARGO"));
         cargo
             .args(["build", "--workspace", "--bins", "--examples", "--quiet"])
             .arg("--target-dir")
-            .arg(
-                profile
-                    .parent()
-                    .expect("PROFILE is in the target directory"),
-            )
+            .arg(profile.parent().expect("PROFILE is in the target directory"))
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
         let ended = process::run(cargo, b"", BUILD_MAX);
-        assert!(
-            ended.status.success(),
-            "cannot build what is to be tested\n{}",
-            ended.printed()
-        );
+        assert!(ended.status.success(), "cannot build what is to be tested\n{}", ended.printed());
         profile.to_path_buf()
     })
 }

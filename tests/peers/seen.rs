@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{process, server::Server};
+use crate::{server::Server, support::process};
 
 const CLIENT_MAX: Duration = Duration::from_secs(120);
 
@@ -15,24 +15,13 @@ pub const MODERN: &str = "2026-07-28";
 
 /// Starts a server for `era`, runs `client` against it and judges what it saw. It must have settled on `protocol`.
 /// `client` makes the command and its standard input from the server's address.
-pub fn conversation(
-    era: &str,
-    protocol: &str,
-    client: impl FnOnce(&str) -> (Command, Vec<u8>),
-) -> Value {
+pub fn conversation(era: &str, protocol: &str, client: impl FnOnce(&str) -> (Command, Vec<u8>)) -> Value {
     let server = Server::start(2, era);
     let (command, input) = client(server.url());
     let ended = process::run(command, &input, CLIENT_MAX);
-    assert!(
-        ended.status.success(),
-        "the client failed ({})\n{}\n--- the server\n{}",
-        ended.status,
-        ended.printed(),
-        server.log()
-    );
+    assert!(ended.status.success(), "the client failed ({})\n{}\n--- the server\n{}", ended.status, ended.printed(), server.log());
     let line = ended.stdout.lines().last().unwrap_or_default();
-    let seen: Value = serde_json::from_str(line)
-        .unwrap_or_else(|error| panic!("not an observation: {error}\n{}", ended.printed()));
+    let seen: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not an observation: {error}\n{}", ended.printed()));
     assert_eq!(seen["protocol"], protocol, "the revision agreed on");
     lists(&seen);
     calls(&seen);
@@ -56,17 +45,8 @@ fn lists(seen: &Value) {
         "test_simple_text",
         "test_tool_with_progress",
     ];
-    let resources = [
-        "test://static-binary",
-        "test://static-text",
-        "test://watched-resource",
-    ];
-    let prompts = [
-        "test_prompt_with_arguments",
-        "test_prompt_with_embedded_resource",
-        "test_prompt_with_image",
-        "test_simple_prompt",
-    ];
+    let resources = ["test://static-binary", "test://static-text", "test://watched-resource"];
+    let prompts = ["test_prompt_with_arguments", "test_prompt_with_embedded_resource", "test_prompt_with_image", "test_simple_prompt"];
     holds(seen, "tools", &tools);
     holds(seen, "resources", &resources);
     holds(seen, "templates", &["test://template/{id}/data"]);

@@ -34,11 +34,7 @@ impl Server {
     pub fn start(cores: usize, era: &str) -> Self {
         let log = Arc::default();
         if let Ok(url) = env::var("RINGHUB_TEST_URL") {
-            return Self {
-                url,
-                process: None,
-                log,
-            };
+            return Self { url, process: None, log };
         }
         let mut child = Command::new(peer::everything())
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
@@ -59,26 +55,18 @@ impl Server {
             }
         });
         // From here on the process is stopped by the destructor, whatever happens.
-        let mut server = Self {
-            url: String::new(),
-            process: Some(child),
-            log,
-        };
+        let mut server = Self { url: String::new(), process: Some(child), log };
         match address.recv_timeout(START_MAX) {
             Ok(url) => server.url = url,
-            Err(RecvTimeoutError::Timeout) => panic!(
-                "the server did not say where it listens within {START_MAX:?}; it said:\n{}",
-                server.log()
-            ),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the server did not say where it listens within {START_MAX:?}; it said:\n{}", server.log())
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 // It closed its standard output; give the rest of what it says a moment to arrive.
                 let child = server.process.as_mut().expect("it has been started");
                 let status = process::wait(child, STOP_MAX);
                 let status = status.map_or("it still runs".to_owned(), |s| s.to_string());
-                panic!(
-                    "the server did not say where it listens ({status}); it said:\n{}",
-                    server.log()
-                );
+                panic!("the server did not say where it listens ({status}); it said:\n{}", server.log());
             }
         }
         server
@@ -105,24 +93,14 @@ impl Server {
             return;
         };
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
-            panic!(
-                "the server ended on its own ({status}); it said:\n{}",
-                self.log()
-            );
+            panic!("the server ended on its own ({status}); it said:\n{}", self.log());
         }
         terminate(&child);
         let Some(status) = process::wait(&mut child, STOP_MAX) else {
             self.process = Some(child);
-            panic!(
-                "the server still runs {STOP_MAX:?} after SIGTERM; it said:\n{}",
-                self.log()
-            );
+            panic!("the server still runs {STOP_MAX:?} after SIGTERM; it said:\n{}", self.log());
         };
-        assert!(
-            status.success(),
-            "the server ended with {status}; it said:\n{}",
-            self.log()
-        );
+        assert!(status.success(), "the server ended with {status}; it said:\n{}", self.log());
     }
 }
 
@@ -146,18 +124,11 @@ fn terminate(child: &Child) {
 }
 
 /// Reads `pipe` to its end on a thread: a full pipe would stop the server. The last of it stays in `log`.
-fn keep(
-    pipe: impl Read + Send + 'static,
-    log: Arc<Mutex<String>>,
-    on_line: impl Fn(&str) + Send + 'static,
-) {
+fn keep(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, on_line: impl Fn(&str) + Send + 'static) {
     thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
-        while pipe
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|read| read != 0)
-        {
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read != 0) {
             let text = String::from_utf8_lossy(&line);
             on_line(&text);
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,15 +12,10 @@ fn talk(mode: &str, era: &str, protocol: &str) {
         let script = fs::read(peer::source("clients/typescript.mjs")).expect("the client is there");
         let mut node = Command::new(peer::provisioned("bin/node"));
         // A module on standard input finds its packages from the working directory.
-        node.args(["--input-type=module", "-", url, mode])
-            .current_dir(peer::provisioned("typescript"));
+        node.args(["--input-type=module", "-", url, mode]).current_dir(peer::provisioned("typescript"));
         (node, script)
     });
-    assert_eq!(
-        seen["session"],
-        protocol == LEGACY,
-        "only the legacy era has sessions"
-    );
+    assert_eq!(seen["session"], protocol == LEGACY, "only the legacy era has sessions");
 }
 
 #[test]

@@ -38,18 +38,12 @@ pub struct Failure {
 impl Scenario {
     /// Whether it tests an extension that ringhub does not offer.
     pub fn is_extension(&self) -> bool {
-        EXTENSIONS
-            .iter()
-            .any(|prefix| self.name.starts_with(prefix))
+        EXTENSIONS.iter().any(|prefix| self.name.starts_with(prefix))
     }
 
     fn parse(name: &str, checks: &str) -> Result<Self, String> {
-        let checks: Vec<Value> =
-            serde_json::from_str(checks).map_err(|error| format!("{name}: {error}"))?;
-        let mut scenario = Self {
-            name: name.to_owned(),
-            ..Self::default()
-        };
+        let checks: Vec<Value> = serde_json::from_str(checks).map_err(|error| format!("{name}: {error}"))?;
+        let mut scenario = Self { name: name.to_owned(), ..Self::default() };
         for check in &checks {
             match check["status"].as_str() {
                 Some("SUCCESS") => scenario.passed += 1,
@@ -103,8 +97,7 @@ pub fn read(output: &Path) -> Result<Vec<Scenario>, String> {
     for entry in entries {
         let directory = entry.map_err(|error| error.to_string())?.file_name();
         let directory = directory.to_string_lossy();
-        let name = scenario_name(&directory)
-            .ok_or_else(|| format!("{directory} is not named as a scenario's result"))?;
+        let name = scenario_name(&directory).ok_or_else(|| format!("{directory} is not named as a scenario's result"))?;
         let file = output.join(&*directory).join("checks.json");
         let checks = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         scenarios.push(Scenario::parse(name, &checks)?);
@@ -138,11 +131,7 @@ pub fn judge(found: &[Scenario], demand: &Demand<'_>) -> String {
     };
     let core: Vec<&Scenario> = found.iter().filter(|s| !s.is_extension()).collect();
     if core.len() != demand.scenarios {
-        say(format_args!(
-            "  {} scenarios ran, not {}",
-            core.len(),
-            demand.scenarios
-        ));
+        say(format_args!("  {} scenarios ran, not {}", core.len(), demand.scenarios));
     }
     for name in demand.include {
         if !core.iter().any(|scenario| scenario.name == *name) {
@@ -171,11 +160,7 @@ pub fn judge(found: &[Scenario], demand: &Demand<'_>) -> String {
 mod tests {
     use super::*;
 
-    const DEMAND: Demand<'_> = Demand {
-        scenarios: 1,
-        include: &["ping"],
-        may_check_nothing: &[],
-    };
+    const DEMAND: Demand<'_> = Demand { scenarios: 1, include: &["ping"], may_check_nothing: &[] };
 
     fn ping(checks: &str) -> Vec<Scenario> {
         vec![Scenario::parse("ping", checks).expect("these checks are well formed")]
@@ -203,12 +188,7 @@ mod tests {
                 "description": "The server answers", "errorMessage": "It is silent", "details": {"n": 1}}]"#,
         );
         let wrong = judge(&found, &DEMAND);
-        for part in [
-            "ping failed 1 of 2 checks",
-            "ping-reply: The server answers",
-            "It is silent",
-            r#"{"n":1}"#,
-        ] {
+        for part in ["ping failed 1 of 2 checks", "ping-reply: The server answers", "It is silent", r#"{"n":1}"#] {
             assert!(wrong.contains(part), "{part} is not in {wrong}");
         }
     }
@@ -217,10 +197,7 @@ mod tests {
     fn a_scenario_that_checks_nothing_has_not_passed() {
         let found = ping(r#"[{"status": "SKIPPED"}, {"status": "WARNING"}]"#);
         assert!(judge(&found, &DEMAND).contains("without checking anything"));
-        let excused = Demand {
-            may_check_nothing: &[("ping", "a reason")],
-            ..DEMAND
-        };
+        let excused = Demand { may_check_nothing: &[("ping", "a reason")], ..DEMAND };
         assert_eq!(judge(&found, &excused), "");
     }
 

@@ -3,9 +3,8 @@
 use rmcp::{
     ClientHandler, ErrorData, RoleClient,
     model::{
-        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
-        ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
-        Implementation, LoggingMessageNotificationParam, ProgressNotificationParam,
+        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, ElicitRequestParams, ElicitResult,
+        ElicitationAction, ElicitationCapability, Implementation, LoggingMessageNotificationParam, ProgressNotificationParam,
         SamplingCapability, SamplingMessage, SamplingMessageContentBlock,
     },
     service::{NotificationContext, RequestContext},
@@ -32,18 +31,12 @@ impl ClientHandler for Client {
         params: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
-        let ElicitRequestParams::FormElicitationParams {
-            message,
-            requested_schema,
-            ..
-        } = params
-        else {
+        let ElicitRequestParams::FormElicitationParams { message, requested_schema, .. } = params else {
             return Ok(ElicitResult::new(ElicitationAction::Decline));
         };
         self.seen.push("asked", message);
         let fields = requested_schema.properties.keys();
-        let content: Map<String, Value> =
-            fields.map(|field| (field.clone(), answer(field))).collect();
+        let content: Map<String, Value> = fields.map(|field| (field.clone(), answer(field))).collect();
         Ok(ElicitResult::new(ElicitationAction::Accept).with_content(Value::Object(content)))
     }
 
@@ -62,20 +55,11 @@ impl ClientHandler for Client {
         Ok(CreateMessageResult::new(answer, "none".to_owned()))
     }
 
-    async fn on_progress(
-        &self,
-        params: ProgressNotificationParam,
-        _context: NotificationContext<RoleClient>,
-    ) {
-        self.seen
-            .push("progress", json!([params.progress, params.total]));
+    async fn on_progress(&self, params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
+        self.seen.push("progress", json!([params.progress, params.total]));
     }
 
-    async fn on_logging_message(
-        &self,
-        params: LoggingMessageNotificationParam,
-        _context: NotificationContext<RoleClient>,
-    ) {
+    async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _context: NotificationContext<RoleClient>) {
         let data = params.data.as_str().unwrap_or("not a string");
         let level = format!("{:?}", params.level).to_lowercase();
         self.seen.push("logs", format!("{level}: {data}"));

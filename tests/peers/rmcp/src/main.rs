@@ -19,9 +19,8 @@ use client::Client;
 use rmcp::{
     ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceError, ServiceExt,
     model::{
-        CallToolRequestParams, CallToolResult, GetPromptRequestParams, LoggingLevel,
-        ProtocolVersion, ReadResourceRequestParams, RequestMetaObject, ResourceContents,
-        SetLevelRequestParams, SubscriptionFilter,
+        CallToolRequestParams, CallToolResult, GetPromptRequestParams, LoggingLevel, ProtocolVersion, ReadResourceRequestParams,
+        RequestMetaObject, ResourceContents, SetLevelRequestParams, SubscriptionFilter,
     },
     service::RunningService,
     transport::StreamableHttpClientTransport,
@@ -109,10 +108,7 @@ async fn connect(url: &str, mode: &str, seen: Seen) -> Outcome<Running> {
         // What a newcomer's program does: no word about versions.
         "default" => return Ok(client.serve(transport).await?),
         "discover" => ClientLifecycleMode::Discover { preferred_versions },
-        "auto" => ClientLifecycleMode::Auto {
-            preferred_versions,
-            legacy_version: None,
-        },
+        "auto" => ClientLifecycleMode::Auto { preferred_versions, legacy_version: None },
         other => return Err(format!("no such mode: {other}").into()),
     };
     Ok(client.serve_with_lifecycle(transport, lifecycle).await?)
@@ -137,9 +133,7 @@ async fn lists(running: &Running, seen: &Seen) -> Outcome<()> {
 async fn calls(running: &Running, seen: &Seen) -> Outcome<()> {
     seen.set("simple_text", call(running, "test_simple_text").await?);
     call(running, "test_tool_with_progress").await?;
-    let failed = running
-        .call_tool(CallToolRequestParams::new("test_error_handling"))
-        .await?;
+    let failed = running.call_tool(CallToolRequestParams::new("test_error_handling")).await?;
     seen.set("tool_error", failed.is_error == Some(true));
     let unknown = running.call_tool(CallToolRequestParams::new("no_such_tool"));
     match unknown.await {
@@ -147,38 +141,23 @@ async fn calls(running: &Running, seen: &Seen) -> Outcome<()> {
         Err(ServiceError::McpError(error)) => seen.set("unknown_tool_code", error.code.0),
         Err(other) => return Err(other.into()),
     }
-    let read = running
-        .read_resource(ReadResourceRequestParams::new("test://static-text"))
-        .await?;
+    let read = running.read_resource(ReadResourceRequestParams::new("test://static-text")).await?;
     if let Some(ResourceContents::TextResourceContents { text, .. }) = read.contents.first() {
         seen.set("resource_text", text.as_str());
     }
-    let prompt = running
-        .get_prompt(GetPromptRequestParams::new("test_simple_prompt"))
-        .await?;
+    let prompt = running.get_prompt(GetPromptRequestParams::new("test_simple_prompt")).await?;
     let message = prompt.messages.first().ok_or("a prompt without messages")?;
-    seen.set(
-        "prompt_text",
-        message.content.as_text().map(|t| t.text.clone()),
-    );
+    seen.set("prompt_text", message.content.as_text().map(|t| t.text.clone()));
     Ok(())
 }
 
 async fn legacy_only(running: &Running, seen: &Seen) -> Outcome<()> {
-    running
-        .set_level(SetLevelRequestParams::new(LoggingLevel::Info))
-        .await?;
+    running.set_level(SetLevelRequestParams::new(LoggingLevel::Info)).await?;
     call(running, "test_tool_with_logging").await?;
     let question = json!({ "message": "Who are you?" });
-    seen.set(
-        "elicited",
-        call_with(running, "test_elicitation", question).await?,
-    );
+    seen.set("elicited", call_with(running, "test_elicitation", question).await?);
     let question = json!({ "prompt": "What is the capital of France?" });
-    seen.set(
-        "sampled",
-        call_with(running, "test_sampling", question).await?,
-    );
+    seen.set("sampled", call_with(running, "test_sampling", question).await?);
     Ok(())
 }
 
@@ -188,18 +167,12 @@ async fn modern_only(running: &Running, seen: &Seen) -> Outcome<()> {
     meta.set_log_level(LoggingLevel::Info);
     logged.meta = Some(meta);
     running.call_tool(logged).await?;
-    for (name, tool) in [
-        ("elicited", "test_input_required_result_elicitation"),
-        ("sampled", "test_input_required_result_sampling"),
-    ] {
+    for (name, tool) in [("elicited", "test_input_required_result_elicitation"), ("sampled", "test_input_required_result_sampling")] {
         seen.set(name, call(running, tool).await?);
     }
     // The client mirrors an annotated argument into a header, base64 because it is not ASCII.
     let region = json!({ "region": "Zürich" });
-    seen.set(
-        "mirrored",
-        call_with(running, "test_x_mcp_header", region).await?,
-    );
+    seen.set("mirrored", call_with(running, "test_x_mcp_header", region).await?);
     listen(running, seen).await
 }
 

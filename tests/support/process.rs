@@ -20,11 +20,7 @@ pub struct Ended {
 impl Ended {
     /// Everything it printed, for a failure message.
     pub fn printed(&self) -> String {
-        format!(
-            "--- standard output\n{}\n--- standard error\n{}",
-            tail(&self.stdout),
-            tail(&self.stderr)
-        )
+        format!("--- standard output\n{}\n--- standard error\n{}", tail(&self.stdout), tail(&self.stderr))
     }
 }
 
@@ -54,17 +50,9 @@ pub fn run(mut command: Command, input: &[u8], limit: Duration) -> Ended {
     let stdout = stdout.join().expect("the reader of stdout ends");
     let stderr = stderr.join().expect("the reader of stderr ends");
     let Some(status) = status else {
-        panic!(
-            "{command:?} had not ended after {limit:?}\n--- standard output\n{}\n--- standard error\n{}",
-            tail(&stdout),
-            tail(&stderr)
-        );
+        panic!("{command:?} had not ended after {limit:?}\n--- standard output\n{}\n--- standard error\n{}", tail(&stdout), tail(&stderr));
     };
-    Ended {
-        status,
-        stdout,
-        stderr,
-    }
+    Ended { status, stdout, stderr }
 }
 
 /// Waits for `child` to end, `limit` at most; `None` if it has not.
@@ -97,9 +85,7 @@ pub fn tail(text: &str) -> &str {
     if start == 0 {
         return text;
     }
-    let line = text.as_bytes()[start..]
-        .iter()
-        .position(|&byte| byte == b'\n');
+    let line = text.as_bytes()[start..].iter().position(|&byte| byte == b'\n');
     line.map_or("", |at| &text[start + at + 1..])
 }
 
