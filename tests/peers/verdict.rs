@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "    {}: {}", self.id, self.description)?;
         if !self.error.is_empty() {
-            writeln!(f, "      {}", self.error)?;
+            writeln!(f, "      {}", self.error.trim_end())?;
         }
         if !self.details.is_empty() {
             writeln!(f, "      {}", self.details)?;
@@ -145,8 +145,9 @@ pub fn judge(found: &[Scenario], demand: &Demand<'_>) -> String {
             say(format_args!("  {name} ran without checking anything"));
         }
         if !scenario.failed.is_empty() {
-            let count = scenario.failed.len();
-            say(format_args!("  {name}: {count} checks failed"));
+            let all = scenario.failed.len() + scenario.passed;
+            let failed = scenario.failed.len();
+            say(format_args!("  {name} failed {failed} of {all} checks:"));
         }
         for failure in &scenario.failed {
             say(format_args!("{failure}"));
@@ -187,7 +188,7 @@ mod tests {
                 "description": "The server answers", "errorMessage": "It is silent", "details": {"n": 1}}]"#,
         );
         let wrong = judge(&found, &DEMAND);
-        for part in ["ping: 1 checks failed", "ping-reply: The server answers", "It is silent", r#"{"n":1}"#] {
+        for part in ["ping failed 1 of 2 checks", "ping-reply: The server answers", "It is silent", r#"{"n":1}"#] {
             assert!(wrong.contains(part), "{part} is not in {wrong}");
         }
     }
@@ -209,7 +210,7 @@ mod tests {
         found.push(Scenario::parse("tools-list", failure).expect("well formed"));
         let wrong = judge(&found, &DEMAND);
         assert!(wrong.contains("2 scenarios ran, not 1"), "{wrong}");
-        assert!(wrong.contains("tools-list: 1 checks failed"), "{wrong}");
+        assert!(wrong.contains("tools-list failed 1 of 1 checks"), "{wrong}");
         assert!(judge(&[], &DEMAND).contains("ping did not run"));
     }
 

@@ -4,6 +4,7 @@ use super::process;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const LOG_BYTES_MAX: usize = 64 * 1024;
 struct Printed {
     text: Mutex<String>,
     more: Condvar,
+    /// How many of its two pipes have ended: with both gone nothing more will come.
+    ended: AtomicUsize,
 }
 
 impl Printed {
@@ -33,6 +36,16 @@ impl Printed {
             text.drain(from..to);
         }
         self.more.notify_all();
+    }
+
+    fn end(&self) {
+        let _text = self.lock();
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.more.notify_all();
+    }
+
+    fn is_complete(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) == 2
     }
 }
 
@@ -71,7 +84,8 @@ impl Process {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "the server did not say what was waited for; it said:\n{}", process::tail(&text));
+            let waits = !left.is_zero() && !self.printed.is_complete();
+            assert!(waits, "the server did not say what was waited for; it said:\n{}", process::tail(&text));
             text = self.printed.more.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -151,6 +165,7 @@ fn keep(pipe: impl Read + Send + 'static, printed: Arc<Printed>) {
             printed.add(&String::from_utf8_lossy(&line));
             line.clear();
         }
+        printed.end();
     });
 }
 
@@ -160,6 +175,15 @@ pub fn url(line: &str, path: &str) -> Option<String> {
     let end = url.find(|c: char| c.is_whitespace() || "\"'`<>,;)".contains(c));
     let url = &url[..end.unwrap_or(url.len())];
     url.ends_with(path).then(|| url.to_owned())
+}
+
+#[test]
+fn an_end_without_the_line_is_noticed_at_once() {
+    let started = Instant::now();
+    let process = Process::start(Path::new("/bin/echo"), &["bye"]);
+    let outcome = thread::spawn(move || process.printed(|line| url(line, "/mcp"))).join();
+    assert!(outcome.is_err(), "an address was found in bye");
+    assert!(started.elapsed() < START_MAX / 2);
 }
 
 #[test]

@@ -114,4 +114,8 @@ async def main(url: str, mode: str) -> None:
     print(json.dumps(seen))
 
 
-anyio.run(main, *sys.argv[1:3])
+try:
+    anyio.run(main, *sys.argv[1:3])
+except BaseException:
+    print("seen until then:", json.dumps(seen), file=sys.stderr)
+    raise

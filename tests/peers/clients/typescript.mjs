@@ -94,6 +94,9 @@ async function modern_only() {
     await listen.close();
 }
 
+// It only adds to what node says of an error that nobody caught.
+process.on('uncaughtExceptionMonitor', () => console.error('seen until then:', JSON.stringify(seen)));
+
 const transport = new StreamableHTTPClientTransport(new URL(url));
 await client.connect(transport);
 seen.protocol = client.getNegotiatedProtocolVersion();

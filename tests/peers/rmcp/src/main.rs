@@ -10,6 +10,7 @@ mod client;
 
 use std::{
     error::Error,
+    process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -61,29 +62,41 @@ impl Seen {
 
 // One thread: the client starts a task per notification, and on one thread they run in the order of arrival.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Outcome<()> {
+async fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(url), Some(mode)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: ringhub-test-rmcp URL default|discover|auto".into());
+        eprintln!("usage: ringhub-test-rmcp URL default|discover|auto");
+        return ExitCode::FAILURE;
     };
     let seen = Seen::default();
     for list in ["asked", "logs", "progress"] {
         seen.set(list, json!([]));
     }
-    let mut running = timeout(WAIT_MAX, connect(&url, &mode, seen.clone())).await??;
+    let end = talk(&url, &mode, &seen).await;
+    let seen = seen.edit(|map| Value::Object(map.clone()));
+    if let Err(error) = end {
+        eprintln!("{error}\nseen until then: {seen}");
+        return ExitCode::FAILURE;
+    }
+    println!("{seen}");
+    ExitCode::SUCCESS
+}
+
+async fn talk(url: &str, mode: &str, seen: &Seen) -> Outcome<()> {
+    let mut running = timeout(WAIT_MAX, connect(url, mode, seen.clone())).await??;
     let peer = running.peer_info().ok_or("connected to nobody")?;
     seen.set("protocol", peer.protocol_version.as_str());
-    seen.set("server", peer.server_info.as_ref().map(|info| info.name.clone()));
-    lists(&running, &seen).await?;
-    calls(&running, &seen).await?;
+    let name = peer.server_info.as_ref().map(|info| info.name.clone());
+    seen.set("server", name);
+    lists(&running, seen).await?;
+    calls(&running, seen).await?;
     if peer.protocol_version == ProtocolVersion::V_2026_07_28 {
-        modern_only(&running, &seen).await?;
+        modern_only(&running, seen).await?;
     } else {
-        legacy_only(&running, &seen).await?;
+        legacy_only(&running, seen).await?;
     }
     let end = running.close_with_timeout(WAIT_MAX).await?;
     seen.set("closed", end.is_some());
-    println!("{}", seen.edit(|map| Value::Object(map.clone())));
     Ok(())
 }
 
