@@ -36,11 +36,11 @@ impl Capability {
     #[must_use]
     pub const fn is_in(self, declared: ClientCapabilities) -> bool {
         match self {
-            Self::Sampling => declared.sampling,
-            Self::SamplingTools => declared.sampling && declared.sampling_tools,
-            Self::Elicitation => declared.elicitation_form,
-            Self::ElicitationUrl => declared.elicitation_url,
-            Self::Roots => declared.roots,
+            Self::Sampling => declared.sampling(),
+            Self::SamplingTools => declared.sampling() && declared.sampling_tools(),
+            Self::Elicitation => declared.elicitation_form(),
+            Self::ElicitationUrl => declared.elicitation_url(),
+            Self::Roots => declared.roots(),
         }
     }
 

@@ -106,13 +106,12 @@ impl UriTemplate {
         }
         let mut values = Vec::new();
         let mut rest = uri;
-        let mut parts = self.parts.iter().peekable();
-        while let Some(part) = parts.next() {
+        for (index, part) in self.parts.iter().enumerate() {
             match part {
                 Part::Literal(literal) => rest = rest.strip_prefix(literal.as_str())?,
                 Part::Variable { name, reserved } => {
-                    let length = match parts.peek() {
-                        Some(Part::Literal(next)) if parts.len() == 1 => rest.strip_suffix(next.as_str())?.len(),
+                    let length = match self.parts.get(index + 1) {
+                        Some(Part::Literal(next)) if index + 2 == self.parts.len() => rest.strip_suffix(next.as_str())?.len(),
                         Some(Part::Literal(next)) => rest.char_indices().skip(1).find(|&(at, _)| rest[at..].starts_with(next.as_str()))?.0,
                         _ => rest.len(),
                     };
