@@ -71,18 +71,24 @@ pub fn server() -> Result<Server, BuildError> {
     Server::builder("ringhub", env!("CARGO_PKG_VERSION"))
         .title("ringhub built-in server")
         .description("A small server to try a connection with")
-        .instructions("A server to try a connection with: `echo` answers its message, `add` adds two numbers, `time` tells the time in UTC.")
+        .instructions(
+            "A server to try a connection with: `echo` answers its message, `add` adds two numbers, `time` tells the time in UTC.",
+        )
         .changes(false)
         .cache_discover(list_cache)
         .cache(super::host::List::Tools, list_cache)
         .cache(super::host::List::Prompts, list_cache)
         .cache(super::host::List::Resources, list_cache)
         .tool(
-            hinted("echo").title("Echo").description("Answers the message it is given, unchanged. Use it to see that calls reach this server."),
+            hinted("echo")
+                .title("Echo")
+                .description("Answers the message it is given, unchanged. Use it to see that calls reach this server."),
             |args: Echo, _: &Context| args.message,
         )
         .tool(
-            hinted("add").title("Add").description("Adds two numbers. Answers the sum as text, and as structured content {\"sum\": number}."),
+            hinted("add")
+                .title("Add")
+                .description("Adds two numbers. Answers the sum as text, and as structured content {\"sum\": number}."),
             |args: Add, _: &Context| added(&args),
         )
         .tool(
@@ -148,8 +154,7 @@ fn rfc3339(wall_ms: u64) -> String {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hours, minutes, seconds, ms) =
-        (ms_of_day / 3_600_000, ms_of_day / 60_000 % 60, ms_of_day / 1_000 % 60, ms_of_day % 1_000);
+    let (hours, minutes, seconds, ms) = (ms_of_day / 3_600_000, ms_of_day / 60_000 % 60, ms_of_day / 1_000 % 60, ms_of_day % 1_000);
     format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z")
 }
 

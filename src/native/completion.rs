@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn arguments_given_before_are_there() {
-        let raw = br#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"x"},"context":{"arguments":{"b":"y","c":1}}}"#;
+        let raw =
+            br#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"x"},"context":{"arguments":{"b":"y","c":1}}}"#;
         let mut params: CompleteParams = serde_json::from_slice(raw).expect("valid");
         let typed = params.completing();
         assert_eq!((typed.value.as_str(), typed.argument("b"), typed.argument("c")), ("x", Some("y"), None));

@@ -81,7 +81,12 @@ fn copy(from: &Map<String, Value>, to: &mut Map<String, Value>, kind: &str, word
 }
 
 /// Several of an enumeration's values.
-fn choices(root: &Value, schema: &Map<String, Value>, mut field: Map<String, Value>, version: Version) -> Result<Map<String, Value>, String> {
+fn choices(
+    root: &Value,
+    schema: &Map<String, Value>,
+    mut field: Map<String, Value>,
+    version: Version,
+) -> Result<Map<String, Value>, String> {
     if matches!(version, Version::V2024_11_05 | Version::V2025_03_26 | Version::V2025_06_18) {
         return Err(format!("revision {} knows no lists in forms", version.as_str()));
     }

@@ -292,7 +292,8 @@ fn entry<A: JsonSchema>(mut prompt: Prompt, run: Run) -> Result<PromptEntry, Str
     }
     let input = schema::of_input::<A>()?;
     let text = |schema: &Value, word: &str| schema.get(word).and_then(Value::as_str).map(str::to_owned);
-    let is_required = |name: &String| input.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|named| named == name));
+    let is_required =
+        |name: &String| input.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|named| named == name));
     for (name, schema) in input.get("properties").and_then(Value::as_object).into_iter().flatten() {
         prompt.arguments.push(Argument {
             name: name.clone(),

@@ -270,7 +270,8 @@ impl IntoContents for Vec<u8> {
 
 impl<T: Serialize> IntoContents for Json<T> {
     fn into_contents(self, uri: &str, mime_type: Option<&str>) -> Result<Option<Vec<ResourceContents>>, ToolError> {
-        let text = serde_json::to_string(&self.0).map_err(|error| ToolError::internal(format!("the resource has no JSON form: {error}")))?;
+        let text =
+            serde_json::to_string(&self.0).map_err(|error| ToolError::internal(format!("the resource has no JSON form: {error}")))?;
         one(ResourceContents::text(uri, text), mime_type.or(Some("application/json")))
     }
 }
@@ -432,7 +433,9 @@ where
     F: Fn(Context) -> Fut + 'static,
     Fut: Future<Output = C> + 'static,
 {
-    resource_entry(resource, |finish| Box::new(move |at, cx, _| later(handler(cx.clone()), finish.clone(), at.uri().to_owned(), cx.version())))
+    resource_entry(resource, |finish| {
+        Box::new(move |at, cx, _| later(handler(cx.clone()), finish.clone(), at.uri().to_owned(), cx.version()))
+    })
 }
 
 pub(super) fn template_sync<C, F>(template: Template, handler: F) -> Result<ResourceEntry, String>

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::content::Content;
 use super::error::ToolError;
 use super::outcome::Outcome;
-use super::{schema, ask::AskError};
+use super::{ask::AskError, schema};
 use crate::wire::json;
 use crate::wire::mcp::{Era, Version};
 

@@ -223,7 +223,8 @@ mod tests {
     fn an_answer_may_have_one_block_or_several() {
         let one = Sampled::read(br#"{"role":"assistant","model":"m","content":{"type":"text","text":"a"}}"#).expect("valid");
         assert_eq!(one.text(), "a");
-        let raw = br#"{"role":"assistant","model":"m","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]}"#;
+        let raw =
+            br#"{"role":"assistant","model":"m","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]}"#;
         assert_eq!(Sampled::read(raw).expect("valid").text(), "a\nb");
         assert!(Sampled::read(br#"{"content":{"type":"text","text":"a"}}"#).is_err(), "role and model are required");
     }

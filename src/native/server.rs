@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::blocking::BlockingContext;
-use super::completion::{Completing, CompleterEntry, Target};
+use super::completion::{CompleterEntry, Completing, Target};
 use super::content::Icon;
 use super::context::Context;
 use super::host::List;

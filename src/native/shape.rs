@@ -87,9 +87,9 @@ impl Shape {
         }
         match (found, &self.object, &self.items) {
             (kind::OBJECT, Some(members), _) => members.check(raw),
-            (kind::ARRAY, _, Some(items)) => json::elements(raw).enumerate().try_for_each(|(index, item)| {
-                items.check(item).map_err(|violation| violation.under(format!("[{index}]")))
-            }),
+            (kind::ARRAY, _, Some(items)) => json::elements(raw)
+                .enumerate()
+                .try_for_each(|(index, item)| items.check(item).map_err(|violation| violation.under(format!("[{index}]")))),
             _ => Ok(()),
         }
     }
@@ -326,16 +326,25 @@ mod tests {
     #[test]
     fn what_the_schema_admits_passes() {
         assert_eq!(told(r#"{"id":1,"size":"Small","tags":["a"],"wanted":true}"#), "");
-        assert_eq!(told(r#"{"id":1,"note":null,"size":"Small","address":{"street":"x","more":1},"tags":[],"prices":{"a":1.5},"wanted":false}"#), "");
+        assert_eq!(
+            told(r#"{"id":1,"note":null,"size":"Small","address":{"street":"x","more":1},"tags":[],"prices":{"a":1.5},"wanted":false}"#),
+            ""
+        );
     }
 
     #[test]
     fn what_serde_is_lax_about_is_caught_and_named() {
         assert_eq!(told("[1,2]"), "expected an object, found an array");
         assert_eq!(told(r#"{"id":1,"size":{"Small":null},"tags":[],"wanted":true}"#), "`size`: expected a string, found an object");
-        assert_eq!(told(r#"{"id":1,"size":"Small","tags":[],"wanted":true,"address":["x"]}"#), "`address`: expected an object or null, found an array");
+        assert_eq!(
+            told(r#"{"id":1,"size":"Small","tags":[],"wanted":true,"address":["x"]}"#),
+            "`address`: expected an object or null, found an array"
+        );
         assert_eq!(told(r#"{"id":1,"size":"Small","tags":["a",2],"wanted":true}"#), "`tags[1]`: expected a string, found a number");
-        assert_eq!(told(r#"{"id":1,"size":"Small","tags":[],"prices":{"x":"1"},"wanted":true}"#), "`prices.x`: expected a number, found a string");
+        assert_eq!(
+            told(r#"{"id":1,"size":"Small","tags":[],"prices":{"x":"1"},"wanted":true}"#),
+            "`prices.x`: expected a number, found a string"
+        );
         assert_eq!(told(r#"{"id":1,"size":"Small","tags":[]}"#), "missing field `wanted`");
         assert!(told(r#"{"id":1,"size":"Small","tags":[],"wanted":true,"x":1}"#).starts_with("unknown field `x`"));
     }

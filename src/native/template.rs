@@ -13,7 +13,10 @@ pub(super) struct UriTemplate {
 enum Part {
     Literal(String),
     /// A variable; `reserved`: `{+name}`, whose value may hold any character of a URI.
-    Variable { name: String, reserved: bool },
+    Variable {
+        name: String,
+        reserved: bool,
+    },
 }
 
 /// The values that a URI gives to a template's variables.

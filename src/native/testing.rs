@@ -217,7 +217,9 @@ impl Client {
             woken,
             decoder: Decoder::new(),
             version: Version::V2026_07_28,
-            capabilities: ClientCapabilities::parse(br#"{"sampling":{"tools":{}},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#),
+            capabilities: ClientCapabilities::parse(
+                br#"{"sampling":{"tools":{}},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#,
+            ),
             level: Some(Level::Debug),
             answers: BTreeMap::new(),
             changed: Vec::new(),
@@ -508,9 +510,7 @@ impl Client {
                 }
                 Ok(Reply { result, notifications, cache })
             }
-            Outcome::Error(error) => {
-                Err(Failure { code: error.code, message: error.message, data: error.data.as_deref().map(value) })
-            }
+            Outcome::Error(error) => Err(Failure { code: error.code, message: error.message, data: error.data.as_deref().map(value) }),
             Outcome::MissingCapability(required) => {
                 let data = json!({"requiredCapabilities": value(&required)});
                 Err(Failure { code: -32021, message: "The client lacks a capability".to_owned(), data: Some(data) })

@@ -326,13 +326,7 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Decodes the arguments, or tells the model why they cannot be.
-fn decode<A: DeserializeOwned>(
-    name: &str,
-    raw: &[u8],
-    decoder: &mut Decoder,
-    version: Version,
-    out: &mut Vec<u8>,
-) -> Result<A, Started> {
+fn decode<A: DeserializeOwned>(name: &str, raw: &[u8], decoder: &mut Decoder, version: Version, out: &mut Vec<u8>) -> Result<A, Started> {
     decoder.decode(raw).map_err(|error| refuse(name, error.text(), version, out))
 }
 
