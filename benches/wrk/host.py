@@ -9,6 +9,9 @@ import subprocess
 
 from servers import ROOT, CannotRun
 
+# Stands for what a command did not say.
+NOTHING = "nothing"
+
 
 def cpu_model():
     info = pathlib.Path("/proc/cpuinfo").read_text()
@@ -26,14 +29,14 @@ def first_line(command):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=ROOT, check=False)
     except OSError:
-        return "unknown"
-    return ((done.stdout + done.stderr).strip().splitlines() or ["unknown"])[0]
+        return NOTHING
+    return ((done.stdout + done.stderr).strip().splitlines() or [NOTHING])[0]
 
 
 def describe(options):
     """The facts for a summary's head, in order."""
     commit = first_line(["git", "rev-parse", "--short=12", "HEAD"])
-    changed = first_line(["git", "status", "--porcelain", "--untracked-files=no"]) != "unknown"
+    changed = first_line(["git", "status", "--porcelain", "--untracked-files=no"]) != NOTHING
     kernel = re.match(r"[\d.]*\d", platform.release())
     congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
     return {

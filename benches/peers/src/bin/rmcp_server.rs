@@ -59,7 +59,7 @@ async fn listen(flags: &Flags) -> std::io::Result<()> {
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true);
-    // The service asks for a handler per request: a clone spares it the building.
+    // The service asks for a handler per request: a shared one spares it the building.
     let echo = Echo {
         tool_router: Echo::tool_router(),
     };
