@@ -1,6 +1,7 @@
 """What a run folder says of the machine: enough to judge figures by, nothing that names it."""
 
 import datetime
+import hashlib
 import os
 import pathlib
 import platform
@@ -39,7 +40,7 @@ def describe(options):
     changed = first_line(["git", "status", "--porcelain", "--untracked-files=no"]) != NOTHING
     kernel = re.match(r"[\d.]*\d", platform.release())
     congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
-    return {
+    facts = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit + (" with uncommitted changes" if changed else ""),
         "machine": f"{options.machine}: {cpu_model()}, {os.cpu_count()} CPUs",
@@ -50,6 +51,13 @@ def describe(options):
         "compiler": first_line(["rustc", "--version"]),
         "load generator": " ".join(first_line(["wrk", "-v"]).split()[:2]),
     }
+    if options.ringhub:
+        # Whatever that binary is, its rows must not pass for this commit's.
+        digest = hashlib.sha256(options.ringhub.read_bytes()).hexdigest()[:16]
+        facts["NOT THIS COMMIT'S RINGHUB"] = f"another binary given with --ringhub, SHA-256 {digest}"
+    if options.ringhub_args:
+        facts["further arguments of ringhub"] = options.ringhub_args
+    return facts
 
 
 def run_folder(parent, machine, suffix):

@@ -1,16 +1,19 @@
 """python3 -m unittest discover -s benches/wrk: the runner's own arithmetic and care for processes."""
 
+import http.server
 import os
 import pathlib
 import re
 import socket
 import sys
 import threading
+import types
 import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+import idle
 import load
 import messages
 import report
@@ -92,6 +95,55 @@ class Ratios(unittest.TestCase):
         row = figures(1, None) | {"p50_us": None}
         text = report.table(report.summarise({"pipelined-modern-c64": {"bare_loop": [row]}}))
         self.assertIn("| 1.00 (1.00-1.00) | - | - |", text)
+
+
+class Sessions(unittest.TestCase):
+    """Idle sessions counted at a server that opens one per handshake, or the same one always."""
+
+    def setUp(self):
+        kept = idle.SETTLE_S, idle.WARM_REQUESTS
+        self.addCleanup(lambda: (setattr(idle, "SETTLE_S", kept[0]), setattr(idle, "WARM_REQUESTS", kept[1])))
+        idle.SETTLE_S, idle.WARM_REQUESTS = 0, 10
+
+    def serve(self, name):
+        """A server whose memory grows by 700 bytes a session named by `name(n)`."""
+        opened = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                asked = self.rfile.read(int(self.headers["Content-Length"]))
+                if b"notifications/" in asked:
+                    self.send_response(202)
+                    self.end_headers()
+                    return
+                opened.append(name(len(opened)))
+                body = b'{"result":{"protocolVersion":"2025-11-25"}}'
+                self.send_response(200)
+                self.send_header("Mcp-Session-Id", opened[-1])
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        self.addCleanup(listening.server_close)
+        self.addCleanup(listening.shutdown)
+        return types.SimpleNamespace(
+            address=listening.server_address, rss_bytes=lambda: 700 * len(opened), check_alive=lambda: None
+        )
+
+    def test_each_costs_what_the_server_grew_by(self):
+        found = idle.sessions(self.serve(lambda n: f"s{n}"), 40)
+        self.assertEqual((found["count"], found["bytes_each"]), (40, 700))
+
+    def test_one_session_for_all_is_not_taken_for_many(self):
+        with self.assertRaisesRegex(servers.CannotRun, "40 handshakes opened 1 sessions"):
+            idle.sessions(self.serve(lambda n: "same"), 40)
 
 
 class Processes(unittest.TestCase):
