@@ -22,11 +22,7 @@ impl Flags {
     /// A sentence naming the flag that is unknown, lacks its value or has a
     /// value that cannot be read.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut flags = Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            cpu: None,
-            reply: None,
-        };
+        let mut flags = Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, reply: None };
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -57,11 +53,7 @@ pub fn pin(cpu: usize) -> io::Result<()> {
         libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) != 0
     };
-    if failed {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -75,11 +67,7 @@ mod tests {
     #[test]
     fn reads_every_flag() {
         let got = parse(&["--listen", "127.0.0.1:81", "--cpu", "3", "--reply", "r"]);
-        let want = Flags {
-            listen: "127.0.0.1:81".parse().unwrap(),
-            cpu: Some(3),
-            reply: Some(PathBuf::from("r")),
-        };
+        let want = Flags { listen: "127.0.0.1:81".parse().unwrap(), cpu: Some(3), reply: Some(PathBuf::from("r")) };
         assert_eq!(got, Ok(want));
     }
 

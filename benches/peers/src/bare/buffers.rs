@@ -29,14 +29,9 @@ impl Buffers {
         let memory = map(usize::from(COUNT) * SIZE)?;
         // SAFETY: the mapping is page-aligned, holds COUNT entries and is never unmapped.
         unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(entries as u64, COUNT, GROUP, 0)?;
+            ring.submitter().register_buf_ring_with_flags(entries as u64, COUNT, GROUP, 0)?;
         }
-        let mut buffers = Self {
-            entries,
-            memory,
-            tail: 0,
-        };
+        let mut buffers = Self { entries, memory, tail: 0 };
         (0..COUNT).for_each(|id| buffers.give_back(id));
         buffers.publish();
         Ok(buffers)
@@ -44,10 +39,7 @@ impl Buffers {
 
     /// The first `len` bytes of buffer `id`, which a receive has filled.
     pub fn filled(&self, id: u16, len: usize) -> &[u8] {
-        assert!(
-            id < COUNT && len <= SIZE,
-            "the kernel named a buffer it was not given"
-        );
+        assert!(id < COUNT && len <= SIZE, "the kernel named a buffer it was not given");
         // SAFETY: within the mapping by the assertion; the kernel does not write to a
         // buffer between the completion that names it and the `give_back` of it.
         unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * SIZE), len) }
@@ -82,18 +74,7 @@ impl Buffers {
 fn map(bytes: usize) -> io::Result<*mut u8> {
     // SAFETY: an anonymous mapping at an address of the kernel's choice.
     let at = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_ANONYMOUS | libc::MAP_PRIVATE,
-            -1,
-            0,
-        )
+        libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_ANONYMOUS | libc::MAP_PRIVATE, -1, 0)
     };
-    if at == libc::MAP_FAILED {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(at.cast())
-    }
+    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
 }

@@ -34,12 +34,10 @@ pub fn front(bytes: &[u8]) -> Front {
         // The length of a name tells the three of interest apart from nearly
         // all others before any byte is compared.
         match header.name.len() {
-            14 if header.name.eq_ignore_ascii_case("content-length") => {
-                match decimal(header.value) {
-                    Some(n) => body = n,
-                    None => return Front::Unframed,
-                }
-            }
+            14 if header.name.eq_ignore_ascii_case("content-length") => match decimal(header.value) {
+                Some(n) => body = n,
+                None => return Front::Unframed,
+            },
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 close = header.value.eq_ignore_ascii_case(b"close");
             }
@@ -62,9 +60,7 @@ fn decimal(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || digits.len() > 7 {
         return None;
     }
-    digits.iter().try_fold(0, |n, d| {
-        d.is_ascii_digit().then(|| n * 10 + usize::from(d - b'0'))
-    })
+    digits.iter().try_fold(0, |n, d| d.is_ascii_digit().then(|| n * 10 + usize::from(d - b'0')))
 }
 
 #[cfg(test)]
@@ -78,10 +74,7 @@ mod tests {
         for cut in 0..POST.len() {
             assert_eq!(front(&POST[..cut]), Front::Partial, "cut at {cut}");
         }
-        let whole = Front::Request {
-            len: POST.len(),
-            close: false,
-        };
+        let whole = Front::Request { len: POST.len(), close: false };
         assert_eq!(front(POST), whole);
         assert_eq!(front(&[POST, POST].concat()), whole);
     }
@@ -89,13 +82,7 @@ mod tests {
     #[test]
     fn a_request_without_a_length_has_no_body() {
         let get = b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\nX";
-        assert_eq!(
-            front(get),
-            Front::Request {
-                len: get.len() - 1,
-                close: true
-            }
-        );
+        assert_eq!(front(get), Front::Request { len: get.len() - 1, close: true });
     }
 
     #[test]
@@ -109,11 +96,7 @@ mod tests {
         ] {
             assert_eq!(front(head.as_bytes()), Front::Unframed, "{head:?}");
         }
-        let endless = [
-            b"GET / HTTP/1.1\r\nX: ".as_slice(),
-            &vec![b'a'; REQUEST_BYTES_MAX],
-        ]
-        .concat();
+        let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'a'; REQUEST_BYTES_MAX]].concat();
         assert_eq!(front(&endless), Front::Unframed);
     }
 }

@@ -87,21 +87,9 @@ impl BareLoop {
     pub fn new(listen: SocketAddr, reply: Vec<u8>) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         widen(&listener)?;
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_cqsize(CQ_ENTRIES)
-            .build(SQ_ENTRIES)?;
+        let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(CQ_ENTRIES).build(SQ_ENTRIES)?;
         let buffers = Buffers::register(&ring)?;
-        let state = State {
-            listener,
-            buffers,
-            reply,
-            conns: Vec::new(),
-            to_send: Vec::new(),
-            open: 0,
-            accepting: false,
-        };
+        let state = State { listener, buffers, reply, conns: Vec::new(), to_send: Vec::new(), open: 0, accepting: false };
         Ok(Self { ring, state })
     }
 
@@ -173,12 +161,7 @@ impl State {
         arm_receive(submit, fd, &mut self.conns[index])
     }
 
-    fn on_receive(
-        &mut self,
-        submit: &mut Submit,
-        fd: RawFd,
-        done: &cqueue::Entry,
-    ) -> io::Result<()> {
+    fn on_receive(&mut self, submit: &mut Submit, fd: RawFd, done: &cqueue::Entry) -> io::Result<()> {
         let conn = &mut self.conns[fd as usize];
         conn.receiving = cqueue::more(done.flags());
         match (done.result(), cqueue::buffer_select(done.flags())) {
@@ -252,9 +235,7 @@ impl State {
         }
         self.accepting = true;
         let listener = types::Fd(self.listener.as_raw_fd());
-        let accept = opcode::AcceptMulti::new(listener)
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
+        let accept = opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build();
         submit.push(&accept.user_data(Op::Accept.tag(0)))
     }
 }
@@ -287,11 +268,7 @@ fn widen(listener: &TcpListener) -> io::Result<()> {
         ) != 0
             || libc::listen(listener.as_raw_fd(), BACKLOG) != 0
     };
-    if failed {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 #[cfg(test)]

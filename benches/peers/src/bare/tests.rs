@@ -77,9 +77,7 @@ fn close_and_garbage_end_one_connection_only() {
     let to = serve(b"reply");
     let mut healthy = connect(to);
     let mut closing = connect(to);
-    closing
-        .write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    closing.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
     expect(&mut closing, b"reply");
     expect_end(closing);
     let mut garbage = connect(to);

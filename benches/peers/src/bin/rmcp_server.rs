@@ -56,13 +56,9 @@ fn serve() -> Result<(), String> {
 }
 
 async fn listen(flags: &Flags) -> std::io::Result<()> {
-    let config = StreamableHttpServerConfig::default()
-        .with_legacy_session_mode(false)
-        .with_json_response(true);
+    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(false).with_json_response(true);
     // The service asks for a handler per request: a shared one spares it the building.
-    let echo = Echo {
-        tool_router: Echo::tool_router(),
-    };
+    let echo = Echo { tool_router: Echo::tool_router() };
     let sessions = Arc::new(NeverSessionManager::default());
     let service = StreamableHttpService::new(move || Ok(echo.clone()), sessions, config);
     let app = axum::Router::new().route_service("/mcp", service);

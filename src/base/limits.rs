@@ -1,0 +1,63 @@
+//! Every maximum of ringhub in one place, with the relations between them asserted when it is compiled.
+//! What a flag can change stands here as its default.
+
+/// Most cores one process can have: a core's number must fit the ids that name it, and the mesh grows with its square.
+pub const CORES_MAX: usize = 256;
+/// Registry shards unless told otherwise.
+pub const SHARDS_DEFAULT: u16 = 64;
+/// Most registry shards.
+pub const SHARDS_MAX: u16 = 4096;
+
+/// Names a core's near cache holds unless told otherwise.
+pub const NEAR_NAMES_DEFAULT: usize = 10_000;
+/// Names a core remembers as not bound.
+pub const ABSENT_NAMES_MAX: usize = 1024;
+/// Lookups of one core that may wait for their owner's reply at once.
+pub const LOOKUPS_WAITING_MAX: usize = 4096;
+
+/// Longest request head (request line and header fields), bytes. Beyond it: 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields of one request. Beyond it: 431.
+pub const HEADERS_MAX: usize = 96;
+/// Longest request target, bytes. Beyond it: 414.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Longest request body unless told otherwise, bytes. Beyond it: 413.
+pub const BODY_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+
+/// Deepest nesting of arrays and objects in a JSON message.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Most messages in one JSON-RPC batch (2025-03-26).
+pub const BATCH_MESSAGES_MAX: usize = 50;
+/// Longest JSON-RPC request id as it stands in the message, bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 256;
+
+/// Longest sealed session id, characters: what a conn keeps to recognise the last one without cryptography.
+pub const SESSION_ID_BYTES_MAX: usize = 104;
+/// Most legacy sessions per core unless told otherwise.
+pub const SESSIONS_PER_CORE_DEFAULT: usize = 100_000;
+/// Most events kept for the resumption of one session's streams.
+pub const LOG_EVENTS_MAX: usize = 256;
+/// Most bytes kept for the resumption of one session's streams.
+pub const LOG_BYTES_MAX: usize = 256 * 1024;
+
+/// Most requests in work at once per core that did not complete in their first turn.
+pub const CALLS_PER_CORE_MAX: usize = 65_536;
+/// Most bytes waiting in one connection's outbound queue before its streams are cut.
+pub const OUTBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most resources one `subscriptions/listen` or one session may subscribe to.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Longest sealed `requestState`, bytes.
+pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
+/// Most rounds of input one call may ask for.
+pub const ASK_ROUNDS_MAX: u32 = 32;
+
+/// Frames taken from one lane in one turn.
+pub const FRAMES_PER_TURN_MAX: usize = 50;
+/// Frames one lane holds. A full lane is a retryable fault, counted, never awaited.
+pub const LANE_FRAMES_MAX: usize = 1024;
+
+const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX, "a target must fit a head");
+const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixteen bits");
+const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MAX, "a turn cannot take more than a lane holds");
+const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

@@ -1,0 +1,176 @@
+//! Counters and gauges: closed enums, so that their number is known when it is compiled.
+//!
+//! Each core has its own block, written by that core alone. The cells are relaxed atomics, written as a plain load and a
+//! plain store (no locked instruction), so that any core can read all blocks at any time, even while another core is stuck.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::fault;
+
+macro_rules! closed_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $label:literal, $help:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every member, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// Name as exported, without the `ringhub_` prefix.
+            #[must_use]
+            pub const fn label(self) -> &'static str { match self { $(Self::$variant => $label,)* } }
+            /// One line that says what it counts.
+            #[must_use]
+            pub const fn help(self) -> &'static str { match self { $(Self::$variant => $help,)* } }
+        }
+    };
+}
+
+closed_enum! {
+    /// What only ever grows.
+    Counter {
+        /// See its help.
+        ConnsAccepted = "connections_accepted_total", "Connections accepted";
+        /// See its help.
+        ConnsClosed = "connections_closed_total", "Connections closed";
+        /// See its help.
+        ConnsRefused = "connections_refused_total", "Connections refused because a limit was reached";
+        /// See its help.
+        ConnsHandedOver = "connections_handed_over_total", "Connections given to another core to balance the cores";
+        /// See its help.
+        ConnsMovedHome = "connections_moved_home_total", "Connections moved to the home core of the session they ask for";
+        /// See its help.
+        Requests = "http_requests_total", "HTTP requests taken";
+        /// See its help.
+        Messages = "messages_total", "JSON-RPC messages taken";
+        /// See its help.
+        BytesIn = "received_bytes_total", "Bytes received";
+        /// See its help.
+        BytesOut = "sent_bytes_total", "Bytes sent";
+        /// See its help.
+        ToolCalls = "tool_calls_total", "Calls of tools";
+        /// See its help.
+        ToolErrors = "tool_errors_total", "Calls of tools that ended with isError";
+        /// See its help.
+        Panics = "handler_panics_total", "Handlers that panicked";
+        /// See its help.
+        Cancelled = "calls_cancelled_total", "Calls cancelled by their caller";
+        /// See its help.
+        SessionsOpened = "sessions_opened_total", "Legacy sessions opened";
+        /// See its help.
+        SessionsClosed = "sessions_closed_total", "Legacy sessions closed or expired";
+        /// See its help.
+        NearHits = "near_cache_hits_total", "Registry lookups answered from the core's near cache";
+        /// See its help.
+        NearMisses = "near_cache_misses_total", "Registry lookups that had to ask the owner";
+        /// See its help.
+        FramesSent = "frames_sent_total", "Frames sent to other cores";
+        /// See its help.
+        LaneFull = "lane_full_total", "Frames not sent because the lane was full";
+        /// See its help.
+        Turns = "turns_total", "Turns of the core's loop";
+        /// See its help.
+        SlowTurns = "slow_turns_total", "Turns longer than 5 ms";
+        /// See its help.
+        SlowReaders = "slow_readers_total", "Connections cut because their outbound queue was full or did not move";
+    }
+}
+
+closed_enum! {
+    /// What goes up and down.
+    Gauge {
+        /// See its help.
+        Conns = "connections", "Open connections";
+        /// See its help.
+        Sessions = "sessions", "Open legacy sessions";
+        /// See its help.
+        Calls = "calls", "Requests in work that did not complete at once";
+        /// See its help.
+        Listens = "listens", "Open subscriptions/listen streams and legacy GET streams";
+        /// See its help.
+        TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
+    }
+}
+
+/// One core's counters. Written by that core alone; read by anyone.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct CoreMetrics {
+    counters: [AtomicU64; Counter::ALL.len()],
+    gauges: [AtomicU64; Gauge::ALL.len()],
+    faults: [AtomicU64; fault::Kind::ALL.len()],
+}
+
+impl Default for CoreMetrics {
+    fn default() -> Self {
+        Self {
+            counters: [const { AtomicU64::new(0) }; Counter::ALL.len()],
+            gauges: [const { AtomicU64::new(0) }; Gauge::ALL.len()],
+            faults: [const { AtomicU64::new(0) }; fault::Kind::ALL.len()],
+        }
+    }
+}
+
+impl CoreMetrics {
+    /// Counts one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts `amount`.
+    pub fn add(&self, counter: Counter, amount: u64) {
+        bump(&self.counters[counter as usize], amount);
+    }
+
+    /// Counts a fault that was answered to a peer.
+    pub fn fault(&self, kind: fault::Kind) {
+        bump(&self.faults[kind as usize], 1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, gauge: Gauge, value: u64) {
+        self.gauges[gauge as usize].store(value, Relaxed);
+    }
+
+    /// The counter's value.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Relaxed)
+    }
+
+    /// The gauge's value.
+    #[must_use]
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize].load(Relaxed)
+    }
+
+    /// How many faults of this kind were answered.
+    #[must_use]
+    pub fn faults(&self, kind: fault::Kind) -> u64 {
+        self.faults[kind as usize].load(Relaxed)
+    }
+}
+
+/// A single writer needs no locked add.
+fn bump(cell: &AtomicU64, amount: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_gauges_and_faults_are_kept_apart() {
+        let metrics = CoreMetrics::default();
+        metrics.add(Counter::Requests, 3);
+        metrics.count(Counter::Requests);
+        metrics.set(Gauge::Conns, 9);
+        metrics.fault(fault::Kind::Parse);
+        assert_eq!(metrics.counter(Counter::Requests), 4);
+        assert_eq!(metrics.counter(Counter::Messages), 0);
+        assert_eq!(metrics.gauge(Gauge::Conns), 9);
+        assert_eq!(metrics.faults(fault::Kind::Parse), 1);
+    }
+}
