@@ -41,8 +41,9 @@ pub(super) fn join(mut raw: &[u8], body: &mut Vec<u8>) -> Result<(), Kind> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
 
     #[test]

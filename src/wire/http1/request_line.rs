@@ -166,8 +166,9 @@ fn split_query(target: &str) -> (&str, Option<&str>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
 
     fn target(method: Method, target: &str) -> Result<(Option<&str>, &str, Option<&str>), Kind> {

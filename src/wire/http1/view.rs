@@ -186,8 +186,9 @@ fn keep_alive(headers: &Headers<'_>, minor: u8) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::super::{Framed, Framer, HttpLimits};
     use super::*;
 
