@@ -271,7 +271,6 @@ impl Framer {
             return Err(Kind::BadExpectation);
         }
         self.head_len = u32::try_from(self.at).map_err(|_| Kind::HeadTooLarge)?;
-        self.fields = 0;
         self.phase = if seen.has(Seen::CHUNKED) { Phase::ChunkLine } else { Phase::Length };
         Ok(Step::Next)
     }
