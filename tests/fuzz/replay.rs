@@ -5,12 +5,19 @@ use std::path::Path;
 
 #[path = "bodies/http1.rs"]
 mod http1;
+#[path = "bodies/jsonrpc.rs"]
+mod jsonrpc;
 #[path = "bodies/sse.rs"]
 mod sse;
 
 #[test]
 fn http1_corpus() {
     replay("http1", http1::run);
+}
+
+#[test]
+fn jsonrpc_corpus() {
+    replay("jsonrpc", jsonrpc::run);
 }
 
 #[test]
