@@ -8,6 +8,12 @@ use serde_json::{Map, Value};
 use super::resource::ResourceContents;
 
 /// Whose words a message is, or for whom content is meant.
+///
+/// ```
+/// use ringhub::native::Role;
+/// assert_eq!(serde_json::to_value(Role::Assistant)?, "assistant");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

@@ -267,7 +267,7 @@ impl Context {
     }
 }
 
-/// What [`Context::sleep`] returns.
+/// What [`Context::sleep`] returns: see [`Context`] for an example.
 #[derive(Debug)]
 pub struct Sleep {
     host: Rc<Host>,
@@ -306,6 +306,19 @@ impl Drop for Sleep {
 }
 
 /// What a client says of itself: see [`Context::client`].
+///
+/// ```
+/// use ringhub::native::{testing::Client, Context, Empty, Server, Version};
+/// let server = Server::builder("demo", "1.0")
+///     .tool("whoami", |_: Empty, cx: &Context| {
+///         let client = cx.client();
+///         assert!(client.protocol == Version::V2026_07_28 && client.capabilities.sampling());
+///         client.name.unwrap_or_default()
+///     })
+///     .build()?;
+/// assert_eq!(Client::new(server).call("whoami", serde_json::json!({}))?.text(), "testing");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientView {
@@ -329,6 +342,23 @@ struct Implementation {
 }
 
 /// What can be said to have changed: see [`Context::notify`].
+///
+/// ```
+/// use ringhub::native::{testing::Client, Context, Empty, List, Server};
+/// let server = Server::builder("demo", "1.0")
+///     .tool("touch", |_: Empty, cx: &Context| {
+///         let changes = cx.notify();
+///         changes.prompts_changed();
+///         changes.resources_changed();
+///         changes.resource_updated("demo://a");
+///     })
+///     .build()?;
+/// let mut client = Client::new(server);
+/// client.call("touch", serde_json::json!({}))?;
+/// assert_eq!(client.changed(), [List::Prompts, List::Resources]);
+/// assert_eq!(client.updated(), ["demo://a"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Changes<'a> {
     context: &'a Context,

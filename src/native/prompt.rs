@@ -186,6 +186,12 @@ impl PromptResult {
 ///
 /// Implemented for text (one message of the user), [`PromptMessage`], lists of it, [`PromptResult`] (see [`PromptMessage`] for an
 /// example), and for a `Result` of these with [`ToolError`], [`AskError`], `String` or `&'static str` as its error.
+///
+/// ```
+/// use ringhub::native::{IntoPrompt, PromptMessage, PromptResult};
+/// assert_eq!("hello".into_prompt()?, PromptResult::new().message(PromptMessage::user("hello")));
+/// # Ok::<(), ringhub::native::ToolError>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a prompt can answer",
     note = "return text, `PromptMessage`, `Vec<PromptMessage>`, `PromptResult`, or a `Result` of one of them"

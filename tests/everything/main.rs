@@ -101,7 +101,7 @@ mod tests {
         let mut client = client();
         assert_eq!(
             client.read("test://template/123/data").expect("it matches").text(),
-            r#"{"data":"Data for ID: 123","id":"123","templateTest":true}"#
+            r#"{"id":"123","templateTest":true,"data":"Data for ID: 123"}"#
         );
         assert!(client.read("test://nonexistent").is_err_and(|failure| failure.code == -32602));
         let prompt = client.prompt("test_prompt_with_arguments", json!({"arg1": "hello", "arg2": "world"})).expect("it is there");
