@@ -32,6 +32,16 @@ pub const SESSIONS_PER_CORE_DEFAULT: usize = 100_000;
 pub const LOG_EVENTS_MAX: usize = 256;
 /// Most bytes kept for the resumption of one session's streams.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes one core keeps for the resumption of its sessions' streams.
+pub const LOG_BYTES_PER_CORE_MAX: usize = 64 * 1024 * 1024;
+/// How long an event is kept for resumption, seconds.
+pub const LOG_SECONDS_MAX: u64 = 300;
+/// Most requests of one legacy session in work at once.
+pub const CALLS_PER_SESSION_MAX: usize = 1024;
+/// Most requests from the server to one legacy client that wait for an answer.
+pub const ASKS_PER_SESSION_MAX: usize = 256;
+/// Longest `clientInfo` that a legacy session keeps, bytes; of a longer one the name and the version are kept.
+pub const CLIENT_INFO_BYTES_MAX: usize = 512;
 
 /// Most requests in work at once per core that did not complete in their first turn.
 pub const CALLS_PER_CORE_MAX: usize = 65_536;
@@ -53,4 +63,5 @@ const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX, "a target must fit a he
 const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixteen bits");
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MAX, "a turn cannot take more than a lane holds");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

@@ -5,7 +5,10 @@
 
 mod awaited;
 pub mod config;
+pub mod directory;
 pub mod out;
+pub mod seal;
+pub mod stream_log;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,26 +19,31 @@ use crate::base::ids::{ConnId, CoreId, NodeId, SessionKey};
 use crate::base::limits::SESSION_ID_BYTES_MAX;
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::{Nanos, Now};
+use seal::NONCE_PREFIX_BYTES;
 
 pub use awaited::{Factory, Inbox, Request};
-pub use config::{Endpoint, EngineConfig, Eras, SealKeys};
+pub use config::{Endpoint, EngineConfig, Eras};
+pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 
 /// What the cores of one process share. Made once, before the first core starts, and never freed.
 #[derive(Debug)]
 pub struct Shared {
     node: NodeId,
-    boot: u64,
+    boot: [u8; NONCE_PREFIX_BYTES],
     metrics: Box<[CoreMetrics]>,
-    ready: AtomicBool,
+    sessions: SessionDirectory,
+    is_ready: AtomicBool,
 }
 
 impl Shared {
-    /// For `cores` cores of the process `node`. `boot` is random: it tells this run of the process from earlier ones.
+    /// For `cores` cores of the process `node`, with room for `sessions_max` legacy sessions of each core. `boot` is random and drawn
+    /// anew for every start of the process: seals depend on it.
     #[must_use]
-    pub fn new(node: NodeId, cores: u16, boot: u64) -> Self {
+    pub fn new(node: NodeId, cores: u16, sessions_max: usize, boot: [u8; NONCE_PREFIX_BYTES]) -> Self {
         let metrics = (0..cores).map(|_| CoreMetrics::default()).collect();
-        Self { node, boot, metrics, ready: AtomicBool::new(false) }
+        let sessions = SessionDirectory::new(sessions_max.saturating_mul(usize::from(cores)));
+        Self { node, boot, metrics, sessions, is_ready: AtomicBool::new(false) }
     }
 
     /// The counters of every core.
@@ -50,21 +58,27 @@ impl Shared {
         self.node
     }
 
-    /// Tells this run of the process from earlier ones.
+    /// Tells this run of the process from every other.
     #[must_use]
-    pub const fn boot(&self) -> u64 {
-        self.boot
+    pub const fn boot(&self) -> &[u8; NONCE_PREFIX_BYTES] {
+        &self.boot
+    }
+
+    /// The legacy sessions of all cores.
+    #[must_use]
+    pub const fn sessions(&self) -> &SessionDirectory {
+        &self.sessions
     }
 
     /// Says whether the process should be sent requests: what `/health/ready` answers.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Relaxed);
+    pub fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Relaxed);
     }
 
     /// Whether the process should be sent requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Relaxed)
+        self.is_ready.load(Relaxed)
     }
 }
 
