@@ -141,14 +141,16 @@ impl Calls {
         if self.is_empty() { Nanos::NEVER } else { self.due }
     }
 
-    /// The id that the next call gets.
+    /// The id that the next call gets. Never given twice, so that what an earlier call left behind is told apart.
     fn next_id(&mut self) -> CallId {
         if self.free.is_empty() {
             self.free.push(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
             self.slots.push((0, None));
         }
         let index = self.free[self.free.len() - 1];
-        CallId { index, generation: self.slots[index as usize].0 }
+        let generation = &mut self.slots[index as usize].0;
+        *generation = generation.wrapping_add(1);
+        CallId { index, generation: *generation }
     }
 
     fn insert(&mut self, id: CallId, call: Call) {
@@ -179,6 +181,16 @@ impl Calls {
         self.free.push(id.index);
         self.in_work -= 1;
         Some(call)
+    }
+
+    /// Takes the call out of its slot for a moment; [`Self::put_back`] follows.
+    fn lift(&mut self, id: CallId) -> Option<Call> {
+        let (generation, call) = self.slots.get_mut(id.index as usize)?;
+        if *generation == id.generation { call.take() } else { None }
+    }
+
+    fn put_back(&mut self, id: CallId, call: Call) {
+        self.slots[id.index as usize].1 = Some(call);
     }
 
     /// The id of the call whose task has this slot.
@@ -252,11 +264,10 @@ impl Engine {
             }
             Poll::Pending => {
                 let binding = binding();
-                if let Some(binding) = &binding
-                    && self.write_questions(now, &context, binding)
-                {
+                let asked = binding.as_ref().and_then(|binding| self.take_questions(now, &context, binding));
+                if let Some(ending) = asked {
                     drop_caught(job);
-                    return Begun::Done(Ending::InputRequired);
+                    return Begun::Done(ending);
                 }
                 self.keep(now, id, Some(job), &begin, context, binding);
                 Begun::Waiting(id)
@@ -304,7 +315,8 @@ impl Engine {
     pub(super) fn poll_slot(&mut self, now: Now, index: u32, out: &mut Out) {
         let Some(id) = self.calls.id_at(index) else { return };
         let Some(call) = self.calls.get_mut(id) else { return };
-        let (Some(mut job), name) = (call.job.take(), std::mem::take(&mut call.name)) else { return };
+        let Some(mut job) = call.job.take() else { return };
+        let name = std::mem::take(&mut call.name);
         let polled = self.poll(id, &mut job, &name);
         let Some(call) = self.calls.get_mut(id) else { return };
         call.name = name;
@@ -323,18 +335,14 @@ impl Engine {
     /// After a turn without a result: the modern era answers with the questions, if there are any.
     fn ask_or_wait(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get(id) else { return };
-        let has_questions = match call.binding.clone() {
-            Some(binding) => {
-                let context = call.context.clone();
-                self.scratch.members.clear();
-                self.write_questions(now, &context, &binding)
-            }
-            None => false,
-        };
+        let ending = call.binding.clone().and_then(|binding| {
+            let context = call.context.clone();
+            self.take_questions(now, &context, &binding)
+        });
         self.carry_out(now, out);
-        if has_questions {
+        if let Some(ending) = ending {
             let members = std::mem::take(&mut self.scratch.members);
-            self.conclude(now, id, Ending::InputRequired, &members, out);
+            self.conclude(now, id, ending, &members, out);
             self.scratch.members = members;
         }
     }
@@ -343,7 +351,7 @@ impl Engine {
     pub(super) fn finished(&mut self, now: Now, id: CallId, finished: Finished, out: &mut Out) {
         // A capability that is missing decides the HTTP status, so nothing may have been said before it.
         if matches!(finished.outcome, Outcome::MissingCapability(_)) {
-            self.drop_notices(id);
+            self.drop_notices();
         }
         self.carry_out(now, out);
         self.conclude(now, id, Ending::Outcome(finished.outcome), &finished.members, out);
@@ -420,7 +428,7 @@ impl Engine {
             return self.conclude(now, id, Ending::TimedOut, &[], out);
         }
         // The slot stays with the blocking work; what the caller hears needs the call's facts all the same.
-        let Some(mut call) = self.calls.remove(id) else { return };
+        let Some(mut call) = self.calls.lift(id) else { return };
         match caller {
             Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &Ending::TimedOut, &[], out),
             Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &Ending::TimedOut, &[], out),
@@ -465,8 +473,8 @@ impl Engine {
         }
     }
 
-    /// Drops what a call wished to tell its caller; what it wished to tell others stays.
-    pub(super) fn drop_notices(&mut self, id: CallId) {
+    /// Drops what the handler that just had its turn wished to tell its caller; what it wished to tell others stays.
+    pub(super) fn drop_notices(&mut self) {
         let mut wishes = std::mem::take(&mut self.scratch.wishes);
         self.host.drain_effects(&mut wishes);
         for wish in wishes.drain(..) {
@@ -477,7 +485,6 @@ impl Engine {
             }
         }
         self.scratch.wishes = wishes;
-        let _ = id;
     }
 
     /// Names a handler that held the core up.
