@@ -359,6 +359,12 @@ impl Sessions {
         self.subscribers.get(uri).map_or(&[], Vec::as_slice)
     }
 
+    /// Every subscription: what, and whose.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(Rc<[u8]>, SessionKey)> {
+        self.subscribers.iter().flat_map(|(uri, keys)| keys.iter().map(move |&key| (Rc::clone(uri), key))).collect()
+    }
+
     /// Subscribes the session to a resource; again is no error.
     ///
     /// # Errors
@@ -537,7 +543,7 @@ mod tests {
         let mut sessions = sessions(0, directory());
         let keys: Vec<_> = (0..3).map(|_| sessions.open(Nanos(0), &opening()).unwrap()).collect();
         let call = CallId { index: 1, generation: 1 };
-        sessions.get_mut(keys[1]).unwrap().begin(b"1", call).unwrap();
+        sessions.get_mut(keys[1]).unwrap().begin(b"1", call);
         let later = Nanos(0).after(IDLE);
         sessions.touch(keys[2], later);
         let mut ended = Vec::new();
@@ -560,7 +566,7 @@ mod tests {
         let key = sessions.open(Nanos(0), &opening()).unwrap();
         let (call, conn) = (CallId { index: 1, generation: 1 }, ConnId { index: 2, generation: 2 });
         let (session, log) = sessions.with_log(key).unwrap();
-        session.begin(b"1", call).unwrap();
+        session.begin(b"1", call);
         let stream = session.open_stream(Some(conn));
         session.streams_mut().event(log, key, stream, b"{}", Nanos(0)).unwrap();
         sessions.subscribe(key, b"test://a").unwrap();
