@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 
+use super::awaited::Server;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
@@ -11,10 +12,10 @@ use crate::base::ids::{CallId, ConnId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
+use crate::native::Context;
 use crate::native::host::{CallSpec, Effect as Wish};
 use crate::native::inbox::Event;
 use crate::native::outcome::{Finished, Job, Outcome, Started};
-use crate::native::{Context, Server};
 
 /// A turn of a handler that is longer than this is logged with the handler's name, nanoseconds.
 const SLOW_TURN_NS: u64 = 5_000_000;
@@ -22,11 +23,21 @@ const SLOW_TURN_NS: u64 = 5_000_000;
 /// What of a server is called.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target<'a> {
-    Tool { name: &'a str, arguments: Option<&'a [u8]> },
-    Resource { uri: &'a str },
-    Prompt { name: &'a str, arguments: Option<&'a [u8]> },
+    Tool {
+        name: &'a str,
+        arguments: Option<&'a [u8]>,
+    },
+    Resource {
+        uri: &'a str,
+    },
+    Prompt {
+        name: &'a str,
+        arguments: Option<&'a [u8]>,
+    },
     /// The whole parameters of `completion/complete`.
-    Completion { params: &'a [u8] },
+    Completion {
+        params: &'a [u8],
+    },
 }
 
 impl<'a> Target<'a> {
@@ -193,6 +204,14 @@ impl Calls {
         self.slots[id.index as usize].1 = Some(call);
     }
 
+    /// Gives a call until this moment.
+    pub fn postpone(&mut self, id: CallId, until: Nanos) {
+        if let Some(call) = self.get_mut(id) {
+            call.deadline = until;
+            self.due = self.due.min(until);
+        }
+    }
+
     /// The id of the call whose task has this slot.
     fn id_at(&self, index: u32) -> Option<CallId> {
         let (generation, call) = self.slots.get(index as usize)?;
@@ -335,10 +354,8 @@ impl Engine {
     /// After a turn without a result: the modern era answers with the questions, if there are any.
     fn ask_or_wait(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get(id) else { return };
-        let ending = call.binding.clone().and_then(|binding| {
-            let context = call.context.clone();
-            self.take_questions(now, &context, &binding)
-        });
+        let asker = call.binding.clone().map(|binding| (binding, call.context.clone()));
+        let ending = asker.and_then(|(binding, context)| self.take_questions(now, &context, &binding));
         self.carry_out(now, out);
         if let Some(ending) = ending {
             let members = std::mem::take(&mut self.scratch.members);
@@ -456,7 +473,7 @@ impl Engine {
         self.scratch.wishes = wishes;
     }
 
-    fn carry_out_one(&mut self, now: Now, wish: Wish, out: &mut Out) {
+    pub(super) fn carry_out_one(&mut self, now: Now, wish: Wish, out: &mut Out) {
         let call = match &wish {
             Wish::Changed { server, list } => return self.changes.changed(*server, (*list).into()),
             Wish::Updated { server, uri } => return self.changes.updated(*server, uri),

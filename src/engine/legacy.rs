@@ -8,12 +8,12 @@ use super::ladder::Fall;
 use super::legacy_method::{self, Answer};
 use super::legacy_stream;
 use super::modern::Post;
-use super::out::Out;
+use super::out::{Lists, Out};
 use super::pending::{Pending, PendingId, Pendings};
 use super::session::{ConnMemo, Found, Sessions};
 use super::session_state::{AskToken, Ended};
 use super::stream_log::{EventId, StreamNo};
-use super::{Engine, Verdict, handshake, reply, server_request};
+use super::{Engine, EngineConfig, Shared, Verdict, handshake, reply, server_request};
 use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, SessionKey};
 use crate::base::metrics::{Counter, Gauge};
@@ -22,6 +22,8 @@ use crate::native::host::Effect as Wish;
 use crate::wire::http1::Known;
 use crate::wire::jsonrpc::{Batch, Body, Message, Notification, Request};
 use crate::wire::mcp::{self, Era, Method, Version};
+use crate::wire::sse;
+use siphasher::sip::SipHasher24;
 
 /// Who hears what comes of a call: a response that is owed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +39,6 @@ pub(super) enum Carried {
 }
 
 /// The legacy era of one core.
-#[derive(Debug)]
 pub(super) struct Legacy {
     pub sessions: Sessions,
     pub pendings: Pendings,
@@ -47,22 +48,38 @@ pub(super) struct Legacy {
     pub gets: usize,
 }
 
-/// Draws tokens that nobody can foretell: a keyed hash of a count.
-#[derive(Debug)]
+impl Legacy {
+    pub fn new(core: CoreId, config: &EngineConfig, shared: &'static Shared) -> Self {
+        let (boot, _) = shared.boot().split_first_chunk().expect("a boot is longer than a number");
+        let boot = u64::from_le_bytes(*boot);
+        let salt = [&shared.boot()[..], &core.0.to_le_bytes()].concat();
+        let secret = config.seal_keys.secret("ringhub 2026 v1 tokens of requests to clients", &salt);
+        let mut key = [0; 16];
+        key.copy_from_slice(&secret[..16]);
+        Self {
+            sessions: Sessions::new(core, boot, shared.sessions(), config.sessions_max, config.session_idle_timeout),
+            pendings: Pendings::default(),
+            tokens: Tokens { key, drawn: 0 },
+            gets: 0,
+        }
+    }
+
+    /// When [`on_tick`] has something to do.
+    pub fn next_due(&self) -> Nanos {
+        self.sessions.next_deadline()
+    }
+}
+
+/// Draws tokens that nobody can foretell: a keyed hash of a count. The key is secret and differs from core to core.
 pub(super) struct Tokens {
     key: [u8; 16],
     drawn: u64,
 }
 
 impl Tokens {
-    /// `key` must be secret and differ from core to core.
-    pub const fn new(key: [u8; 16]) -> Self {
-        Self { key, drawn: 0 }
-    }
-
     pub fn draw(&mut self) -> AskToken {
         self.drawn += 1;
-        AskToken(siphasher::sip::SipHasher24::new_with_key(&self.key).hash(&self.drawn.to_le_bytes()))
+        AskToken(SipHasher24::new_with_key(&self.key).hash(&self.drawn.to_le_bytes()))
     }
 }
 
@@ -100,11 +117,11 @@ pub(super) fn on_post(
         Body::One(Message::Request(request)) => on_single(engine, now, post, key, request, reply, out),
         Body::One(Message::Notification(notification)) => {
             on_notification(engine, now, key, notification, out);
-            accepted(engine, now, post, reply)
+            engine.accept(now, &post.terms, reply)
         }
         Body::One(Message::Response(response)) => {
             server_request::on_response(engine, now, key, response);
-            accepted(engine, now, post, reply)
+            engine.accept(now, &post.terms, reply)
         }
         Body::Batch(batch) => on_batch(engine, now, post, key, batch, reply, out),
     }
@@ -203,7 +220,7 @@ fn on_batch(
                 Message::Request(_) => {}
             }
         }
-        return accepted(engine, now, post, reply);
+        return engine.accept(now, &post.terms, reply);
     }
     let waiting = u32::try_from(requests).unwrap_or(u32::MAX);
     let pending = Pending { session: key, conn: Some(post.conn), stream: None, gather: Some(Gather::default()), waiting };
@@ -243,7 +260,8 @@ fn on_notification(engine: &mut Engine, now: Now, key: SessionKey, notification:
 /// GET: the standalone stream of a session, or one that is resumed ("Listening for Messages from the Server", "Resumability and
 /// Redelivery").
 pub(super) fn on_get(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo, reply: &mut Vec<u8>, out: &mut Out) -> Verdict {
-    if !post.terms.sse {
+    // A GET that accepts whatever comes does not ask for a stream.
+    if !post.terms.sse || post.headers.get(Known::Accept).is_none() {
         return refuse(engine, now, post, Kind::NotAcceptable, reply);
     }
     let key = match enter(engine, now, post, memo) {
@@ -300,11 +318,6 @@ pub(super) fn on_tick(engine: &mut Engine, now: Now, out: &mut Out) {
     }
 }
 
-/// When [`on_tick`] has something to do.
-pub(super) fn next_deadline(engine: &Engine) -> Nanos {
-    engine.legacy.sessions.next_deadline()
-}
-
 /// A call ended; its caller is answered.
 pub(super) fn on_ended(engine: &mut Engine, now: Now, asker: Asker, call: &Call, ending: &Ending, members: &[u8], out: &mut Out) {
     legacy_method::on_ended(engine, now, asker, call, ending, members, out);
@@ -321,17 +334,35 @@ pub(super) fn on_wish(engine: &mut Engine, now: Now, asker: Asker, wish: Wish, o
 }
 
 /// The connection is no more. That calls nothing off: what is left to say waits for a client that resumes the stream.
-pub(super) fn on_gone(engine: &mut Engine, conn: ConnId, carried: Carried) {
+pub(super) fn on_gone(engine: &mut Engine, _now: Now, conn: ConnId, carried: Carried, _out: &mut Out) {
     legacy_stream::detach(engine, conn, carried);
+}
+
+/// The peer will send no more, which says nothing about whether it listens: something is said, so that one that is gone shows itself by a
+/// reset.
+pub(super) fn on_half_close(engine: &mut Engine, now: Now, conn: ConnId, carried: Carried, out: &mut Out) {
+    if let Carried::Post(id) = carried {
+        legacy_stream::commit(engine, now, id, out);
+    }
+    engine.exchanges.part(conn, now.mono, out, sse::comment);
+}
+
+/// Lists of a server changed.
+pub(super) fn on_changed(engine: &mut Engine, now: Now, server: u32, lists: Lists, out: &mut Out) {
+    legacy_stream::tell_changed(engine, now, server, lists, out);
+}
+
+/// A resource of a server changed; none: any of them may have.
+pub(super) fn on_updated(engine: &mut Engine, now: Now, server: u32, uri: Option<&str>, out: &mut Out) {
+    legacy_stream::tell_updated(engine, now, server, uri, out);
+}
+
+/// The process is to end: open-ended streams end.
+pub(super) fn on_drain(engine: &mut Engine, _now: Now, out: &mut Out) {
+    legacy_stream::end_standalone(engine, out);
 }
 
 /// A response that is one fault.
 pub(super) fn refuse(engine: &mut Engine, now: Now, post: &Post<'_>, kind: Kind, reply: &mut Vec<u8>) -> Verdict {
-    engine.refuse(now, &post.terms, None, &Fall::new(kind, kind.message()), reply)
-}
-
-fn accepted(engine: &mut Engine, now: Now, post: &Post<'_>, reply: &mut Vec<u8>) -> Verdict {
-    let date = engine.date_at(now);
-    reply::plain(reply, &post.terms, &date, 202, None, &[], b"");
-    Verdict::Answered { close: post.terms.close }
+    engine.refuse_kind(now, &post.terms, kind, reply)
 }

@@ -9,7 +9,7 @@ use super::modern::Post;
 use super::out::{Lists, Out};
 use super::pending::PendingId;
 use super::stream_log::{EVENT_ID_BYTES_MAX, EventId, StreamNo};
-use super::{Engine, changes, legacy_method};
+use super::{Engine, legacy_method};
 use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, SessionKey};
 use crate::base::time::Now;
@@ -33,7 +33,7 @@ pub(super) fn tell(engine: &mut Engine, now: Now, id: PendingId, message: &[u8],
 }
 
 /// Makes the response a stream of its session, unless it is one already. None when nobody is there to hear it, or the session is gone.
-fn commit(engine: &mut Engine, now: Now, id: PendingId, out: &mut Out) -> Option<(SessionKey, StreamNo)> {
+pub(super) fn commit(engine: &mut Engine, now: Now, id: PendingId, out: &mut Out) -> Option<(SessionKey, StreamNo)> {
     let date = engine.date_at(now);
     let pending = engine.legacy.pendings.get_mut(id)?;
     let key = pending.session;
@@ -259,7 +259,7 @@ fn open_get(engine: &mut Engine, now: Now, post: &Post<'_>, key: SessionKey, str
 }
 
 /// Ends every stream that a GET opened and that has no reply to bring: the process is to end.
-pub(super) fn on_drain(engine: &mut Engine, out: &mut Out) {
+pub(super) fn end_standalone(engine: &mut Engine, out: &mut Out) {
     let is_standalone = |owner| matches!(owner, Owner::Legacy(Carried::Get(_, StreamNo::STANDALONE)));
     for conn in engine.exchanges.conns(is_standalone) {
         if let Some(Owner::Legacy(carried)) = engine.exchanges.get(conn).map(|exchange| exchange.owner)
@@ -272,31 +272,30 @@ pub(super) fn on_drain(engine: &mut Engine, out: &mut Out) {
     }
 }
 
-/// Tells sessions what changed: lists to every standalone stream of the server, resources to those that subscribed.
-pub(super) fn tell_changes(engine: &mut Engine, now: Now, batch: &changes::Batch, out: &mut Out) {
-    if !batch.lists.is_empty() {
-        let listening: Vec<_> = engine.legacy.sessions.listening().collect();
-        for key in listening {
-            let Some(server) = server_of(engine, key) else { continue };
-            let lists = batch.lists.iter().filter(|(changed, _)| *changed == server).fold(Lists::NONE, |all, (_, lists)| all.with(*lists));
-            for list in lists.each() {
-                push(engine, now, key, list.notification(), b"", out);
-            }
+/// Tells every session of the server, through its standalone stream, which lists changed.
+pub(super) fn tell_changed(engine: &mut Engine, now: Now, server: u32, lists: Lists, out: &mut Out) {
+    let listening: Vec<_> = engine.legacy.sessions.listening().collect();
+    for key in listening {
+        if server_of(engine, key) == Some(server) {
+            lists.each().for_each(|list| push(engine, now, key, list.notification(), b"", out));
         }
     }
-    for (server, uri) in &batch.resources {
-        let keys = engine.legacy.sessions.subscribers(uri.as_bytes()).to_vec();
-        for key in keys {
-            if server_of(engine, key) == Some(*server) {
-                push_updated(engine, now, key, uri, out);
-            }
-        }
-    }
-    for server in &batch.all_resources {
+}
+
+/// Tells the sessions that subscribed to the resource that it changed; none: those that subscribed to any.
+pub(super) fn tell_updated(engine: &mut Engine, now: Now, server: u32, uri: Option<&str>, out: &mut Out) {
+    let Some(uri) = uri else {
         for (uri, key) in engine.legacy.sessions.subscriptions() {
-            if server_of(engine, key) == Some(*server) {
+            if server_of(engine, key) == Some(server) {
                 push_updated(engine, now, key, &String::from_utf8_lossy(&uri), out);
             }
+        }
+        return;
+    };
+    let keys = engine.legacy.sessions.subscribers(uri.as_bytes()).to_vec();
+    for key in keys {
+        if server_of(engine, key) == Some(server) {
+            push_updated(engine, now, key, uri, out);
         }
     }
 }
