@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 
-use super::awaited::Server;
+use crate::native::Server;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
@@ -251,7 +251,7 @@ impl Engine {
             Target::Tool { name, arguments } => server.start_tool(name, arguments, decoder, context, members),
             Target::Resource { uri } => server.start_read(uri, context, members),
             Target::Prompt { name, arguments } => server.start_prompt(name, arguments, decoder, context, members),
-            Target::Completion { params } => server.start_complete(params, context, members),
+            Target::Completion { params } => server.start_complete(params, decoder, context, members),
         });
         let started = catch_unwind(run).unwrap_or_else(|_| Started::Done(Outcome::Panicked));
         self.lap(target.name());

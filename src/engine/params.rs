@@ -1,6 +1,6 @@
 //! Arguments that clients mirror into `Mcp-Param-*` headers (2026-07-28, transports, "Custom Headers"): header and argument must agree.
 
-use super::awaited::HeaderParam;
+use crate::native::HeaderParam;
 use super::ladder::{Fall, mismatch};
 use crate::wire::http1::Headers;
 use crate::wire::json;
@@ -43,7 +43,7 @@ fn argument<'a>(arguments: Option<&'a [u8]>, path: &[String]) -> Option<&'a [u8]
 
 #[cfg(test)]
 mod tests {
-    use super::super::awaited::HeaderKind;
+    use crate::native::HeaderKind;
     use super::*;
     use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
 
