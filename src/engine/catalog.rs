@@ -1,8 +1,8 @@
 //! What one core knows of a server beforehand: its lists, encoded page by page, what it can do, and what stands at the end of every result.
 
-use crate::native::{HeaderParam, List, PromptEntry, ResourceEntry, Server, ToolEntry};
 use super::out::Lists;
 use crate::native::outcome::{Cache, Scope};
+use crate::native::{HeaderParam, List, PromptEntry, ResourceEntry, Server, ToolEntry};
 use crate::wire::json::{write_str, write_u64};
 use crate::wire::mcp::{Era, meta_key};
 

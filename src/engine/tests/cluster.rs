@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::seal::{KeyPair, SealKeys};
-use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::time::{Nanos, Now};
+use crate::engine::seal::{KeyPair, SealKeys};
+use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
 use crate::native::{Factory, Inbox, Server};
 use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
 
@@ -50,7 +50,10 @@ impl Cluster {
     pub fn new(cores: u16, config: &EngineConfig, server: impl Fn() -> Server + Send + Sync + 'static) -> Self {
         let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores, 1000, [7; 16])));
         let servers: Vec<Arc<Factory>> = vec![Arc::new(move || Ok(server()))];
-        let engine = |core| Engine::new(CoreId(core), cores, config, &servers, shared, Arc::new(Inbox::new(Box::new(|| {})))).expect("servers that can be built");
+        let engine = |core| {
+            Engine::new(CoreId(core), cores, config, &servers, shared, Arc::new(Inbox::new(Box::new(|| {}))))
+                .expect("servers that can be built")
+        };
         Self {
             engines: (0..cores).map(engine).collect(),
             shared,
@@ -90,6 +93,11 @@ impl Cluster {
     /// What came back and was not taken yet.
     pub fn take(&mut self, conn: ConnId) -> Response {
         Response::parse(std::mem::take(&mut self.conns[conn.index as usize].output))
+    }
+
+    /// The same, as text.
+    pub fn take_raw(&mut self, conn: ConnId) -> String {
+        String::from_utf8(std::mem::take(&mut self.conns[conn.index as usize].output)).expect("UTF-8")
     }
 
     pub fn is_pending(&self, conn: ConnId) -> bool {
@@ -271,13 +279,10 @@ pub struct Response {
 impl Response {
     /// Reads the first response of these bytes.
     pub fn parse(bytes: Vec<u8>) -> Self {
-        let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") else {
-            assert!(bytes.is_empty() || !bytes.starts_with(b"HTTP"), "half a head: {}", bytes.escape_ascii());
-            return Self { rest: bytes, is_open: true, ..Self::default() };
-        };
         if !bytes.starts_with(b"HTTP/1.1 ") {
             return Self { is_open: true, ..Self::default() }.chunked(&bytes);
         }
+        let end = memchr::memmem::find(&bytes, b"\r\n\r\n").unwrap_or_else(|| panic!("half a head: {}", bytes.escape_ascii()));
         let head = String::from_utf8(bytes[..end + 2].to_vec()).expect("ASCII");
         let status = head[9..12].parse().expect("a status");
         let response = Self { status, head, ..Self::default() };

@@ -36,9 +36,9 @@ fn replaced(request: &[u8], from: &str, to: &str) -> Vec<u8> {
     assert!(text.contains(from), "{from} is in {text}");
     let text = text.replacen(from, to, 1);
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    let lines = head.lines().map(|line| {
-        if line.starts_with("Content-Length:") { format!("Content-Length: {}", body.len()) } else { line.to_owned() }
-    });
+    let lines = head
+        .lines()
+        .map(|line| if line.starts_with("Content-Length:") { format!("Content-Length: {}", body.len()) } else { line.to_owned() });
     format!("{}\r\n\r\n{body}", lines.collect::<Vec<_>>().join("\r\n")).into_bytes()
 }
 
@@ -71,26 +71,42 @@ fn every_row_refuses_what_it_should() {
         ("accept", modern_with("tools/list", None, "", "", "{}", "Accept: text/html\r\n"), (406, -32000)),
         ("JSON", post("", "{"), (400, -32700)),
         ("shape", post("", r#"{"jsonrpc":"2.0","method":7}"#), (400, -32600)),
-        ("batch with a claim", {
-            let one = format!(r#"[{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"{version}":"2026-07-28"}}}}}}]"#);
-            post("", &one)
-        }, (400, -32600)),
+        (
+            "batch with a claim",
+            {
+                let one =
+                    format!(r#"[{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"{version}":"2026-07-28"}}}}}}]"#);
+                post("", &one)
+            },
+            (400, -32600),
+        ),
         ("envelope: no capabilities", replaced(&echo(), ",\"io.modelcontextprotocol/clientCapabilities\":{}", ""), (400, -32602)),
         ("envelope: capabilities no object", replaced(&echo(), "clientCapabilities\":{}", "clientCapabilities\":[]"), (400, -32602)),
-        ("envelope: no meta, modern header", post("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n",
-            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#), (400, -32602)),
+        (
+            "envelope: no meta, modern header",
+            post("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/list\r\n", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#),
+            (400, -32602),
+        ),
         ("envelope: level", modern_with("tools/list", None, "", r#","io.modelcontextprotocol/logLevel":"loud""#, "{}", ""), (400, -32602)),
         ("version header missing", replaced(&echo(), "MCP-Protocol-Version: 2026-07-28\r\n", ""), (400, -32020)),
-        ("version header differs", replaced(&echo(), "MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2025-11-25"), (400, -32020)),
+        (
+            "version header differs",
+            replaced(&echo(), "MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: 2025-11-25"),
+            (400, -32020),
+        ),
         ("method header missing", replaced(&echo(), "Mcp-Method: tools/call\r\n", ""), (400, -32020)),
         ("method header differs", replaced(&echo(), "Mcp-Method: tools/call", "Mcp-Method: tools/list"), (400, -32020)),
         ("name header missing", replaced(&echo(), "Mcp-Name: echo\r\n", ""), (400, -32020)),
         ("name header differs", replaced(&echo(), "Mcp-Name: echo", "Mcp-Name: Echo"), (400, -32020)),
         ("name header twice", replaced(&echo(), "Mcp-Name: echo", "Mcp-Name: echo\r\nmcp-name: echo"), (400, -32020)),
-        ("version unsupported", {
-            let header = replaced(&echo(), "MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: v999.0.0");
-            replaced(&header, "protocolVersion\":\"2026-07-28\"", "protocolVersion\":\"v999.0.0\"")
-        }, (400, -32022)),
+        (
+            "version unsupported",
+            {
+                let header = replaced(&echo(), "MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: v999.0.0");
+                replaced(&header, "protocolVersion\":\"2026-07-28\"", "protocolVersion\":\"v999.0.0\"")
+            },
+            (400, -32022),
+        ),
         ("method unknown", modern("tools/frobnicate", None, ""), (404, -32601)),
         ("method removed: ping", modern("ping", None, ""), (404, -32601)),
         ("method removed: initialize", modern("initialize", None, ""), (404, -32601)),
@@ -120,13 +136,20 @@ fn the_first_failure_wins() {
     let rows: &[(&str, Vec<u8>, (u16, i64))] = &[
         ("origin before path", replaced(&modern_with("x", None, "", "", "{}", "Origin: null\r\n"), "/mcp", "/x"), (403, -32000)),
         ("content type before JSON", post("Content-Type: text/plain\r\n", "{"), (415, -32000)),
-        ("envelope before headers", replaced(&replaced(&echo(), "Mcp-Method: tools/call\r\n", ""),
-            ",\"io.modelcontextprotocol/clientCapabilities\":{}", ""), (400, -32602)),
+        (
+            "envelope before headers",
+            replaced(&replaced(&echo(), "Mcp-Method: tools/call\r\n", ""), ",\"io.modelcontextprotocol/clientCapabilities\":{}", ""),
+            (400, -32602),
+        ),
         ("contradiction before version", bad_version(&echo()), (400, -32020)),
-        ("version before a missing method header", {
-            let request = replaced(&echo(), "MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: v9");
-            bad_version(&replaced(&request, "Mcp-Method: tools/call\r\n", ""))
-        }, (400, -32022)),
+        (
+            "version before a missing method header",
+            {
+                let request = replaced(&echo(), "MCP-Protocol-Version: 2026-07-28", "MCP-Protocol-Version: v9");
+                bad_version(&replaced(&request, "Mcp-Method: tools/call\r\n", ""))
+            },
+            (400, -32022),
+        ),
         ("method header before unknown method", replaced(&modern("nope/nope", None, ""), "Mcp-Method: nope/nope\r\n", ""), (400, -32020)),
         ("unknown method before capability and params", modern("nope/nope", None, r#""requestState":7"#), (404, -32601)),
     ];
@@ -158,7 +181,14 @@ fn headers_that_agree_in_another_spelling_pass() {
     for request in [
         replaced(&echo(), "Mcp-Name: echo", "mcp-name: =?base64?ZWNobw==?="),
         replaced(&echo(), "Mcp-Method: tools/call", "MCP-METHOD:    tools/call  "),
-        modern_with("tools/call", Some("region"), r#""name":"region","arguments":{"region":"west"}"#, "", "{}", "mcp-param-region: west\r\n"),
+        modern_with(
+            "tools/call",
+            Some("region"),
+            r#""name":"region","arguments":{"region":"west"}"#,
+            "",
+            "{}",
+            "mcp-param-region: west\r\n",
+        ),
         modern_with("tools/call", Some("region"), r#""name":"region","arguments":{}"#, "", "{}", "Mcp-Param-Unknown: 1\r\n"),
         modern_with("tools/list", None, "", "", "{}", "Mcp-Session-Id: whatever\r\nLast-Event-ID: 7\r\n"),
     ] {
@@ -176,9 +206,12 @@ fn lists_and_discover_have_their_members() {
     assert_eq!(result["supportedVersions"], serde_json::json!(["2026-07-28"]));
     assert_eq!(result["instructions"], "Be kind");
     assert!(result["capabilities"]["tools"].is_object() && result["capabilities"].get("completions").is_none(), "{result}");
-    for (method, member) in
-        [("tools/list", "tools"), ("prompts/list", "prompts"), ("resources/list", "resources"), ("resources/templates/list", "resourceTemplates")]
-    {
+    for (method, member) in [
+        ("tools/list", "tools"),
+        ("prompts/list", "prompts"),
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resourceTemplates"),
+    ] {
         let list = answer(&mut cluster, &modern(method, None, "")).json()["result"].clone();
         assert!(list[member].is_array(), "{method}: {list}");
         for result in [&list, &result] {
@@ -230,7 +263,8 @@ fn where_the_modern_era_alone_is_served() {
     assert_eq!(response.json()["error"]["data"], serde_json::json!({"supported": ["2026-07-28"], "requested": "2025-11-25"}));
     assert_eq!(response.json()["id"], 0);
     for method in ["GET", "DELETE"] {
-        let response = answer(&mut cluster, format!("{method} /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").as_bytes());
+        let response =
+            answer(&mut cluster, format!("{method} /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").as_bytes());
         assert_eq!((response.status, response.field("allow").as_deref()), (405, Some("POST, OPTIONS")));
     }
     assert_eq!(refusal(&mut cluster, &post("", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)), (400, -32602));
@@ -244,5 +278,8 @@ fn where_the_modern_era_alone_is_served() {
 fn where_the_legacy_era_alone_is_served_probes_fall_back() {
     let mut cluster = only(Eras::Legacy);
     assert_eq!(refusal(&mut cluster, &modern("server/discover", None, "")), (400, -32000));
-    assert_eq!(refusal(&mut cluster, &post("MCP-Protocol-Version: 2026-07-28\r\n", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)), (400, -32000));
+    assert_eq!(
+        refusal(&mut cluster, &post("MCP-Protocol-Version: 2026-07-28\r\n", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#)),
+        (400, -32000)
+    );
 }
