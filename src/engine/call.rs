@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 
-use super::awaited::Server;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
@@ -13,6 +12,7 @@ use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::native::Context;
+use crate::native::Server;
 use crate::native::host::{CallSpec, Effect as Wish};
 use crate::native::inbox::Event;
 use crate::native::outcome::{Finished, Job, Outcome, Started};
@@ -229,7 +229,15 @@ impl Calls {
 
 impl Engine {
     /// Starts a call. The handler runs now, outside any borrow of the engine's state.
-    pub(super) fn begin(&mut self, now: Now, begin: Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+    pub(super) fn begin(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+        let begun = self.begin_uncounted(now, begin, binding, out);
+        if let Begun::Done(ending) = &begun {
+            self.count_ending(begin.target.kind(), ending);
+        }
+        begun
+    }
+
+    fn begin_uncounted(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         self.scratch.members.clear();
         if self.calls.len() >= CALLS_PER_CORE_MAX {
             return Begun::Done(Ending::Overloaded);
@@ -237,13 +245,12 @@ impl Engine {
         let id = self.calls.next_id();
         self.calls.starting = Some((id, begin.caller));
         let context = self.host.context(&CallSpec { call: id, ..begin.spec });
-        let started = self.start(begin.spec.server, &begin.target, &context);
-        match started {
+        match self.start(begin.spec.server, &begin.target, &context) {
             Started::Done(outcome) => Begun::Done(Ending::Outcome(outcome)),
             Started::NotFound => Begun::Done(Ending::NotFound),
             Started::Later(job) => self.begin_job(now, id, job, begin, context, binding),
             Started::Blocking(work) => {
-                self.keep(now, id, None, &begin, context, binding());
+                self.keep(now, id, None, begin, context, binding());
                 out.effects.push(self.on_pool(id, work));
                 Begun::Waiting(id)
             }
@@ -259,7 +266,7 @@ impl Engine {
             Target::Tool { name, arguments } => server.start_tool(name, arguments, decoder, context, members),
             Target::Resource { uri } => server.start_read(uri, context, members),
             Target::Prompt { name, arguments } => server.start_prompt(name, arguments, decoder, context, members),
-            Target::Completion { params } => server.start_complete(params, context, members),
+            Target::Completion { params } => server.start_complete(params, decoder, context, members),
         });
         let started = catch_unwind(run).unwrap_or_else(|_| Started::Done(Outcome::Panicked));
         self.lap(target.name());
@@ -272,7 +279,7 @@ impl Engine {
         now: Now,
         id: CallId,
         mut job: Job,
-        begin: Begin<'_>,
+        begin: &Begin<'_>,
         context: Context,
         binding: impl FnOnce() -> Option<Binding>,
     ) -> Begun {
@@ -288,7 +295,7 @@ impl Engine {
                     drop_caught(job);
                     return Begun::Done(ending);
                 }
-                self.keep(now, id, Some(job), &begin, context, binding);
+                self.keep(now, id, Some(job), begin, context, binding);
                 Begun::Waiting(id)
             }
         }
@@ -390,7 +397,7 @@ impl Engine {
     }
 
     /// Counts how a call ended.
-    pub(super) fn count_ending(&self, kind: TargetKind, ending: &Ending) {
+    fn count_ending(&self, kind: TargetKind, ending: &Ending) {
         match ending {
             Ending::Outcome(Outcome::Panicked) => self.metrics.count(Counter::Panics),
             Ending::Outcome(Outcome::Result { is_error: true, .. }) => self.metrics.count(Counter::ToolErrors),

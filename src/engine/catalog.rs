@@ -1,10 +1,10 @@
 //! What one core knows of a server beforehand: its lists, encoded page by page, what it can do, and what stands at the end of every result.
 
-use super::awaited::{HeaderParam, Server};
 use super::out::Lists;
 use crate::native::outcome::{Cache, Scope};
+use crate::native::{HeaderParam, List, PromptEntry, ResourceEntry, Server, ToolEntry};
 use crate::wire::json::{write_str, write_u64};
-use crate::wire::mcp::meta_key;
+use crate::wire::mcp::{Era, meta_key};
 
 use super::ladder::SUPPORTED;
 
@@ -19,6 +19,15 @@ pub(super) enum ListKind {
 
 impl ListKind {
     const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+
+    /// Whose changes are told together.
+    const fn list(self) -> List {
+        match self {
+            Self::Tools => List::Tools,
+            Self::Prompts => List::Prompts,
+            Self::Resources | Self::Templates => List::Resources,
+        }
+    }
 
     /// The member of the result that holds the items.
     const fn member(self) -> &'static str {
@@ -74,10 +83,9 @@ pub(super) enum ResultType {
 }
 
 impl Hosted {
-    /// Encodes what can be encoded beforehand. `page_items` at most stand on one page.
-    pub fn new(server: Server, page_items: usize) -> Self {
-        let mut info = Vec::new();
-        server.write_info(&mut info);
+    /// Encodes what can be encoded beforehand.
+    pub fn new(server: Server) -> Self {
+        let info = server.info().to_vec();
         let mut tail = br#""resultType":"complete","_meta":{"#.to_vec();
         write_str(&mut tail, meta_key::SERVER_INFO);
         tail.push(b':');
@@ -86,7 +94,7 @@ impl Hosted {
         let mut hosted = Self { offers: offers(&server), server, info, discover: Vec::new(), tail, lists: [const { Vec::new() }; 4] };
         hosted.discover = hosted.encode_discover();
         for kind in ListKind::ALL {
-            hosted.lists[kind as usize] = hosted.encode_list(kind, page_items.max(1));
+            hosted.lists[kind as usize] = hosted.encode_list(kind);
         }
         hosted
     }
@@ -116,7 +124,7 @@ impl Hosted {
 
     /// Arguments of a tool that clients mirror into headers; none when there is no such tool.
     pub fn header_params(&self, tool: &str) -> &[HeaderParam] {
-        self.server.header_params(tool)
+        self.server.tool(tool).map_or(&[], ToolEntry::header_params)
     }
 
     /// Appends the object of a result of the modern era: `members`, and what every such result has.
@@ -153,34 +161,40 @@ impl Hosted {
 
     fn encode_discover(&self) -> Vec<u8> {
         let mut members = format!(r#""supportedVersions":{SUPPORTED},"capabilities":"#).into_bytes();
-        self.server.write_capabilities_modern(&mut members);
+        self.server.capabilities().write(&mut members);
         if let Some(instructions) = self.server.instructions() {
             members.extend_from_slice(br#","instructions":"#);
             write_str(&mut members, instructions);
         }
         let mut out = Vec::new();
-        self.write_result(&mut out, &members, ResultType::Complete, Some(self.server.list_cache()), None);
+        self.write_result(&mut out, &members, ResultType::Complete, Some(self.server.discover_cache()), None);
         out
     }
 
-    fn encode_list(&self, kind: ListKind, page_items: usize) -> Vec<Page> {
-        let items: Vec<&[u8]> = match kind {
-            ListKind::Tools => self.server.tool_definitions(),
-            ListKind::Prompts => self.server.prompt_definitions(),
-            ListKind::Resources => self.server.resource_definitions(),
-            ListKind::Templates => self.server.template_definitions(),
+    fn encode_list(&self, kind: ListKind) -> Vec<Page> {
+        let (modern, legacy) = (self.items(kind, Era::Modern), self.items(kind, Era::Legacy));
+        let page_items = self.server.page_size().max(1);
+        let pages = modern.len().div_ceil(page_items).max(1);
+        let page = |number: usize| {
+            let items = number * page_items..modern.len().min((number + 1) * page_items);
+            let next = (number + 1 < pages).then_some(number + 1);
+            let members = page_members(kind, &modern[items.clone()], next);
+            let mut encoded = Vec::new();
+            self.write_result(&mut encoded, &members, ResultType::Complete, Some(self.server.list_cache(kind.list())), None);
+            let legacy = [b"{", &*page_members(kind, &legacy[items], next), b"}"].concat();
+            Page { cursor: cursor(kind, number), modern: encoded, legacy }
         };
-        let pages = items.len().div_ceil(page_items).max(1);
-        (0..pages)
-            .map(|number| {
-                let end = items.len().min((number + 1) * page_items);
-                let members = page_members(kind, &items[number * page_items..end], (number + 1 < pages).then_some(number + 1));
-                let mut modern = Vec::new();
-                self.write_result(&mut modern, &members, ResultType::Complete, Some(self.server.list_cache()), None);
-                let legacy = [b"{", &*members, b"}"].concat();
-                Page { cursor: cursor(kind, number), modern, legacy }
-            })
-            .collect()
+        (0..pages).map(page).collect()
+    }
+
+    /// The encoded items of a list.
+    fn items(&self, kind: ListKind, era: Era) -> Vec<&[u8]> {
+        match kind {
+            ListKind::Tools => self.server.tools().iter().map(|tool| tool.definition(era)).collect(),
+            ListKind::Prompts => self.server.prompts().iter().map(PromptEntry::definition).collect(),
+            ListKind::Resources => self.server.resources().iter().map(ResourceEntry::definition).collect(),
+            ListKind::Templates => self.server.templates().iter().map(ResourceEntry::definition).collect(),
+        }
     }
 }
 
@@ -217,12 +231,15 @@ fn inner(object: &[u8]) -> &[u8] {
 }
 
 fn offers(server: &Server) -> Offers {
+    let capabilities = server.capabilities();
+    let lists = [(capabilities.tools, Lists::TOOLS), (capabilities.prompts, Lists::PROMPTS), (capabilities.resources, Lists::RESOURCES)];
+    let changing = lists.iter().filter(|(has, _)| *has && capabilities.changes).fold(Lists::NONE, |all, (_, list)| all.with(*list));
     Offers {
-        tools: !server.tools.is_empty(),
-        prompts: false,
-        resources: !server.resources.is_empty(),
-        completions: false,
-        changes: Lists::TOOLS,
-        updates: true,
+        tools: capabilities.tools,
+        prompts: capabilities.prompts,
+        resources: capabilities.resources,
+        completions: capabilities.completions,
+        changes: changing,
+        updates: capabilities.resources && capabilities.changes,
     }
 }

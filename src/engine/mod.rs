@@ -4,7 +4,6 @@
 //! [`Out`] says, in order.
 
 mod admin;
-mod awaited;
 mod batch;
 mod call;
 mod catalog;
@@ -34,7 +33,7 @@ pub mod session_state;
 pub mod stream_log;
 mod tasks;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -45,12 +44,11 @@ use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
-use crate::native::Inbox;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
+use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
-use awaited::Factory;
 use call::Calls;
 use catalog::Hosted;
 use changes::Changes;
@@ -209,7 +207,9 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     /// An engine for one of `cores` cores. Every server is built anew by its factory, in this core's thread.
-    #[must_use]
+    ///
+    /// # Errors
+    /// What is wrong with a server.
     pub fn new(
         core: CoreId,
         cores: u16,
@@ -217,18 +217,25 @@ impl Engine {
         servers: &[Arc<Factory>],
         shared: &'static Shared,
         inbox: Arc<Inbox>,
-    ) -> Self {
+    ) -> Result<Self, BuildError> {
         let mut nonce_prefix = *shared.boot();
         // Every core seals with the same keys: its number keeps its nonces apart from the others'.
-        nonce_prefix[..2].iter_mut().zip(core.0.to_le_bytes()).for_each(|(byte, own)| *byte ^= own);
-        Self {
+        nonce_prefix.iter_mut().zip(core.0.to_le_bytes()).for_each(|(byte, own)| *byte ^= own);
+        let host = Host::new(Arc::clone(&inbox), Now { mono: Nanos(0), wall_ms: 0 });
+        let mut hosted = Vec::with_capacity(servers.len());
+        for (number, factory) in (0..).zip(servers) {
+            let server = factory()?;
+            server.attach(&host, number);
+            hosted.push(Hosted::new(server));
+        }
+        Ok(Self {
             core,
             config: config.clone(),
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
-            hosted: servers.iter().map(|factory| Hosted::new(factory(), config.page_items)).collect(),
-            host: Host::new(Arc::clone(&inbox), Now { mono: Nanos(0), wall_ms: 0 }),
+            hosted,
+            host,
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
             exchanges: Exchanges::default(),
@@ -240,7 +247,7 @@ impl Engine {
             scratch: Scratch::default(),
             lapped: Nanos(0),
             is_draining: false,
-        }
+        })
     }
 
     /// Takes one whole request. The response is appended to `reply`, or comes later through `out`.

@@ -158,7 +158,7 @@ fn call(
     let begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Modern(post.conn) };
     // Not computed for a call that is over at once.
     let binding = || method.may_ask().then(|| binding.unwrap_or_else(|| Binding::new(&post.principal, request)));
-    Ok(match engine.begin(now, begin, binding, out) {
+    Ok(match engine.begin(now, &begin, binding, out) {
         Begun::Done(ending) => over(engine, now, post, request, &target, &ending, reply, out),
         Begun::Waiting(call) => {
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
@@ -261,7 +261,7 @@ fn write_ending(engine: &mut Engine, server: u32, id: Id<'_>, kind: TargetKind, 
     let fault = match ending {
         Ending::Outcome(Outcome::Result { cache, meta, .. }) => {
             // Of what can be called, the contents of resources alone may be kept.
-            let cache = (kind == TargetKind::Resource).then(|| cache.unwrap_or_default());
+            let cache = (kind == TargetKind::Resource).then(|| cache.unwrap_or_else(|| hosted.server.read_cache()));
             jsonrpc::begin_result(body, id);
             hosted.write_result(body, members, ResultType::Complete, cache, meta.as_deref());
             jsonrpc::end(body);
@@ -307,7 +307,8 @@ fn write_not_found(body: &mut Vec<u8>, id: Id<'_>, kind: TargetKind, name: &str)
             (format!("Resource not found: {name}"), Some(data))
         }
         TargetKind::Prompt => (format!("Prompt not found: {name}"), None),
-        _ => (format!("Tool not found: {name}"), None),
+        TargetKind::Completion => ("Nothing to complete: ref names no prompt and no resource template".to_owned(), None),
+        TargetKind::Tool => (format!("Tool not found: {name}"), None),
     };
     jsonrpc::error(body, Some(id), code::INVALID_PARAMS, &message, data.as_deref());
     200

@@ -1,7 +1,7 @@
 //! Arguments that clients mirror into `Mcp-Param-*` headers (2026-07-28, transports, "Custom Headers"): header and argument must agree.
 
-use super::awaited::HeaderParam;
 use super::ladder::{Fall, mismatch};
+use crate::native::HeaderParam;
 use crate::wire::http1::Headers;
 use crate::wire::json;
 use crate::wire::mcp::{Disagreement, agree};
@@ -43,8 +43,8 @@ fn argument<'a>(arguments: Option<&'a [u8]>, path: &[String]) -> Option<&'a [u8]
 
 #[cfg(test)]
 mod tests {
-    use super::super::awaited::HeaderKind;
     use super::*;
+    use crate::native::HeaderKind;
     use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
 
     fn region() -> HeaderParam {

@@ -6,12 +6,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::awaited::Factory;
-use super::seal::{KeyPair, SealKeys};
-use super::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::time::{Nanos, Now};
-use crate::native::Inbox;
+use crate::engine::seal::{KeyPair, SealKeys};
+use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
+use crate::native::{Factory, Inbox, Server};
 use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
 
 /// Rounds in which a cluster must come to rest.
@@ -31,7 +30,7 @@ struct Conn {
 }
 
 /// Engines joined by queues.
-pub(super) struct Cluster {
+pub struct Cluster {
     pub engines: Vec<Engine>,
     pub shared: &'static Shared,
     pub now: Now,
@@ -43,15 +42,18 @@ pub(super) struct Cluster {
     pub lane_frames_max: usize,
 }
 
-pub(super) fn config() -> EngineConfig {
+pub fn config() -> EngineConfig {
     EngineConfig::new(SealKeys::new(KeyPair::single([3; 32])))
 }
 
 impl Cluster {
-    pub fn new(cores: u16, config: &EngineConfig, server: impl Fn() -> super::awaited::Server + Send + Sync + 'static) -> Self {
+    pub fn new(cores: u16, config: &EngineConfig, server: impl Fn() -> Server + Send + Sync + 'static) -> Self {
         let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores, 1000, [7; 16])));
-        let servers: Vec<Arc<Factory>> = vec![Arc::new(server)];
-        let engine = |core| Engine::new(CoreId(core), cores, config, &servers, shared, Arc::new(Inbox::new(Box::new(|| {}))));
+        let servers: Vec<Arc<Factory>> = vec![Arc::new(move || Ok(server()))];
+        let engine = |core| {
+            Engine::new(CoreId(core), cores, config, &servers, shared, Arc::new(Inbox::new(Box::new(|| {}))))
+                .expect("servers that can be built")
+        };
         Self {
             engines: (0..cores).map(engine).collect(),
             shared,
@@ -91,6 +93,11 @@ impl Cluster {
     /// What came back and was not taken yet.
     pub fn take(&mut self, conn: ConnId) -> Response {
         Response::parse(std::mem::take(&mut self.conns[conn.index as usize].output))
+    }
+
+    /// The same, as text.
+    pub fn take_raw(&mut self, conn: ConnId) -> String {
+        String::from_utf8(std::mem::take(&mut self.conns[conn.index as usize].output)).expect("UTF-8")
     }
 
     pub fn is_pending(&self, conn: ConnId) -> bool {
@@ -259,7 +266,7 @@ impl Cluster {
 
 /// What came back on a connection: heads taken apart, bodies joined.
 #[derive(Debug, Default)]
-pub(super) struct Response {
+pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: String,
@@ -272,13 +279,10 @@ pub(super) struct Response {
 impl Response {
     /// Reads the first response of these bytes.
     pub fn parse(bytes: Vec<u8>) -> Self {
-        let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") else {
-            assert!(bytes.is_empty() || !bytes.starts_with(b"HTTP"), "half a head: {}", bytes.escape_ascii());
-            return Self { rest: bytes, is_open: true, ..Self::default() };
-        };
         if !bytes.starts_with(b"HTTP/1.1 ") {
             return Self { is_open: true, ..Self::default() }.chunked(&bytes);
         }
+        let end = memchr::memmem::find(&bytes, b"\r\n\r\n").unwrap_or_else(|| panic!("half a head: {}", bytes.escape_ascii()));
         let head = String::from_utf8(bytes[..end + 2].to_vec()).expect("ASCII");
         let status = head[9..12].parse().expect("a status");
         let response = Self { status, head, ..Self::default() };
@@ -334,12 +338,12 @@ impl Response {
 }
 
 /// A request of the modern era, with its three mirrors. `name` goes into `Mcp-Name`; `params` are the members besides `_meta`.
-pub(super) fn modern(method: &str, name: Option<&str>, params: &str) -> Vec<u8> {
+pub fn modern(method: &str, name: Option<&str>, params: &str) -> Vec<u8> {
     modern_with(method, name, params, "", "{}", "")
 }
 
 /// The same with more members of `_meta` (each with a comma before it), client capabilities and header lines.
-pub(super) fn modern_with(method: &str, name: Option<&str>, params: &str, meta: &str, capabilities: &str, headers: &str) -> Vec<u8> {
+pub fn modern_with(method: &str, name: Option<&str>, params: &str, meta: &str, capabilities: &str, headers: &str) -> Vec<u8> {
     let comma = if params.is_empty() { "" } else { "," };
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{comma}"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{capabilities}{meta}}}}}}}"#
@@ -349,7 +353,7 @@ pub(super) fn modern_with(method: &str, name: Option<&str>, params: &str, meta: 
 }
 
 /// A POST to `/mcp` that accepts both media types, unless the header lines say otherwise.
-pub(super) fn post(headers: &str, body: &str) -> Vec<u8> {
+pub fn post(headers: &str, body: &str) -> Vec<u8> {
     let accept = if headers.contains("Accept:") { "" } else { "Accept: application/json, text/event-stream\r\n" };
     let content_type = if headers.contains("Content-Type:") { "" } else { "Content-Type: application/json\r\n" };
     let host = if headers.contains("Host:") { "" } else { "Host: localhost\r\n" };
