@@ -173,6 +173,12 @@ impl Sessions {
         self.len() == 0
     }
 
+    /// For tests: nothing of any session may be left behind.
+    #[cfg(test)]
+    pub fn holds_nothing(&self) -> bool {
+        self.is_empty() && self.log.is_empty() && self.listening.is_empty() && self.subscribers.is_empty()
+    }
+
     /// Opens a session.
     ///
     /// # Errors

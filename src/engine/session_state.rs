@@ -85,6 +85,8 @@ struct Active {
     streams: Streams,
 }
 
+const _: () = assert!(size_of::<Active>() <= 256, "a session whose client only listens is to cost little, too");
+
 impl Active {
     fn is_empty(&self) -> bool {
         self.calls.is_empty() && self.asks.is_empty() && self.subscriptions.is_empty() && self.streams.is_empty()
@@ -193,6 +195,12 @@ impl Session {
         ask
     }
 
+    /// Whether the call waits for an answer.
+    #[must_use]
+    pub fn asks(&self, call: CallId) -> bool {
+        self.active.as_ref().is_some_and(|active| active.asks.values().any(|ask| ask.call == call))
+    }
+
     /// Opens a stream for the answer of a POST, on the connection that brought it; the connection may have gone meanwhile.
     pub fn open_stream(&mut self, conn: Option<ConnId>) -> StreamNo {
         self.streams_used += 1;
@@ -205,7 +213,6 @@ impl Session {
     pub fn streams_mut(&mut self) -> &mut Streams {
         &mut self.active_mut().streams
     }
-
 
     /// The session's streams, if it ever had one.
     #[must_use]

@@ -4,20 +4,28 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::EngineConfig;
-use super::testing::{Cluster, Response, config, post};
+use super::cluster::{Cluster, Response, config, post};
 use crate::base::ids::ConnId;
-use crate::native::{BlockingContext, Context, Elicitation, Empty, Resource, Sampling, Server, Tool, ToolError};
-use crate::wire::mcp::Level;
+use crate::engine::EngineConfig;
+use crate::native::{BlockingContext, Builder, Context, Elicitation, Empty, Level, Resource, Sampling, Server, ToolError};
 
-pub(super) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+pub const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Echo {
     message: String,
 }
 
-pub(super) fn server() -> Server {
+pub fn server() -> Server {
+    builder().build().expect("the test server is sound")
+}
+
+/// The same with few items on a page.
+pub fn paged() -> Server {
+    builder().page_size(5).build().expect("the test server is sound")
+}
+
+fn builder() -> Builder {
     Server::builder("test", "1")
         .instructions("Be gentle.")
         .tool("echo", |echo: Echo, _: &Context| echo.message)
@@ -52,44 +60,42 @@ pub(super) fn server() -> Server {
         .tool_async("sample", |_: Empty, cx: Context| async move {
             Ok::<_, ToolError>(cx.sample("line", Sampling::new(10).user("A line")).await?.text())
         })
-        .tool_async("roots", |_: Empty, cx: Context| async move {
-            Ok::<_, ToolError>(cx.roots("roots").await?.len().to_string())
-        })
+        .tool_async("roots", |_: Empty, cx: Context| async move { Ok::<_, ToolError>(cx.roots("roots").await?.len().to_string()) })
         .tool("change", |_: Empty, cx: &Context| {
             cx.notify().tools_changed();
             cx.notify().resource_updated("test://a");
             "changed"
         })
-        .tool_blocking(Tool::new("block"), |_: Empty, _: BlockingContext| "unblocked")
+        .tool_blocking("block", |_: Empty, _: &BlockingContext| "unblocked")
         .resource(Resource::new("test://a", "a"), |_: &Context| "contents")
-        .build()
-        .expect("the test server is sound")
 }
 
-pub(super) fn cluster(cores: u16) -> Cluster {
+pub fn cluster(cores: u16) -> Cluster {
     cluster_with(cores, &config())
 }
 
-pub(super) fn cluster_with(cores: u16, config: &EngineConfig) -> Cluster {
+pub fn cluster_with(cores: u16, config: &EngineConfig) -> Cluster {
     Cluster::new(cores, config, server)
 }
 
-pub(super) fn initialize(version: &str, capabilities: &str) -> String {
+pub fn initialize(version: &str, capabilities: &str) -> String {
     format!(
         r#"{{"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{{"name":"t","version":"1"}}}},"jsonrpc":"2.0","id":0}}"#
     )
 }
 
-pub(super) fn call(id: &str, tool: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{}},"_meta":{{"progressToken":"p"}}}}}}"#)
+pub fn call(id: &str, tool: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{}},"_meta":{{"progressToken":"p"}}}}}}"#
+    )
 }
 
-pub(super) fn request(id: &str, method: &str, params: &str) -> String {
+pub fn request(id: &str, method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
 }
 
 /// A session over one connection.
-pub(super) struct Client {
+pub struct Client {
     pub conn: ConnId,
     pub session: String,
     version: String,
@@ -142,11 +148,11 @@ impl Client {
 }
 
 /// The ids of the events of a stream, in order.
-pub(super) fn event_ids(response: &Response) -> Vec<String> {
+pub fn event_ids(response: &Response) -> Vec<String> {
     response.body.lines().filter_map(|line| line.strip_prefix("id: ")).map(str::to_owned).collect()
 }
 
 /// The text of a tool's result.
-pub(super) fn text(reply: &Value) -> &str {
+pub fn text(reply: &Value) -> &str {
     reply["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {reply}"))
 }
