@@ -181,7 +181,7 @@ fn a_batch_that_has_something_to_say_becomes_a_stream() {
     cluster.pass(std::time::Duration::from_secs(4));
     let rest = cluster.take(conn);
     let replies: Vec<_> = rest.events().into_iter().filter(|event| event.get("id").is_some()).collect();
-    assert_eq!(replies.iter().map(|reply| text(reply)).collect::<Vec<_>>(), ["late", "arrived"]);
+    assert_eq!(replies.iter().map(text).collect::<Vec<_>>(), ["late", "arrived"]);
     assert!(!rest.is_open && !cluster.is_pending(conn));
 }
 
