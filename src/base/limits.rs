@@ -39,6 +39,16 @@ pub const SESSIONS_PER_CORE_DEFAULT: usize = 100_000;
 pub const LOG_EVENTS_MAX: usize = 256;
 /// Most bytes kept for the resumption of one session's streams.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes one core keeps for the resumption of its sessions' streams.
+pub const LOG_BYTES_PER_CORE_MAX: usize = 64 * 1024 * 1024;
+/// How long an event is kept for resumption, seconds.
+pub const LOG_SECONDS_MAX: u64 = 300;
+/// Most requests of one legacy session in work at once.
+pub const CALLS_PER_SESSION_MAX: usize = 1024;
+/// Most requests from the server to one legacy client that wait for an answer.
+pub const ASKS_PER_SESSION_MAX: usize = 256;
+/// Longest `clientInfo` that a legacy session keeps, bytes; of a longer one the name and the version are kept.
+pub const CLIENT_INFO_BYTES_MAX: usize = 512;
 
 /// Most requests in work at once per core that did not complete in their first turn.
 pub const CALLS_PER_CORE_MAX: usize = 65_536;
@@ -46,8 +56,12 @@ pub const CALLS_PER_CORE_MAX: usize = 65_536;
 pub const OUTBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Most bytes of URIs one legacy session may subscribe to, all together.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 128 * 1024;
 /// Longest sealed `requestState`, bytes.
 pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
+/// Most notifications that other threads may have waiting for one core; beyond it they are dropped.
+pub const INBOX_NOTICES_MAX: usize = 65_536;
 /// Most rounds of input one call may ask for.
 pub const ASK_ROUNDS_MAX: u32 = 32;
 
@@ -60,4 +74,5 @@ const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX, "a target must fit a he
 const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixteen bits");
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MAX, "a turn cannot take more than a lane holds");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");
