@@ -7,3 +7,4 @@ mod fixture;
 mod ladder;
 mod listening;
 mod rounds;
+mod routes;
