@@ -1,5 +1,6 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
+mod allocations;
 mod cluster;
 mod edges;
 mod exchanges;
