@@ -1,6 +1,7 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
 mod client;
+mod allocations;
 mod cluster;
 mod disorder;
 mod edges;
@@ -14,3 +15,4 @@ mod questions;
 mod rounds;
 mod sessions;
 mod streams;
+mod routes;
