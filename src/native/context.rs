@@ -225,11 +225,6 @@ impl Context {
         self.state.call.get()
     }
 
-    /// Gives the call another name, before anything was answered: a call that is first seen to need a slot when it did not complete.
-    pub(crate) fn rename(&self, call: CallId) {
-        self.state.call.set(call);
-    }
-
     /// Takes the questions recorded since the last time (modern era). Not empty after a poll that returned `Pending`: the call is to be
     /// answered with `input_required`, and its future dropped.
     pub(crate) fn questions(&self) -> Vec<Question> {

@@ -26,6 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+pub(crate) mod allocations;
 mod ask;
 mod blocking;
 pub mod builtin;
@@ -33,6 +35,8 @@ mod call;
 mod completion;
 mod content;
 mod context;
+#[cfg(test)]
+mod driven;
 mod elicit;
 mod entries;
 mod error;
@@ -76,7 +80,6 @@ pub use server::{BuildError, Builder, Factory, Server};
 pub use template::Variables;
 pub use tool::{Empty, Tool};
 
-pub(crate) use entries::Capabilities;
 pub(crate) use header::{HeaderKind, HeaderParam};
 pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
