@@ -1,0 +1,28 @@
+//! HTTP/1.1 message syntax for a server (RFC 9112, with the field rules of RFC 9110): requests in, responses out.
+//!
+//! [`Framer`] finds where a request ends and refuses everything that another parser could read differently; [`view`] then
+//! gives the request as slices of the input; [`response`] and its siblings write answers. Nothing here does I/O or keeps
+//! a buffer, and a request is framed and viewed without heap (a chunked body is joined in the caller's buffer).
+
+pub mod accept;
+mod chunked;
+mod date;
+mod field;
+mod frame;
+mod known;
+mod request_line;
+mod respond;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use accept::{Media, accepts};
+pub use date::DateCache;
+pub use frame::{BodyFrame, Frame, Framed, Framer, HttpLimits};
+pub use known::Known;
+pub use request_line::Method;
+pub use respond::{
+    CONTINUE, ChunkMark, EVENT_STREAM, Head, JSON, KEEP_ALIVE, begin_chunk, chunk, end_chunk, last_chunk, response, response_head_only,
+    stream_head,
+};
+pub use view::{HeaderSlots, Headers, Request, view};

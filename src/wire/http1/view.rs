@@ -1,0 +1,287 @@
+//! A whole request as slices of the input.
+
+use std::mem::MaybeUninit;
+
+use super::accept::{Media, Preference};
+use super::chunked;
+use super::field::{elements, trim};
+use super::frame::{BodyFrame, Frame};
+use super::known::Known;
+use super::request_line::{Method, Target};
+use crate::base::fault::Kind;
+use crate::base::limits::HEADERS_MAX;
+
+/// Marks a known field that did not come.
+const ABSENT: u8 = u8::MAX;
+
+const _: () = assert!(HEADERS_MAX <= ABSENT as usize, "a field's place is eight bits");
+
+/// Room for the header fields of one request, on the caller's stack. It costs nothing to make.
+pub struct HeaderSlots<'a>([MaybeUninit<httparse::Header<'a>>; HEADERS_MAX]);
+
+impl HeaderSlots<'_> {
+    /// Empty room.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([const { MaybeUninit::uninit() }; HEADERS_MAX])
+    }
+}
+
+impl Default for HeaderSlots<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: Method,
+    /// The method as it stands in the request.
+    pub method_text: &'a str,
+    /// The whole target as it stands in the request.
+    pub target: &'a str,
+    /// The target's path, as sent (not decoded): begins with `/`; `*` for `OPTIONS *`; empty for CONNECT.
+    pub path: &'a str,
+    /// What follows the first `?` of the target.
+    pub query: Option<&'a str>,
+    /// Minor version: 0 or 1.
+    pub minor: u8,
+    /// Whether the connection may live on after the answer (RFC 9112 section 9.3). A client of HTTP/1.0 must then be told with [`super::KEEP_ALIVE`].
+    pub keep_alive: bool,
+    /// The header fields.
+    pub headers: Headers<'a>,
+    /// The body, joined if it was chunked.
+    pub body: &'a [u8],
+}
+
+/// The header fields of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    fields: &'a [httparse::Header<'a>],
+    places: [u8; Known::ALL.len()],
+    repeated: u32,
+    authority: Option<&'a [u8]>,
+}
+
+impl<'a> Headers<'a> {
+    fn new(fields: &'a [httparse::Header<'a>], authority: Option<&'a [u8]>) -> Self {
+        let mut places = [ABSENT; Known::ALL.len()];
+        let mut repeated = 0;
+        for (place, field) in (0..ABSENT).zip(fields) {
+            let Some(known) = Known::find(field.name.as_bytes()) else { continue };
+            match places.get_mut(known as usize) {
+                Some(first @ &mut ABSENT) => *first = place,
+                _ => repeated |= 1 << known as u32,
+            }
+        }
+        Self { fields, places, repeated, authority }
+    }
+
+    /// The field's value without the white space around it; the first one when the field came more than once. Constant time.
+    ///
+    /// Of a target in absolute form, the authority is given as [`Known::Host`], whatever the field says (RFC 9112 section 3.2.2).
+    #[must_use]
+    pub fn get(&self, name: Known) -> Option<&'a [u8]> {
+        if name == Known::Host && self.authority.is_some() {
+            return self.authority;
+        }
+        let place = *self.places.get(name as usize)?;
+        self.fields.get(usize::from(place)).map(|field| trim(field.value))
+    }
+
+    /// Whether the field came more than once.
+    #[must_use]
+    pub const fn repeated(&self, name: Known) -> bool {
+        self.repeated & (1 << name as u32) != 0
+    }
+
+    /// All values of the field, in order. For lists, which may stand in several fields (RFC 9110 section 5.3).
+    pub fn values(&self, name: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let fields: &'a [httparse::Header<'a>] = if self.repeated(name) { self.fields } else { &[] };
+        let first = if self.repeated(name) { None } else { self.get(name) };
+        let all = fields.iter().filter(move |field| Known::find(field.name.as_bytes()) == Some(name)).map(|field| trim(field.value));
+        first.into_iter().chain(all)
+    }
+
+    /// Whether Accept, in all its fields, lets this media type answer. True without the field (RFC 9110 section 12.5.1).
+    #[must_use]
+    pub fn accepts(&self, media: Media) -> bool {
+        let mut preference = Preference::new(media);
+        self.values(Known::Accept).for_each(|value| preference.read(value));
+        self.get(Known::Accept).is_none() || preference.is_accepted()
+    }
+
+    /// Every field in order: name as sent, value without the white space around it.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.fields.iter().map(|field| (field.name, trim(field.value)))
+    }
+
+    /// How many fields there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
+/// Views the request that [`super::Framer::next`] found whole in this input.
+///
+/// `dechunked` is cleared and receives a chunked body; it stays as it is for every other.
+///
+/// # Errors
+/// The fault to answer with, and the connection must then close. After the framer's own checks none is to be expected.
+pub fn view<'a>(input: &'a [u8], frame: &Frame, slots: &'a mut HeaderSlots<'a>, dechunked: &'a mut Vec<u8>) -> Result<Request<'a>, Kind> {
+    let (head, rest) = input.split_at_checked(frame.head_len).ok_or(Kind::BadHttp)?;
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(head, &mut slots.0) {
+        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Kind::HeadTooLarge),
+        Err(httparse::Error::Version) => return Err(Kind::HttpVersion),
+        _ => return Err(Kind::BadHttp),
+    }
+    let (Some(method_text), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else { return Err(Kind::BadHttp) };
+    let method = Method::parse(method_text.as_bytes());
+    let Target { authority, path, query } = Target::split(method, target)?;
+    let headers = Headers::new(parsed.headers, authority.map(str::as_bytes));
+    let body = body(rest, frame, dechunked)?;
+    Ok(Request { method, method_text, target, path, query, minor, keep_alive: keep_alive(&headers, minor), headers, body })
+}
+
+fn body<'a>(rest: &'a [u8], frame: &Frame, dechunked: &'a mut Vec<u8>) -> Result<&'a [u8], Kind> {
+    match frame.body {
+        BodyFrame::None => Ok(&[]),
+        BodyFrame::Length(len) => rest.get(..len).ok_or(Kind::BadHttp),
+        BodyFrame::Chunked => {
+            let raw = rest.get(..frame.consumed.saturating_sub(frame.head_len)).ok_or(Kind::BadHttp)?;
+            dechunked.clear();
+            chunked::join(raw, dechunked)?;
+            Ok(dechunked)
+        }
+    }
+}
+
+/// RFC 9112 section 9.3: `close` wins over everything; without a word HTTP/1.1 persists and HTTP/1.0 does not.
+fn keep_alive(headers: &Headers<'_>, minor: u8) -> bool {
+    if headers.get(Known::Connection).is_none() {
+        return minor > 0;
+    }
+    let mut persists = minor > 0;
+    for option in headers.values(Known::Connection).flat_map(elements) {
+        if option.eq_ignore_ascii_case(b"close") {
+            return false;
+        }
+        persists |= option.eq_ignore_ascii_case(b"keep-alive");
+    }
+    persists
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::super::{Framed, Framer, HttpLimits};
+    use super::*;
+
+    const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 4096, body_bytes_max: 4096 };
+
+    fn with<R>(input: &str, check: impl FnOnce(&Request<'_>) -> R) -> R {
+        let Framed::Whole(frame) = Framer::default().next(input.as_bytes(), &LIMITS) else { panic!("not whole: {input:?}") };
+        assert_eq!(frame.consumed, input.len());
+        let (mut slots, mut dechunked) = (HeaderSlots::new(), b"stale".to_vec());
+        check(&view(input.as_bytes(), &frame, &mut slots, &mut dechunked).expect(input))
+    }
+
+    #[test]
+    fn a_request_is_seen_whole() {
+        let input =
+            "\r\nPOST /mcp?x=1 HTTP/1.1\r\nhOST: h:1\r\nMcp-Session-Id:\t abc \t\r\nX-A:1\r\nx-a: 2\r\nContent-Length: 3\r\n\r\nxyz";
+        with(input, |r| {
+            assert_eq!((r.method, r.method_text, r.target, r.path, r.query), (Method::Post, "POST", "/mcp?x=1", "/mcp", Some("x=1")));
+            assert_eq!((r.minor, r.keep_alive, r.body), (1, true, &b"xyz"[..]));
+            assert_eq!(r.headers.get(Known::Host), Some(&b"h:1"[..]));
+            assert_eq!(r.headers.get(Known::SessionId), Some(&b"abc"[..]));
+            assert_eq!(r.headers.get(Known::Origin), None);
+            let extra: Vec<_> = r.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-a")).map(|(_, value)| value).collect();
+            assert_eq!(extra, [b"1", b"2"]);
+            assert_eq!((r.headers.len(), r.headers.is_empty()), (5, false));
+        });
+    }
+
+    #[test]
+    fn a_chunked_body_is_joined() {
+        with("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nab\r\n1\r\nc\r\n0\r\nT: v\r\n\r\n", |r| {
+            assert_eq!(r.body, b"abc")
+        });
+    }
+
+    #[test]
+    fn repetition_is_known() {
+        with("GET / HTTP/1.1\r\nHost: h\r\nAccept: a/b\r\naccept: c/d\r\nOrigin: o\r\n\r\n", |r| {
+            assert!(r.headers.repeated(Known::Accept) && !r.headers.repeated(Known::Origin) && !r.headers.repeated(Known::Host));
+            assert_eq!(r.headers.get(Known::Accept), Some(&b"a/b"[..]));
+            assert_eq!(r.headers.values(Known::Accept).collect::<Vec<_>>(), [b"a/b", b"c/d"]);
+            assert_eq!(r.headers.values(Known::Origin).collect::<Vec<_>>(), [b"o"]);
+            assert_eq!(r.headers.values(Known::Expect).count(), 0);
+        });
+    }
+
+    #[test]
+    fn accept_may_stand_in_several_fields() {
+        let head = |fields: &str| format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+        let both = |r: &Request<'_>| (r.headers.accepts(Media::Json), r.headers.accepts(Media::EventStream));
+        assert_eq!(with(&head(""), both), (true, true));
+        assert_eq!(with(&head("Accept: application/json\r\nAccept: text/event-stream\r\n"), both), (true, true));
+        assert_eq!(with(&head("Accept: */*\r\nAccept: text/event-stream;q=0\r\n"), both), (true, false));
+        assert_eq!(with(&head("Accept:\r\n"), both), (false, false));
+    }
+
+    #[test]
+    fn the_connection_field_decides_on_persistence() {
+        let cases = [
+            ("1.1", "", true),
+            ("1.0", "", false),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+            ("1.1", "Connection: upgrade ,\tCLOSE\r\n", false),
+            ("1.1", "Connection: upgrade\r\nConnection: close\r\n", false),
+            ("1.0", "Connection: te,, keep-alive\r\n", true),
+            ("1.1", "Connection: closed\r\n", true),
+        ];
+        for (version, field, expected) in cases {
+            let input = format!("GET / HTTP/{version}\r\nHost: h\r\n{field}\r\n");
+            assert_eq!(with(&input, |r| r.keep_alive), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn the_authority_of_an_absolute_target_is_the_host() {
+        with("GET http://real:1/a?b HTTP/1.1\r\nHost: other\r\n\r\n", |r| {
+            assert_eq!(r.headers.get(Known::Host), Some(&b"real:1"[..]));
+            assert_eq!((r.target, r.path, r.query), ("http://real:1/a?b", "/a", Some("b")));
+        });
+        with("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", |r| assert_eq!((r.method, r.path), (Method::Options, "*")));
+        with("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", |r| assert_eq!((r.method, r.path), (Method::Connect, "")));
+        with("BREW /pot HTTP/1.1\r\nHost: h\r\n\r\n", |r| assert_eq!((r.method, r.method_text), (Method::Other, "BREW")));
+    }
+
+    #[test]
+    fn a_frame_of_other_bytes_is_a_fault_and_no_panic() {
+        let (mut slots, mut dechunked) = (HeaderSlots::new(), Vec::new());
+        let frame = Frame { head_len: 10, body: BodyFrame::Length(usize::MAX), consumed: 0 };
+        assert_eq!(view(b"GET", &frame, &mut slots, &mut dechunked).err(), Some(Kind::BadHttp));
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        for body in [BodyFrame::Length(usize::MAX), BodyFrame::Chunked] {
+            let (mut slots, mut dechunked) = (HeaderSlots::new(), Vec::new());
+            let frame = Frame { head_len: head.len(), body, consumed: head.len() };
+            assert_eq!(view(head, &frame, &mut slots, &mut dechunked).err(), Some(Kind::BadHttp));
+        }
+    }
+}
