@@ -72,8 +72,12 @@ pub const TURN_MS_MAX: u64 = 5;
 
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
+/// Most bytes of URIs one legacy session may subscribe to, all together.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 128 * 1024;
 /// Longest sealed `requestState`, bytes.
 pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
+/// Most notifications that other threads may have waiting for one core; beyond it they are dropped.
+pub const INBOX_NOTICES_MAX: usize = 65_536;
 /// Most rounds of input one call may ask for.
 pub const ASK_ROUNDS_MAX: u32 = 32;
 

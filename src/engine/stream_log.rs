@@ -233,7 +233,6 @@ pub struct Resumed {
 #[derive(Debug, Default)]
 pub struct Streams {
     list: Vec<Stream>,
-    numbers_used: u32,
     trail: Trail,
 }
 
@@ -261,12 +260,9 @@ impl Streams {
         self.list.iter().find(|stream| stream.number == number)
     }
 
-    /// Opens the stream of a POST on the connection that brought it; the connection may have gone meanwhile.
-    pub fn open(&mut self, conn: Option<ConnId>) -> StreamNo {
-        self.numbers_used += 1;
-        let number = StreamNo(self.numbers_used);
+    /// Opens the stream of a POST under a number that this session has not used before.
+    pub fn open(&mut self, number: StreamNo, conn: Option<ConnId>) {
         self.list.push(Stream { number, conn, done: false, last: 0, floor: 0, held: 0 });
-        number
     }
 
     /// Opens the standalone stream.
@@ -398,6 +394,11 @@ mod tests {
         ConnId { index, generation: 0 }
     }
 
+    fn opened(streams: &mut Streams, number: u32) -> StreamNo {
+        streams.open(StreamNo(number), Some(conn(number)));
+        StreamNo(number)
+    }
+
     fn send(streams: &mut Streams, log: &mut EventLog, number: StreamNo, data: &str) -> EventId {
         streams.event(log, SESSION, number, data.as_bytes(), NOW).unwrap().id
     }
@@ -424,7 +425,7 @@ mod tests {
     #[test]
     fn a_replay_is_of_one_stream_and_of_what_came_later() {
         let (mut log, mut streams) = (EventLog::default(), Streams::default());
-        let (one, two) = (streams.open(Some(conn(1))), streams.open(Some(conn(2))));
+        let (one, two) = (opened(&mut streams, 1), opened(&mut streams, 2));
         let prime = streams.prime(one).unwrap();
         let first = send(&mut streams, &mut log, one, "a");
         send(&mut streams, &mut log, two, "x");
@@ -440,7 +441,7 @@ mod tests {
     #[test]
     fn a_finished_stream_can_be_replayed_and_then_ends() {
         let (mut log, mut streams) = (EventLog::default(), Streams::default());
-        let stream = streams.open(Some(conn(1)));
+        let stream = opened(&mut streams, 1);
         let prime = streams.prime(stream).unwrap();
         assert_eq!(streams.detach(stream), Some(conn(1)));
         let sent = streams.event(&mut log, SESSION, stream, b"result", NOW).unwrap();
@@ -458,7 +459,7 @@ mod tests {
     #[test]
     fn ids_that_were_never_given_are_refused() {
         let (mut log, mut streams) = (EventLog::default(), Streams::default());
-        let stream = streams.open(Some(conn(1)));
+        let stream = opened(&mut streams, 1);
         send(&mut streams, &mut log, stream, "a");
         for (number, seq) in [(1, 0), (1, 2), (2, 1), (0, 1)] {
             assert_eq!(streams.resume(EventId { stream: StreamNo(number), seq }, conn(2)), Err(UnknownEvent), "{number}-{seq}");
@@ -481,7 +482,7 @@ mod tests {
     #[test]
     fn the_oldest_events_go_first_and_a_gap_is_never_replayed() {
         let (mut log, mut streams) = (EventLog::default(), Streams::default());
-        let stream = streams.open(Some(conn(1)));
+        let stream = opened(&mut streams, 1);
         let first = send(&mut streams, &mut log, stream, "first");
         for _ in 0..LOG_EVENTS_MAX {
             send(&mut streams, &mut log, stream, "more");
@@ -502,7 +503,7 @@ mod tests {
     fn sessions_share_the_core_s_log_and_leave_it_clean() {
         let mut log = EventLog::default();
         let (mut one, mut two) = (Streams::default(), Streams::default());
-        let (a, b) = (one.open(None), two.open(None));
+        let (a, b) = (opened(&mut one, 1), opened(&mut two, 1));
         for round in 0..10 {
             one.event(&mut log, SESSION, a, b"one", Nanos(round)).unwrap();
             two.event(&mut log, OTHER, b, b"two", Nanos(round)).unwrap();
@@ -526,7 +527,7 @@ mod tests {
         let mut sessions: Vec<_> = (0..LOG_BYTES_PER_CORE_MAX / LOG_BYTES_MAX).map(|_| Streams::default()).collect();
         for (index, streams) in sessions.iter_mut().enumerate() {
             let key = SessionKey { index: index as u32, generation: 0 };
-            let stream = streams.open(None);
+            let stream = opened(streams, 1);
             streams.event(&mut log, key, stream, &chunk, NOW).unwrap();
         }
         assert_eq!(log.overdue(NOW), Some(SessionKey { index: 0, generation: 0 }), "an event weighs more than its data");

@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 pub mod http1;
+pub mod json;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod sse;

@@ -1,0 +1,344 @@
+//! Finding a message in its bytes.
+
+use super::{Batch, Body, Id, Message, Meta, Notification, Params, Refusal, Request, Response};
+use crate::base::fault::Kind;
+use crate::base::limits::{BATCH_MESSAGES_MAX, JSON_DEPTH_MAX};
+use crate::wire::json::{self, Malformed, Scanner, plain_key, utf8};
+use crate::wire::mcp;
+use crate::wire::mcp::meta_key;
+
+/// Levels left for the values of an envelope's members, of the parameters, and of `_meta`.
+const ROOM_IN_ENVELOPE: usize = JSON_DEPTH_MAX - 1;
+const ROOM_IN_PARAMS: usize = JSON_DEPTH_MAX - 2;
+const ROOM_IN_META: usize = JSON_DEPTH_MAX - 3;
+
+/// Finds the message, or the batch, in a body.
+///
+/// # Errors
+/// The body is not JSON, or is no JSON-RPC message as MCP has them: `jsonrpc` is not `"2.0"`; the id is neither a string nor an integer;
+/// the parameters are not an object (`null` passes for none); a member that is looked at here came twice; a batch is empty or longer
+/// than [`BATCH_MESSAGES_MAX`].
+pub fn parse(body: &[u8]) -> Result<Body<'_>, Refusal<'_>> {
+    utf8(body).map_err(not_json)?;
+    let mut scan = Scanner::new(body);
+    match scan.next() {
+        b'{' => {
+            let mut envelope = Envelope::default();
+            envelope.read(&mut scan).and_then(|()| scan.end()).map_err(not_json)?;
+            envelope.message().map(Body::One)
+        }
+        b'[' => batch(&mut scan),
+        _ => {
+            scan.value(JSON_DEPTH_MAX).and_then(|()| scan.end()).map_err(not_json)?;
+            Err(no_message(None, "the body is neither an object nor an array"))
+        }
+    }
+}
+
+/// The messages in a batch that [`parse`] found.
+pub(super) fn elements(raw: &[u8]) -> impl Iterator<Item = Result<Message<'_>, Refusal<'_>>> {
+    json::elements(raw).map(|element| {
+        let mut scan = Scanner::new(element);
+        if scan.next() != b'{' {
+            return Err(no_message(None, "an element of the batch is not an object"));
+        }
+        let mut envelope = Envelope::default();
+        envelope.read(&mut scan).map_err(not_json)?;
+        envelope.message()
+    })
+}
+
+fn batch<'a>(scan: &mut Scanner<'a>) -> Result<Body<'a>, Refusal<'a>> {
+    let start = scan.at();
+    let mut whole = scan.clone();
+    whole.value(JSON_DEPTH_MAX).and_then(|()| whole.end()).map_err(not_json)?;
+    let raw = whole.since(start);
+    match json::elements(raw).take(BATCH_MESSAGES_MAX + 1).count() {
+        0 => Err(no_message(None, "the batch is empty")),
+        len if len > BATCH_MESSAGES_MAX => Err(no_message(None, "the batch holds too many messages")),
+        len => Ok(Body::Batch(Batch { raw, len })),
+    }
+}
+
+#[cold]
+const fn not_json<'a>(malformed: Malformed) -> Refusal<'a> {
+    Refusal { kind: Kind::Parse, id: None, why: malformed.why }
+}
+
+#[cold]
+const fn no_message<'a>(id: Option<Id<'a>>, why: &'static str) -> Refusal<'a> {
+    Refusal { kind: Kind::InvalidRequest, id, why }
+}
+
+/// Which members of one object have come.
+#[derive(Default)]
+struct Seen(u32);
+
+impl Seen {
+    /// Whether this is the first time that member `bit` comes.
+    #[inline(always)]
+    const fn first(&mut self, bit: u32) -> bool {
+        let before = self.0;
+        self.0 |= 1 << bit;
+        before != self.0
+    }
+}
+
+/// What is found of an envelope. Faults of the shape are kept until the whole body proves to be JSON: the code for what is not JSON
+/// comes first.
+#[derive(Default)]
+struct Envelope<'a> {
+    jsonrpc: Option<&'a [u8]>,
+    id: Option<&'a [u8]>,
+    method: Option<&'a [u8]>,
+    result: Option<&'a [u8]>,
+    error: Option<&'a [u8]>,
+    params: Params<'a>,
+    id_repeated: bool,
+    fault: Option<&'static str>,
+}
+
+/// Passes a value; the value.
+#[inline(always)]
+fn raw_value<'a>(scan: &mut Scanner<'a>, room: usize) -> Result<&'a [u8], Malformed> {
+    scan.next();
+    let start = scan.at();
+    scan.value(room)?;
+    Ok(scan.since(start))
+}
+
+/// Passes the members of the object that the scan stands at; `member` passes each value.
+#[inline(always)]
+fn each_member<'a>(
+    scan: &mut Scanner<'a>,
+    mut member: impl FnMut(&mut Scanner<'a>, &[u8]) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    let mut more = scan.open_object();
+    while more {
+        let (key, escaped) = scan.key()?;
+        if escaped {
+            let mut space = [0; 64];
+            member(scan, plain_key(key, &mut space))?;
+        } else {
+            member(scan, key)?;
+        }
+        more = scan.more_members()?;
+    }
+    Ok(())
+}
+
+impl<'a> Envelope<'a> {
+    fn read(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
+        let mut seen = Seen::default();
+        each_member(scan, |scan, key| {
+            let first = match key {
+                b"jsonrpc" => {
+                    self.jsonrpc = Some(raw_value(scan, ROOM_IN_ENVELOPE)?);
+                    seen.first(0)
+                }
+                b"id" => {
+                    self.id = Some(raw_value(scan, ROOM_IN_ENVELOPE)?);
+                    let first = seen.first(1);
+                    self.id_repeated |= !first;
+                    first
+                }
+                b"method" => {
+                    self.method = Some(raw_value(scan, ROOM_IN_ENVELOPE)?);
+                    seen.first(2)
+                }
+                b"params" => {
+                    self.read_params(scan)?;
+                    seen.first(3)
+                }
+                b"result" => {
+                    self.result = Some(raw_value(scan, ROOM_IN_ENVELOPE)?);
+                    seen.first(4)
+                }
+                b"error" => {
+                    self.error = Some(raw_value(scan, ROOM_IN_ENVELOPE)?);
+                    seen.first(5)
+                }
+                _ => {
+                    scan.value(ROOM_IN_ENVELOPE)?;
+                    true
+                }
+            };
+            if !first {
+                self.refuse("a member of the message came twice");
+            }
+            Ok(())
+        })
+    }
+
+    fn read_params(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
+        if scan.next() != b'{' {
+            if raw_value(scan, ROOM_IN_ENVELOPE)? != b"null" {
+                self.refuse("the parameters are not an object");
+            }
+            return Ok(());
+        }
+        let start = scan.at();
+        let mut seen = Seen::default();
+        each_member(scan, |scan, key| {
+            if key == b"_meta" {
+                self.read_meta(scan)?;
+            } else {
+                self.params.put(key, raw_value(scan, ROOM_IN_PARAMS)?);
+            }
+            if param_bit(key).is_some_and(|bit| !seen.first(bit)) {
+                self.refuse("a parameter came twice");
+            }
+            Ok(())
+        })?;
+        self.params.raw = Some(scan.since(start));
+        Ok(())
+    }
+
+    fn read_meta(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
+        if scan.next() != b'{' {
+            self.params.meta.malformed |= raw_value(scan, ROOM_IN_PARAMS)? != b"null";
+            return Ok(());
+        }
+        let start = scan.at();
+        let mut seen = Seen::default();
+        each_member(scan, |scan, key| {
+            let raw = raw_value(scan, ROOM_IN_META)?;
+            match self.params.meta.put(key, raw) {
+                Some(bit) if !seen.first(bit) => self.refuse("a member of _meta came twice"),
+                Some(META_PROGRESS) if Id::from_raw(raw).is_none() => {
+                    self.refuse("the progress token is neither a string nor an integer of acceptable length");
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        self.params.meta.raw = Some(scan.since(start));
+        self.params.meta.present = true;
+        Ok(())
+    }
+
+    /// Notes a fault of the shape; the first one is told.
+    #[cold]
+    fn refuse(&mut self, why: &'static str) {
+        self.fault.get_or_insert(why);
+    }
+
+    fn message(self) -> Result<Message<'a>, Refusal<'a>> {
+        let id = self.id.and_then(Id::from_raw).filter(|_| !self.id_repeated);
+        if let Some(why) = self.fault {
+            return Err(no_message(id, why));
+        }
+        if !self.jsonrpc.is_some_and(|raw| raw == b"\"2.0\"" || json::key_is(raw, "2.0")) {
+            return Err(no_message(id, "jsonrpc is not \"2.0\""));
+        }
+        let Some(method) = self.method else { return self.response(id) };
+        if self.result.is_some() || self.error.is_some() {
+            return Err(no_message(id, "a message has a method and a result or error"));
+        }
+        let Some(method) = method_name(method) else { return Err(no_message(id, "the method is not a string")) };
+        match (self.id, id) {
+            (None, _) => Ok(Message::Notification(Notification { method, params: self.params })),
+            (_, Some(id)) => Ok(Message::Request(Request { id, method, params: self.params })),
+            _ => Err(no_message(None, "the id is neither a string nor an integer of acceptable length")),
+        }
+    }
+
+    fn response(self, id: Option<Id<'a>>) -> Result<Message<'a>, Refusal<'a>> {
+        match (self.result, self.error) {
+            (None, None) => return Err(no_message(id, "the message has no method, no result and no error")),
+            (Some(_), Some(_)) => return Err(no_message(id, "the message has a result and an error")),
+            (None, Some(error)) if !error.starts_with(b"{") => return Err(no_message(id, "the error is not an object")),
+            _ => {}
+        }
+        let nameless = self.error.is_some() && matches!(self.id, None | Some(b"null"));
+        if id.is_none() && !nameless {
+            return Err(no_message(None, "the id is neither a string nor an integer of acceptable length"));
+        }
+        Ok(Message::Response(Response { id, result: self.result, error: self.error }))
+    }
+}
+
+/// The method a raw string names; see [`Request::method`].
+fn method_name(raw: &[u8]) -> Option<&str> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', inner).is_some() {
+        let mut space = [0; 64];
+        let plain = std::str::from_utf8(plain_key(inner, &mut space)).ok()?;
+        if let Some(name) = mcp::name_of(plain) {
+            return Some(name);
+        }
+    }
+    std::str::from_utf8(inner).ok()
+}
+
+/// The bit of `progressToken` among the members of `_meta`.
+const META_PROGRESS: u32 = 0;
+
+impl<'a> Meta<'a> {
+    /// Keeps a member that is looked for; its bit.
+    #[inline]
+    fn put(&mut self, key: &[u8], raw: &'a [u8]) -> Option<u32> {
+        if key == b"progressToken" {
+            self.progress_token = Some(raw);
+            return Some(META_PROGRESS);
+        }
+        let name = key.strip_prefix(meta_key::PREFIX.as_bytes())?;
+        let (slot, bit) = match name {
+            b"protocolVersion" => (&mut self.protocol_version, 1),
+            b"clientCapabilities" => (&mut self.client_capabilities, 2),
+            b"clientInfo" => (&mut self.client_info, 3),
+            b"logLevel" => (&mut self.log_level, 4),
+            _ => return None,
+        };
+        *slot = Some(raw);
+        Some(bit)
+    }
+}
+
+impl<'a> Params<'a> {
+    /// Keeps a parameter that routing needs.
+    #[inline]
+    fn put(&mut self, key: &[u8], raw: &'a [u8]) {
+        let slot = match key {
+            b"name" => &mut self.name,
+            b"uri" => &mut self.uri,
+            b"arguments" => &mut self.arguments,
+            b"cursor" => &mut self.cursor,
+            b"requestState" => &mut self.request_state,
+            b"inputResponses" => &mut self.input_responses,
+            _ => return,
+        };
+        *slot = Some(raw);
+    }
+}
+
+/// The bit of a parameter that some method of MCP reads: it may come only once.
+#[inline]
+fn param_bit(key: &[u8]) -> Option<u32> {
+    Some(match key {
+        b"name" => 0,
+        b"arguments" => 1,
+        b"_meta" => 2,
+        b"uri" => 3,
+        b"cursor" => 4,
+        b"requestState" => 5,
+        b"inputResponses" => 6,
+        b"ref" => 7,
+        b"argument" => 8,
+        b"context" => 9,
+        b"level" => 10,
+        b"requestId" => 11,
+        b"reason" => 12,
+        b"protocolVersion" => 13,
+        b"capabilities" => 14,
+        b"clientInfo" => 15,
+        b"taskId" => 16,
+        b"task" => 17,
+        b"notifications" => 18,
+        b"progressToken" => 19,
+        b"progress" => 20,
+        b"total" => 21,
+        b"message" => 22,
+        _ => return None,
+    })
+}
