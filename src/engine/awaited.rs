@@ -1,9 +1,6 @@
-//! Names of other rooms that this seam speaks of and that are being built: `wire::http1::Request`, `native::Factory`, `native::Inbox`.
+//! Names of other rooms that this seam speaks of.
 
-/// `wire::http1::Request`.
-#[derive(Debug)]
-pub struct Request<'a>(&'a [u8]);
+pub use crate::native::Inbox;
+pub use crate::wire::http1::Request;
 /// `native::Factory`.
 pub type Factory = dyn Fn() + Send + Sync;
-/// `native::Inbox`.
-pub struct Inbox;

@@ -89,6 +89,11 @@ impl Mesh {
         Ok(())
     }
 
+    /// Whether the lane takes at least one more. Only this core pushes, so what is true stays true.
+    pub(crate) fn has_room(&mut self, to: CoreId, lane: Lane) -> bool {
+        self.to.get_mut(to.index()).and_then(Option::as_mut).is_some_and(|pair| !pair.lane(lane).is_full())
+    }
+
     /// Announces what was pushed. `message` wakes a core through its ring, others are woken by their eventfd. The answer counts the wakes.
     pub(crate) fn announce(&mut self, mut message: impl FnMut(i32)) -> u64 {
         if self.touched.is_empty() {

@@ -163,7 +163,12 @@ impl Node {
         self.starved.store(true, Ordering::Relaxed);
     }
 
-    /// Whether accepting is paused. A paused process goes on once a descriptor with a low enough number is free.
+    /// Whether accepting was paused and has not gone on.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.starved.load(Ordering::Relaxed)
+    }
+
+    /// Whether accepting must stay paused. A paused process goes on once a descriptor with a low enough number is free.
     pub(crate) fn is_starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed) && !self.recover()
     }

@@ -31,10 +31,14 @@ pub(crate) const fn tick_of(moment: Nanos) -> u32 {
     (moment.0 / TICK_NS) as u32
 }
 
-/// The first tick that lies wholly after the given time from now.
-pub(crate) fn tick_after(now: u32, time: Duration) -> u32 {
-    let ticks = time.as_nanos().div_ceil(u128::from(TICK_NS)) + 1;
-    u32::try_from(ticks).map_or(NEVER - 1, |ticks| now.saturating_add(ticks).min(NEVER - 1))
+/// How many ticks to wait so that at least the given time passes.
+pub(crate) fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(u128::from(TICK_NS)) + 1).unwrap_or(NEVER - 1)
+}
+
+/// The tick so many ticks from now.
+pub(crate) fn tick_after(now: u32, ticks: u32) -> u32 {
+    now.saturating_add(ticks).min(NEVER - 1)
 }
 
 /// All deadlines of one core.
@@ -119,7 +123,8 @@ mod tests {
     fn table(count: usize) -> Table {
         let mut table = Table::default();
         for _ in 0..count {
-            table.insert(Conn::new(-1, IpAddr::V4(Ipv4Addr::LOCALHOST), Role::Public, true));
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket").into();
+            table.insert(Conn::new(socket, IpAddr::V4(Ipv4Addr::LOCALHOST), Role::Public, true));
         }
         table
     }
@@ -168,9 +173,9 @@ mod tests {
 
     #[test]
     fn durations_are_never_cut_short() {
-        assert_eq!(tick_after(7, Duration::from_millis(100)), 9);
-        assert_eq!(tick_after(7, Duration::from_millis(101)), 10);
-        assert_eq!(tick_after(7, Duration::MAX), NEVER - 1);
+        assert_eq!(tick_after(7, ticks(Duration::from_millis(100))), 9);
+        assert_eq!(tick_after(7, ticks(Duration::from_millis(101))), 10);
+        assert_eq!(tick_after(7, ticks(Duration::MAX)), NEVER - 1);
         assert_eq!(tick_of(Nanos(TICK_NS * 3 + 1)), 3);
     }
 }
