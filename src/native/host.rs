@@ -124,13 +124,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub fn new(inbox: Arc<Inbox>, now: Now) -> Rc<Self> {
-        Rc::new(Self {
-            now: Cell::new(now),
-            effects: RefCell::default(),
-            timers: RefCell::default(),
-            pool: RefCell::default(),
-            inbox,
-        })
+        Rc::new(Self { now: Cell::new(now), effects: RefCell::default(), timers: RefCell::default(), pool: RefCell::default(), inbox })
     }
 
     /// Sets the moment that handlers see. The engine calls it whenever it is entered.

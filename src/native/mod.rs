@@ -9,9 +9,9 @@ pub(crate) mod outcome;
 pub(crate) mod questions;
 mod timers;
 
+pub use crate::wire::mcp::Level;
 pub use context::{Changes, ClientView, Context, Sleep};
 pub use host::List;
 pub use inbox::Inbox;
 pub use notifier::Notifier;
 pub use outcome::{Cache, Scope};
-pub use crate::wire::mcp::Level;

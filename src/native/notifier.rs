@@ -99,6 +99,8 @@ mod tests {
         notifier.resource_updated("a://b");
         let mut events = Vec::new();
         inbox.drain(&mut events);
-        assert!(matches!(&events[..], [Event::Changed { server: 7, list: List::Tools }, Event::Updated { server: 7, uri }] if uri == "a://b"));
+        assert!(
+            matches!(&events[..], [Event::Changed { server: 7, list: List::Tools }, Event::Updated { server: 7, uri }] if uri == "a://b")
+        );
     }
 }

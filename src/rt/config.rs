@@ -94,13 +94,17 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::PortInUse(address) => {
-                write!(f, "{address} is in use: end the process that listens there (`ss -ltnp`), or choose another port with --listen or --admin")
+                write!(
+                    f,
+                    "{address} is in use: end the process that listens there (`ss -ltnp`), or choose another port with --listen or --admin"
+                )
             }
-            Self::PortForbidden(address) => write!(
-                f,
-                "{address} needs a privilege: choose a port from 1024 on, or allow it: `setcap cap_net_bind_service=+ep ringhub`"
-            ),
-            Self::Address(address, error) => write!(f, "cannot listen on {address}: {error}; choose an address of this host with --listen or --admin"),
+            Self::PortForbidden(address) => {
+                write!(f, "{address} needs a privilege: choose a port from 1024 on, or allow it: `setcap cap_net_bind_service=+ep ringhub`")
+            }
+            Self::Address(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; choose an address of this host with --listen or --admin")
+            }
             Self::Host(findings) => {
                 f.write_str("this host cannot run ringhub yet:")?;
                 findings.iter().try_for_each(|finding| write!(f, "\n  {finding}"))

@@ -164,7 +164,10 @@ fn memlock_finding(soft: u64, kernel: (u32, u32), cores: usize) -> Finding {
     let needed = if kernel < (5, 12) { MEMLOCK_PER_CORE_OLD.saturating_mul(cores as u64).max(MEMLOCK_MIN) } else { MEMLOCK_MIN };
     let remedy = format!("`ulimit -l {}`, LimitMEMLOCK= in the systemd unit, or `docker run --ulimit memlock=-1`", needed / 1024);
     if soft >= needed {
-        Finding::ok(format!("locked memory: {}", if soft == libc::RLIM_INFINITY { "unlimited".to_owned() } else { format!("{} KiB", soft / 1024) }))
+        Finding::ok(format!(
+            "locked memory: {}",
+            if soft == libc::RLIM_INFINITY { "unlimited".to_owned() } else { format!("{} KiB", soft / 1024) }
+        ))
     } else {
         Finding::fatal(format!("locked memory: {} KiB, and {} are needed", soft / 1024, needed / 1024), remedy)
     }
@@ -178,7 +181,10 @@ pub(crate) fn connections_for(descriptors: u64, cores: usize) -> usize {
 fn descriptors_finding((_, hard): (u64, u64), connections_max: usize, cores: usize) -> Finding {
     let room = connections_for(hard, cores);
     let what = format!("open files: at most {hard}, which is room for {room} connections");
-    let remedy = format!("`ulimit -Hn {}`, LimitNOFILE= in the systemd unit, or `docker run --ulimit nofile=...`", connections_max + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores);
+    let remedy = format!(
+        "`ulimit -Hn {}`, LimitNOFILE= in the systemd unit, or `docker run --ulimit nofile=...`",
+        connections_max + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores
+    );
     match room {
         0 => Finding::fatal(what, remedy),
         room if room < connections_max => {

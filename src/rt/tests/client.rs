@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::engine::{EngineConfig, SealKeys};
+use crate::engine::EngineConfig;
+use crate::engine::seal::{KeyPair, SealKeys};
 use crate::rt::{Config, RingChoice, Running, start};
 
 /// Every path of the ring.
@@ -23,7 +24,7 @@ pub(super) fn config(ring: RingChoice, cores: usize) -> Config {
 }
 
 pub(super) fn serve(config: Config) -> Running {
-    start(config, EngineConfig::new(SealKeys { current: [1; 32], previous: None }), Vec::new()).expect("a start")
+    start(config, EngineConfig::new(SealKeys::new(KeyPair::single([1; 32]))), Vec::new()).expect("a start")
 }
 
 pub(super) struct Client {
@@ -104,7 +105,13 @@ impl Client {
 
     fn fill(&mut self) -> std::io::Result<bool> {
         let mut buffer = [0; 65536];
-        let count = self.stream.read(&mut buffer)?;
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                // The end of a ring that this thread has probed with.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => (),
+                other => break other?,
+            }
+        };
         self.read.extend_from_slice(&buffer[..count]);
         Ok(count > 0)
     }

@@ -197,7 +197,9 @@ fn timers_blocking_work_and_hops_wake_an_idle_core() {
         let running = serve(config(ring, 2));
         let mut client = Client::connect(&running);
         let other = if client.call("/core", b"").text() == "0" { 1 } else { 0 };
-        for (path, least_ms) in [("/glommio/20".to_owned(), 20), ("/blocking/20".to_owned(), 20), (format!("/hop/{other}"), 0), ("/later/20".to_owned(), 20)] {
+        for (path, least_ms) in
+            [("/glommio/20".to_owned(), 20), ("/blocking/20".to_owned(), 20), (format!("/hop/{other}"), 0), ("/later/20".to_owned(), 20)]
+        {
             // Both cores are asleep by then, with a tick ahead that must not be what wakes them.
             let mut fastest = Duration::MAX;
             for _ in 0..8 {

@@ -62,16 +62,7 @@ impl Engine {
         _shared: &'static Shared,
         inbox: Arc<Inbox>,
     ) -> Self {
-        Self {
-            core,
-            inbox,
-            pending: HashMap::new(),
-            released: Vec::new(),
-            tasks: HashMap::new(),
-            draining: false,
-            gone: 0,
-            half_closed: 0,
-        }
+        Self { core, inbox, pending: HashMap::new(), released: Vec::new(), tasks: HashMap::new(), draining: false, gone: 0, half_closed: 0 }
     }
 
     fn answer(&self, reply: &mut Vec<u8>, body: &[u8], close: bool) -> bool {
@@ -123,12 +114,15 @@ impl Engine {
             "never" => self.later(conn, Pending::Other),
             "flood" => self.later(conn, Pending::Flood),
             "glommio" => {
-                self.spawn(conn, Box::pin(with_glommio(async move {
-                    glommio::timer::sleep(Duration::from_millis(number)).await;
-                    let spawned = glommio::spawn_local(async { 20 });
-                    let blocked = glommio::executor().spawn_blocking(|| 22).await;
-                    assert_eq!(spawned.await + blocked, 42);
-                })));
+                self.spawn(
+                    conn,
+                    Box::pin(with_glommio(async move {
+                        glommio::timer::sleep(Duration::from_millis(number)).await;
+                        let spawned = glommio::spawn_local(async { 20 });
+                        let blocked = glommio::executor().spawn_blocking(|| 22).await;
+                        assert_eq!(spawned.await + blocked, 42);
+                    })),
+                );
                 self.later(conn, Pending::Other)
             }
             "blocking" => {
@@ -187,11 +181,21 @@ impl Engine {
     pub(crate) fn on_unsent(&mut self, _now: Now, _to: CoreId, _lane: Lane, _frame: Frame) {}
 
     pub(crate) fn on_tick(&mut self, now: Now, out: &mut Out) {
-        let due: Vec<ConnId> = self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Answer(at) if *at <= now.mono)).map(|(conn, _)| *conn).collect();
+        let due: Vec<ConnId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| matches!(pending, Pending::Answer(at) if *at <= now.mono))
+            .map(|(conn, _)| *conn)
+            .collect();
         for conn in due {
             self.answer_later(conn, out);
         }
-        let released: Vec<ConnId> = self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Park(at) if *at <= now.mono)).map(|(conn, _)| *conn).collect();
+        let released: Vec<ConnId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| matches!(pending, Pending::Park(at) if *at <= now.mono))
+            .map(|(conn, _)| *conn)
+            .collect();
         for conn in released {
             self.pending.remove(&conn);
             self.released.push(conn);
