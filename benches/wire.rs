@@ -1,14 +1,38 @@
 //! What reading and writing a message costs, alone: no socket, no engine.
 //!
 //! `cargo bench --bench wire [-- ROUNDS]`; pin it (`taskset -c 0 …`) for figures to compare. Each figure is the median of its rounds,
-//! with the fastest and the slowest beside it. Every result is asserted, and so are the limits.
+//! with the fastest and the slowest beside it. Every result is asserted, and so are the limits, of time and of heap allocations.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringhub::wire::json::{self, Decoder};
 use ringhub::wire::jsonrpc::{self, Body, Id, Message};
 use ringhub::wire::mcp::{self, Inbound, Method, Route};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of this same method.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of this same method.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Calls timed in one round.
 const CALLS: u32 = 20_000;
@@ -32,8 +56,13 @@ struct Bench {
 }
 
 impl Bench {
-    /// Times `call`, and holds its median against `limit_ns` when one is given.
-    fn time(&mut self, name: &str, limit_ns: Option<f64>, call: impl FnMut()) {
+    /// Times `call`, and holds its median against `limit_ns` when one is given, and the heap allocations of a warm call against `heap`.
+    fn time(&mut self, name: &str, limit_ns: Option<f64>, heap: u64, mut call: impl FnMut()) {
+        call();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        call();
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(allocations, heap, "{name}: heap allocations of a warm call");
         self.time_calls(CALLS, name, limit_ns, call);
     }
 
@@ -89,30 +118,31 @@ fn main() {
     assert_eq!(CALL.len(), 176, "the figures are about a message of 176 bytes");
 
     let (mut out, mut params) = (Vec::with_capacity(256), Vec::with_capacity(256));
-    bench.time("encode a tools/call of 176 bytes", Some(100.0), || {
+    bench.time("encode a tools/call of 176 bytes", Some(100.0), 0, || {
         out.clear();
         encode(&mut out, &mut params);
         black_box(&out);
     });
     assert_eq!(out, CALL);
 
-    bench.time("parse and route a tools/call of 176 bytes", Some(350.0), || {
+    bench.time("parse and route a tools/call of 176 bytes", Some(350.0), 0, || {
         let routed = route(black_box(CALL), black_box(Some(b"2025-11-25")));
         assert_eq!(routed, (Route::Legacy, Method::ToolsCall, 18));
     });
-    bench.time("parse and route the same of 2026-07-28", None, || {
+    bench.time("parse and route the same of 2026-07-28", None, 0, || {
         let routed = route(black_box(MODERN_CALL), black_box(Some(b"2026-07-28")));
         assert_eq!(routed, (Route::Modern, Method::ToolsCall, 18));
     });
 
     let ping = br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-    bench.time("parse and route a ping", None, || {
+    bench.time("parse and route a ping", None, 0, || {
         assert_eq!(route(black_box(ping), None), (Route::Legacy, Method::Ping, 0));
     });
 
     let arguments = br#"{"query":"io_uring multishot receive","limit":10}"#;
     let mut decoder = Decoder::new();
-    bench.time("decode its arguments", None, || {
+    // The one allocation is the query itself.
+    bench.time("decode its arguments", None, 1, || {
         let decoded: Arguments = match decoder.decode(black_box(arguments)) {
             Ok(decoded) => decoded,
             Err(error) => unreachable!("{error}"),

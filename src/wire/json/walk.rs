@@ -78,7 +78,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The first member of a raw object that is called `name`, raw.
+/// The first member of a raw object that is called `name`, raw. Names that [`parse`](crate::wire::jsonrpc::parse) locates come once.
 #[must_use]
 pub fn get<'a>(raw: &'a [u8], name: &str) -> Option<&'a [u8]> {
     members(raw).find(|(key, _)| key_is(key, name)).map(|(_, value)| value)
