@@ -8,6 +8,13 @@ pub const SHARDS_DEFAULT: u16 = 64;
 /// Most registry shards.
 pub const SHARDS_MAX: u16 = 4096;
 
+/// Names a core's near cache holds unless told otherwise.
+pub const NEAR_NAMES_DEFAULT: usize = 10_000;
+/// Names a core remembers as not bound.
+pub const ABSENT_NAMES_MAX: usize = 1024;
+/// Lookups of one core that may wait for their owner's reply at once.
+pub const LOOKUPS_WAITING_MAX: usize = 4096;
+
 /// Longest request head (request line and header fields), bytes. Beyond it: 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields of one request. Beyond it: 431.

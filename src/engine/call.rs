@@ -11,10 +11,11 @@ use crate::base::ids::{CallId, ConnId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
+use crate::native::Context;
+use crate::native::Server;
 use crate::native::host::{CallSpec, Effect as Wish};
 use crate::native::inbox::Event;
 use crate::native::outcome::{Finished, Job, Outcome, Started};
-use crate::native::{Context, Server};
 
 /// A turn of a handler that is longer than this is logged with the handler's name, nanoseconds.
 const SLOW_TURN_NS: u64 = 5_000_000;
@@ -22,11 +23,21 @@ const SLOW_TURN_NS: u64 = 5_000_000;
 /// What of a server is called.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target<'a> {
-    Tool { name: &'a str, arguments: Option<&'a [u8]> },
-    Resource { uri: &'a str },
-    Prompt { name: &'a str, arguments: Option<&'a [u8]> },
+    Tool {
+        name: &'a str,
+        arguments: Option<&'a [u8]>,
+    },
+    Resource {
+        uri: &'a str,
+    },
+    Prompt {
+        name: &'a str,
+        arguments: Option<&'a [u8]>,
+    },
     /// The whole parameters of `completion/complete`.
-    Completion { params: &'a [u8] },
+    Completion {
+        params: &'a [u8],
+    },
 }
 
 impl<'a> Target<'a> {
@@ -210,7 +221,15 @@ impl Calls {
 
 impl Engine {
     /// Starts a call. The handler runs now, outside any borrow of the engine's state.
-    pub(super) fn begin(&mut self, now: Now, begin: Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+    pub(super) fn begin(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+        let begun = self.begin_uncounted(now, begin, binding, out);
+        if let Begun::Done(ending) = &begun {
+            self.count_ending(begin.target.kind(), ending);
+        }
+        begun
+    }
+
+    fn begin_uncounted(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         self.scratch.members.clear();
         if self.calls.len() >= CALLS_PER_CORE_MAX {
             return Begun::Done(Ending::Overloaded);
@@ -218,13 +237,12 @@ impl Engine {
         let id = self.calls.next_id();
         self.calls.starting = Some((id, begin.caller));
         let context = self.host.context(&CallSpec { call: id, ..begin.spec });
-        let started = self.start(begin.spec.server, &begin.target, &context);
-        match started {
+        match self.start(begin.spec.server, &begin.target, &context) {
             Started::Done(outcome) => Begun::Done(Ending::Outcome(outcome)),
             Started::NotFound => Begun::Done(Ending::NotFound),
             Started::Later(job) => self.begin_job(now, id, job, begin, context, binding),
             Started::Blocking(work) => {
-                self.keep(now, id, None, &begin, context, binding());
+                self.keep(now, id, None, begin, context, binding());
                 out.effects.push(self.on_pool(id, work));
                 Begun::Waiting(id)
             }
@@ -240,7 +258,7 @@ impl Engine {
             Target::Tool { name, arguments } => server.start_tool(name, arguments, decoder, context, members),
             Target::Resource { uri } => server.start_read(uri, context, members),
             Target::Prompt { name, arguments } => server.start_prompt(name, arguments, decoder, context, members),
-            Target::Completion { params } => server.start_complete(params, context, members),
+            Target::Completion { params } => server.start_complete(params, decoder, context, members),
         });
         let started = catch_unwind(run).unwrap_or_else(|_| Started::Done(Outcome::Panicked));
         self.lap(target.name());
@@ -253,7 +271,7 @@ impl Engine {
         now: Now,
         id: CallId,
         mut job: Job,
-        begin: Begin<'_>,
+        begin: &Begin<'_>,
         context: Context,
         binding: impl FnOnce() -> Option<Binding>,
     ) -> Begun {
@@ -269,7 +287,7 @@ impl Engine {
                     drop_caught(job);
                     return Begun::Done(ending);
                 }
-                self.keep(now, id, Some(job), &begin, context, binding);
+                self.keep(now, id, Some(job), begin, context, binding);
                 Begun::Waiting(id)
             }
         }
@@ -335,10 +353,8 @@ impl Engine {
     /// After a turn without a result: the modern era answers with the questions, if there are any.
     fn ask_or_wait(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get(id) else { return };
-        let ending = call.binding.clone().and_then(|binding| {
-            let context = call.context.clone();
-            self.take_questions(now, &context, &binding)
-        });
+        let asker = call.binding.clone().map(|binding| (binding, call.context.clone()));
+        let ending = asker.and_then(|(binding, context)| self.take_questions(now, &context, &binding));
         self.carry_out(now, out);
         if let Some(ending) = ending {
             let members = std::mem::take(&mut self.scratch.members);
@@ -373,7 +389,7 @@ impl Engine {
     }
 
     /// Counts how a call ended.
-    pub(super) fn count_ending(&self, kind: TargetKind, ending: &Ending) {
+    fn count_ending(&self, kind: TargetKind, ending: &Ending) {
         match ending {
             Ending::Outcome(Outcome::Panicked) => self.metrics.count(Counter::Panics),
             Ending::Outcome(Outcome::Result { is_error: true, .. }) => self.metrics.count(Counter::ToolErrors),
@@ -456,7 +472,7 @@ impl Engine {
         self.scratch.wishes = wishes;
     }
 
-    fn carry_out_one(&mut self, now: Now, wish: Wish, out: &mut Out) {
+    pub(super) fn carry_out_one(&mut self, now: Now, wish: Wish, out: &mut Out) {
         let call = match &wish {
             Wish::Changed { server, list } => return self.changes.changed(*server, (*list).into()),
             Wish::Updated { server, uri } => return self.changes.updated(*server, uri),

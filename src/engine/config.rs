@@ -69,8 +69,6 @@ pub struct EngineConfig {
     pub keepalive_comment: Duration,
     /// Most messages of one JSON-RPC batch.
     pub batch_messages_max: usize,
-    /// Items on one page of a list, when the server does not say otherwise.
-    pub page_items: usize,
     /// Reads the clock that [`crate::base::time::Now::mono`] comes from, to name handlers that hold the core up. None: nobody is named.
     pub clock: Option<fn() -> Nanos>,
 }
@@ -92,7 +90,6 @@ impl EngineConfig {
             sessions_max: limits::SESSIONS_PER_CORE_DEFAULT,
             keepalive_comment: Duration::from_secs(15),
             batch_messages_max: limits::BATCH_MESSAGES_MAX,
-            page_items: 200,
             clock: None,
         }
     }

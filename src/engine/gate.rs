@@ -108,7 +108,9 @@ mod tests {
         for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.2", "::1"] {
             assert!(!allows(&gate, "", host), "{host}");
         }
-        for origin in ["http://evil.example", "null", "localhost", "file://localhost", "http://localhost@evil.example", "http://localhost.evil"] {
+        for origin in
+            ["http://evil.example", "null", "localhost", "file://localhost", "http://localhost@evil.example", "http://localhost.evil"]
+        {
             assert!(!allows(&gate, origin, "localhost"), "{origin}");
         }
     }

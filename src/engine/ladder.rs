@@ -78,13 +78,7 @@ fn contradicts(mirrors: &Mirrors<'_>, field: &str, how: Disagreement) -> bool {
 
 /// A header that does not say what the body says.
 pub(super) fn mismatch(field: &str, how: Disagreement) -> Fall {
-    let how = match how {
-        Disagreement::HeaderMissing => "is missing",
-        Disagreement::BodyMissing => "has no counterpart in the body",
-        Disagreement::Encoding => "is not valid Base64 of UTF-8",
-        _ => "does not say what the body says",
-    };
-    Fall::new(Kind::HeaderMismatch, format!("Header mismatch: {field} {how}"))
+    Fall::new(Kind::HeaderMismatch, format!("Header mismatch: the {field} {}", how.text()))
 }
 
 /// What a request without a modern claim gets where the modern era alone is served (2026-07-28, versioning).

@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn a_state_opens_for_the_same_request_of_the_same_principal_in_time() {
         let mut sealer = Sealer::new(&SealKeys::new(KeyPair::single([5; 32])), [1; 16]);
-        let (alice, bob) = (Principal::of(Some(b"Bearer a"), [127, 0, 0, 1].into()), Principal::of(Some(b"Bearer b"), [127, 0, 0, 1].into()));
+        let (alice, bob) =
+            (Principal::of(Some(b"Bearer a"), [127, 0, 0, 1].into()), Principal::of(Some(b"Bearer b"), [127, 0, 0, 1].into()));
         let now = Now { mono: Nanos(0), wall_ms: 1000 };
         let text = sealed(&mut sealer, &binding(&alice, "{\"x\":1}"), 1500);
         let mut same = binding(&alice, "{\"x\":1}");

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use crate::base::ids::{ConnId, CoreId};
+use crate::native::List;
 
 /// Which of the two queues between a pair of cores carries a frame. Replies are taken before asks, so that two cores that ask each other
 /// cannot starve each other.
@@ -32,6 +33,11 @@ pub enum Frame {
         server: u32,
         /// The resource's URI.
         uri: Box<str>,
+    },
+    /// So many resources of a server changed that every subscription to one of them is told.
+    AllUpdated {
+        /// Index of the server.
+        server: u32,
     },
 }
 
@@ -75,6 +81,11 @@ impl Lists {
         self.0 == 0
     }
 
+    /// What is in here, one list each.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        Self::EACH.into_iter().filter(move |list| self.has(*list))
+    }
+
     /// The notification that says that this one list changed.
     #[must_use]
     pub const fn notification(self) -> &'static str {
@@ -82,6 +93,16 @@ impl Lists {
             1 => "notifications/tools/list_changed",
             2 => "notifications/prompts/list_changed",
             _ => "notifications/resources/list_changed",
+        }
+    }
+}
+
+impl From<List> for Lists {
+    fn from(list: List) -> Self {
+        match list {
+            List::Tools => Self::TOOLS,
+            List::Prompts => Self::PROMPTS,
+            List::Resources => Self::RESOURCES,
         }
     }
 }

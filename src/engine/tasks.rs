@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::task::{Wake, Waker};
 
-use crate::native::{Event, Inbox};
+use crate::native::Inbox;
+use crate::native::inbox::Event;
 
 thread_local! {
     /// The inbox of the engine that runs on this thread right now; null when none does.

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::limits;
+use crate::native::BuildError;
 use crate::wire::http1::HttpLimits;
 
 /// Which io_uring path runs.
@@ -31,8 +32,8 @@ pub struct Config {
     pub pin: bool,
     /// How long a core looks for work before it sleeps. For dedicated CPUs only: on shared ones it takes time from the load.
     pub spin: Duration,
-    /// Most connections of all cores together.
-    pub connections_max: usize,
+    /// Most connections of all cores together; what the limit of open files leaves room for when absent.
+    pub connections_max: Option<usize>,
     /// How long a connection may be without a request.
     pub idle_timeout: Duration,
     /// How long a request's head may take, from its first byte.
@@ -60,7 +61,7 @@ impl Default for Config {
             cpus: None,
             pin: true,
             spin: Duration::ZERO,
-            connections_max: 100_000,
+            connections_max: None,
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -86,6 +87,8 @@ pub enum StartError {
     Host(Vec<super::host::Finding>),
     /// Settings contradict each other or the host.
     Config(String),
+    /// A server cannot be built.
+    Server(BuildError),
     /// The operating system refused something else.
     System(&'static str, std::io::Error),
 }
@@ -110,6 +113,7 @@ impl std::fmt::Display for StartError {
                 findings.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
             }
             Self::Config(text) => f.write_str(text),
+            Self::Server(error) => error.fmt(f),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }

@@ -178,18 +178,17 @@ pub(crate) fn connections_for(descriptors: u64, cores: usize) -> usize {
     usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(FD_HEADROOM + DESCRIPTORS_PER_CORE * cores)
 }
 
-fn descriptors_finding((_, hard): (u64, u64), connections_max: usize, cores: usize) -> Finding {
+fn descriptors_finding((_, hard): (u64, u64), connections_max: Option<usize>, cores: usize) -> Finding {
     let room = connections_for(hard, cores);
+    let wanted = connections_max.unwrap_or(1);
     let what = format!("open files: at most {hard}, which is room for {room} connections");
     let remedy = format!(
         "`ulimit -Hn {}`, LimitNOFILE= in the systemd unit, or `docker run --ulimit nofile=...`",
-        connections_max + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores
+        wanted + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores
     );
     match room {
         0 => Finding::fatal(what, remedy),
-        room if room < connections_max => {
-            Finding::warn(format!("{what}; {connections_max} are configured: those beyond wait unaccepted"), remedy)
-        }
+        room if room < wanted => Finding::warn(format!("{what}; {wanted} are configured: those beyond wait unaccepted"), remedy),
         _ => Finding::ok(what),
     }
 }
@@ -249,9 +248,9 @@ mod tests {
         assert_eq!(memlock_finding(512 * 1024, (6, 1), 64).level, Level::Ok);
         assert_eq!(memlock_finding(512 * 1024, (5, 10), 4).level, Level::Fatal);
         assert_eq!(memlock_finding(libc::RLIM_INFINITY, (5, 10), 4).level, Level::Ok);
-        assert_eq!(descriptors_finding((1024, 20_000), 1000, 2).level, Level::Ok);
-        assert_eq!(descriptors_finding((1024, 20_000), 100_000, 2).level, Level::Warn);
-        assert_eq!(descriptors_finding((64, 64), 100, 2).level, Level::Fatal);
+        assert_eq!(descriptors_finding((1024, 20_000), Some(1000), 2).level, Level::Ok);
+        assert_eq!(descriptors_finding((1024, 20_000), Some(100_000), 2).level, Level::Warn);
+        assert_eq!(descriptors_finding((64, 64), None, 2).level, Level::Fatal);
         assert_eq!(backlog_finding(128).level, Level::Warn);
     }
 

@@ -37,11 +37,12 @@ pub use bridge::{WithGlommio, with_glommio};
 pub use config::{Config, RingChoice, StartError};
 pub use ring::{Offer, RingPath, probe};
 
-use self::core::{Clock, Core, Parts};
+use self::core::{Core, Parts, mono};
 use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits::CORES_MAX;
 use crate::base::metrics::CoreMetrics;
-use crate::engine::{EngineConfig, Factory, Inbox, Role, Shared};
+use crate::engine::{EngineConfig, Role, Shared};
+use crate::native::{Factory, Inbox};
 use blocking::Jobs;
 use host::Level;
 use listen::Listener;
@@ -100,6 +101,7 @@ pub struct Running {
     node: Arc<Node>,
     shared: &'static Shared,
     path: RingPath,
+    pinned: bool,
     threads: Vec<JoinHandle<()>>,
     pool: Option<blocking::Pool>,
     over: Arc<Over>,
@@ -128,6 +130,14 @@ impl Running {
     #[must_use]
     pub const fn ring_path(&self) -> RingPath {
         self.path
+    }
+
+    /// How it runs, in words.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let (cores, path, most) = (self.node.wakes().len(), self.path.label(), self.node.conns.max());
+        let pinned = if self.pinned { "pinned" } else { "not pinned" };
+        format!("{cores} core{}, {pinned}; io_uring path {path}; at most {most} connections", if cores == 1 { "" } else { "s" })
     }
 
     /// Takes nothing new, finishes what is in work, then ends.
@@ -177,7 +187,7 @@ impl Drop for Running {
 ///
 /// # Errors
 /// When it cannot start; the text names the remedy.
-pub fn start(config: Config, engine: EngineConfig, servers: Vec<Arc<Factory>>) -> Result<Running, StartError> {
+pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>>) -> Result<Running, StartError> {
     let allowed = host::allowed_cpus();
     let cores = host::cores_of(&config, &allowed);
     if cores > CORES_MAX {
@@ -191,11 +201,13 @@ pub fn start(config: Config, engine: EngineConfig, servers: Vec<Arc<Factory>>) -
         RingChoice::Legacy => RingPath::Legacy,
         RingChoice::Auto => ring::probe().path.unwrap_or(RingPath::Legacy),
     };
+    engine.clock.get_or_insert(mono);
     let descriptors = usize::try_from(host::raise_descriptors()).unwrap_or(usize::MAX);
     let (addresses, admin, doors) = open_doors(&config, cores)?;
     let system = |what| move |error| StartError::System(what, error);
     let wakes = (0..cores).map(|_| Wake::new()).collect::<Result<Arc<[Wake]>, _>>().map_err(system("no eventfd"))?;
-    let node = Node::new(Arc::clone(&wakes), config.connections_max, descriptors, config.listen.len() * cores);
+    let conns_max = config.connections_max.unwrap_or_else(|| host::connections_for(descriptors as u64, cores));
+    let node = Node::new(Arc::clone(&wakes), conns_max, descriptors, config.listen.len() * cores);
     let pool = blocking::Pool::start(config.blocking_threads).map_err(system("no thread for blocking work"))?;
     let mut boot = [0; _];
     getrandom::fill(&mut boot).map_err(|error| StartError::System("no random numbers", std::io::Error::other(error.to_string())))?;
@@ -209,7 +221,6 @@ pub fn start(config: Config, engine: EngineConfig, servers: Vec<Arc<Factory>>) -
         shared,
         jobs: pool.jobs(),
         path,
-        clock: Clock::new(),
         over: Arc::new(Over::new().map_err(system("no eventfd"))?),
     };
     let mut running = Running {
@@ -218,6 +229,7 @@ pub fn start(config: Config, engine: EngineConfig, servers: Vec<Arc<Factory>>) -
         node: Arc::clone(&plan.node),
         shared,
         path,
+        pinned: plan.config.pin,
         threads: Vec::new(),
         pool: Some(pool),
         over: Arc::clone(&plan.over),
@@ -269,7 +281,6 @@ struct Plan {
     shared: &'static Shared,
     jobs: Jobs,
     path: RingPath,
-    clock: Clock,
     over: Arc<Over>,
 }
 
@@ -325,35 +336,36 @@ impl Plan {
             }
         };
         executor.run(async move {
-            match Ring::new(self.path) {
-                Ok(ring) => {
-                    let core = self.make_core(id, ring, mesh, listeners);
+            match self.make_core(id, mesh, listeners) {
+                Ok(core) => {
                     // Nobody waits for it if another core has failed.
                     let _ = report.send(Ok(()));
                     core.drive().await;
                 }
                 Err(error) => {
-                    let _ = report.send(Err(StartError::System("a ring cannot be made: `ringhub check` says what the host lacks", error)));
+                    let _ = report.send(Err(error));
                 }
             }
         });
     }
 
-    fn make_core(&self, id: CoreId, ring: Ring, mesh: Mesh, listeners: Vec<Listener>) -> Core {
+    fn make_core(&self, id: CoreId, mesh: Mesh, listeners: Vec<Listener>) -> Result<Core, StartError> {
+        let ring = Ring::new(self.path)
+            .map_err(|error| StartError::System("a ring cannot be made: `ringhub check` says what the host lacks", error))?;
         let wakes = Arc::clone(self.node.wakes());
         let inbox = Arc::new(Inbox::new(Box::new(move || wakes[id.index()].poke())));
         let cores = self.placements.len() as u16;
-        Core::new(Parts {
+        let engine = Engine::new(id, cores, &self.engine, &self.servers, self.shared, inbox).map_err(StartError::Server)?;
+        Ok(Core::new(Parts {
             id,
             config: Arc::clone(&self.config),
-            engine: Engine::new(id, cores, &self.engine, &self.servers, self.shared, inbox),
+            engine,
             ring,
             mesh,
             node: Arc::clone(&self.node),
             metrics: &self.shared.metrics()[id.index()],
             jobs: self.jobs.clone(),
             listeners,
-            clock: self.clock,
-        })
+        }))
     }
 }

@@ -22,7 +22,6 @@ pub(crate) enum Stage {
 }
 
 /// A counter with an upper bound.
-#[derive(Debug)]
 pub(crate) struct Quota {
     taken: AtomicUsize,
     max: usize,
@@ -42,6 +41,11 @@ impl Quota {
     pub(crate) fn give(&self) {
         let before = self.taken.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "more was given back than taken");
+    }
+
+    /// How many there are.
+    pub(crate) const fn max(&self) -> usize {
+        self.max
     }
 
     /// How many are taken.

@@ -249,7 +249,7 @@ impl Core {
             Effect::Send { to, lane, frame } => {
                 if let Err(frame) = self.send_frame(to, lane, frame) {
                     self.metrics.count(Counter::LaneFull);
-                    self.engine.on_unsent(self.now, to, lane, frame);
+                    self.engine.on_unsent(to, lane, frame);
                 }
             }
             Effect::Blocking(job) => self.jobs.push(job),

@@ -1,1 +1,19 @@
+//! ringhub against the official implementations of the protocol: the conformance suite, and the TypeScript, Python
+//! and Rust clients, all of them driving the fixture server (the example `everything`) over real sockets.
+//!
+//! `tests/peers/provision` puts the peers under `target/peers`; `tests/run peers` does that and runs these tests. A
+//! peer that is not there fails its tests.
+//!
+//! With `RINGHUB_TEST_URL` set to the address of an MCP endpoint, the tests drive that endpoint and start no server of
+//! their own. Use it to try a change in these tests against another implementation; it proves nothing about ringhub.
 
+mod conformance;
+mod peer;
+mod python;
+mod rust;
+mod seen;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod typescript;
+mod verdict;

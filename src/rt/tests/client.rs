@@ -17,7 +17,7 @@ pub(super) fn config(ring: RingChoice, cores: usize) -> Config {
         cores: Some(cores),
         pin: false,
         ring,
-        connections_max: 5000,
+        connections_max: Some(5000),
         drain_timeout: Duration::from_secs(10),
         ..Config::default()
     }

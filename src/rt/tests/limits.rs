@@ -18,7 +18,7 @@ fn open_descriptors() -> usize {
 #[test]
 fn connections_beyond_the_limit_are_told_so() {
     for ring in RINGS {
-        let running = serve(Config { connections_max: 5, ..config(ring, 3) });
+        let running = serve(Config { connections_max: Some(5), ..config(ring, 3) });
         let mut served: Vec<_> = (0..5).map(|_| Client::connect(&running)).collect();
         for client in &mut served {
             assert_eq!(client.call("/echo", b"in").body, b"in");
@@ -113,7 +113,7 @@ fn answers_that_are_not_read_hold_up_requests_not_memory() {
 fn admin_connections_are_apart() {
     for ring in RINGS {
         let admin = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
-        let running = serve(Config { connections_max: 1, admin, ..config(ring, 2) });
+        let running = serve(Config { connections_max: Some(1), admin, ..config(ring, 2) });
         let _only = Client::connect(&running);
         let mut admin = Client::to(running.admin().expect("an address"));
         assert_eq!(admin.call("/core", b"").text(), "0");

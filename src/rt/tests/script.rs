@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::time::{Nanos, Now};
-use crate::engine::{Effect, EngineConfig, Factory, Frame, Inbound, Inbox, Lane, Out, Shared, Verdict};
+use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Shared, Verdict};
 use crate::native::inbox::Event;
+use crate::native::{Factory, Inbox};
 use crate::rt::with_glommio;
 use crate::wire::http1::{self, Head};
 
@@ -178,7 +179,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_unsent(&mut self, _now: Now, _to: CoreId, _lane: Lane, _frame: Frame) {}
+    pub(crate) fn on_unsent(&mut self, _to: CoreId, _lane: Lane, _frame: Frame) {}
 
     pub(crate) fn on_tick(&mut self, now: Now, out: &mut Out) {
         let due: Vec<ConnId> = self

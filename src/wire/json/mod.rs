@@ -11,6 +11,8 @@
 //!
 //! [`JSON_DEPTH_MAX`]: crate::base::limits::JSON_DEPTH_MAX
 
+#[cfg(test)]
+mod corpus;
 mod decode;
 mod scan;
 mod text;

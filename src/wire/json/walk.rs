@@ -78,14 +78,14 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The first member of a raw object that is called `name`, raw.
+/// The first member of a raw object that is called `name`, raw. Names that [`parse`](crate::wire::jsonrpc::parse) locates come once.
 #[must_use]
 pub fn get<'a>(raw: &'a [u8], name: &str) -> Option<&'a [u8]> {
     members(raw).find(|(key, _)| key_is(key, name)).map(|(_, value)| value)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -80,6 +80,8 @@ pub struct Request<'a> {
     pub id: Id<'a>,
     /// Its method. A method of MCP is given plain even when it came with escapes; any other that came with escapes keeps them.
     pub method: &'a str,
+    /// Its method, raw.
+    pub method_raw: &'a [u8],
     /// Its parameters.
     pub params: Params<'a>,
 }
@@ -89,6 +91,8 @@ pub struct Request<'a> {
 pub struct Notification<'a> {
     /// Its method; see [`Request::method`].
     pub method: &'a str,
+    /// Its method, raw.
+    pub method_raw: &'a [u8],
     /// Its parameters.
     pub params: Params<'a>,
 }

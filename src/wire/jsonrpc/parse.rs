@@ -113,21 +113,20 @@ fn each_member<'a>(
     scan: &mut Scanner<'a>,
     mut member: impl FnMut(&mut Scanner<'a>, &[u8]) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
+    let mut space = [0; 64];
     let mut more = scan.open_object();
     while more {
         let (key, escaped) = scan.key()?;
-        if escaped {
-            let mut space = [0; 64];
-            member(scan, plain_key(key, &mut space))?;
-        } else {
-            member(scan, key)?;
-        }
+        // One call, so that it is worth inlining.
+        let key = if escaped { plain_key(key, &mut space) } else { key };
+        member(scan, key)?;
         more = scan.more_members()?;
     }
     Ok(())
 }
 
 impl<'a> Envelope<'a> {
+    #[inline]
     fn read(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
         let mut seen = Seen::default();
         each_member(scan, |scan, key| {
@@ -223,6 +222,7 @@ impl<'a> Envelope<'a> {
         self.fault.get_or_insert(why);
     }
 
+    #[inline(always)]
     fn message(self) -> Result<Message<'a>, Refusal<'a>> {
         let id = self.id.and_then(Id::from_raw).filter(|_| !self.id_repeated);
         if let Some(why) = self.fault {
@@ -231,14 +231,14 @@ impl<'a> Envelope<'a> {
         if !self.jsonrpc.is_some_and(|raw| raw == b"\"2.0\"" || json::key_is(raw, "2.0")) {
             return Err(no_message(id, "jsonrpc is not \"2.0\""));
         }
-        let Some(method) = self.method else { return self.response(id) };
+        let Some(method_raw) = self.method else { return self.response(id) };
         if self.result.is_some() || self.error.is_some() {
             return Err(no_message(id, "a message has a method and a result or error"));
         }
-        let Some(method) = method_name(method) else { return Err(no_message(id, "the method is not a string")) };
+        let Some(method) = method_name(method_raw) else { return Err(no_message(id, "the method is not a string")) };
         match (self.id, id) {
-            (None, _) => Ok(Message::Notification(Notification { method, params: self.params })),
-            (_, Some(id)) => Ok(Message::Request(Request { id, method, params: self.params })),
+            (None, _) => Ok(Message::Notification(Notification { method, method_raw, params: self.params })),
+            (_, Some(id)) => Ok(Message::Request(Request { id, method, method_raw, params: self.params })),
             _ => Err(no_message(None, "the id is neither a string nor an integer of acceptable length")),
         }
     }
@@ -341,4 +341,219 @@ fn param_bit(key: &[u8]) -> Option<u32> {
         b"message" => 22,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::base::limits::REQUEST_ID_BYTES_MAX;
+
+    fn request(body: &str) -> Request<'_> {
+        match parse(body.as_bytes()) {
+            Ok(Body::One(Message::Request(request))) => request,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    /// The kind, the echoed id and the words of a refusal.
+    fn refusal(body: &str) -> (Kind, Option<&str>, &'static str) {
+        let refusal = parse(body.as_bytes()).expect_err(body);
+        (refusal.kind, refusal.id.map(|id| std::str::from_utf8(id.raw()).unwrap()), refusal.why)
+    }
+
+    #[test]
+    fn a_request_is_found_whatever_the_order_of_its_members() {
+        for body in [
+            r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a","arguments":{"x":[1]},"_meta":{"progressToken":"t"}}}"#,
+            r#" {"params" : {"_meta":{"progressToken":"t"},"arguments":{"x":[1]},"name":"a"}, "method":"tools/call","id":7 ,"jsonrpc":"2.0"} "#,
+            r#"{"\u006aso\u006erpc":"2\u002e0","i\u0064":7,"\u006dethod":"tools\/call","p\u0061rams":{"n\u0061me":"a","\u0061rguments":{"x":[1]},"\u005fmeta":{"progress\u0054oken":"t"}}}"#,
+        ] {
+            let request = request(body);
+            assert_eq!(request.id, Id::Number(b"7"));
+            assert_eq!(request.method, "tools/call");
+            assert_eq!(request.params.name, Some(&b"\"a\""[..]));
+            assert_eq!(request.params.arguments, Some(&b"{\"x\":[1]}"[..]));
+            assert_eq!(request.params.meta.progress_token, Some(&b"\"t\""[..]));
+            assert!(request.params.meta.present && request.params.raw.is_some());
+        }
+    }
+
+    #[test]
+    fn every_located_member_has_its_place() {
+        let body = r#"{"jsonrpc":"2.0","id":"i","method":"x","params":{"name":1,"uri":2,"arguments":3,"cursor":4,"requestState":5,"inputResponses":6,"level":7,
+            "_meta":{"io.modelcontextprotocol/protocolVersion":1,"io.modelcontextprotocol/clientCapabilities":2,"io.modelcontextprotocol/clientInfo":3,
+            "io.modelcontextprotocol/logLevel":4,"traceparent":"00-x","io.modelcontextprotocol/other":6}}}"#;
+        let request = request(body);
+        let params = &request.params;
+        let located = [params.name, params.uri, params.arguments, params.cursor, params.request_state, params.input_responses];
+        assert_eq!(located.map(Option::unwrap), [b"1", b"2", b"3", b"4", b"5", b"6"]);
+        let meta = params.meta;
+        let located = [meta.protocol_version, meta.client_capabilities, meta.client_info, meta.log_level];
+        assert_eq!(located.map(Option::unwrap), [b"1", b"2", b"3", b"4"]);
+        assert_eq!(params.get("level"), Some(&b"7"[..]));
+        assert_eq!(meta.get("traceparent"), Some(&b"\"00-x\""[..]));
+        assert_eq!((params.get("nope"), meta.get("nope")), (None, None));
+        assert!(meta.raw.unwrap().starts_with(b"{\"io.") && params.raw.unwrap().ends_with(b"}}"));
+        assert_eq!((request.id, request.method, request.method_raw), (Id::String(b"\"i\""), "x", &b"\"x\""[..]));
+    }
+
+    #[test]
+    fn messages_are_told_apart() {
+        let message = |body: &'static str| match parse(body.as_bytes()) {
+            Ok(Body::One(message)) => message,
+            other => panic!("{body}: {other:?}"),
+        };
+        assert!(
+            matches!(message(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), Message::Notification(n) if n.params.raw.is_none())
+        );
+        assert!(
+            matches!(message(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":null}"#), Message::Request(r) if r.params.raw.is_none())
+        );
+        assert!(
+            matches!(message(r#"{"jsonrpc":"2.0","id":"1","result":{"a":1}}"#), Message::Response(r) if r.result == Some(b"{\"a\":1}") && r.id.is_some())
+        );
+        assert!(
+            matches!(message(r#"{"jsonrpc":"2.0","id":1,"error":{"code":1}}"#), Message::Response(r) if r.error == Some(b"{\"code\":1}"))
+        );
+        assert!(matches!(message(r#"{"jsonrpc":"2.0","id":null,"error":{}}"#), Message::Response(r) if r.id.is_none()));
+        assert!(matches!(message(r#"{"jsonrpc":"2.0","error":{}}"#), Message::Response(r) if r.id.is_none()));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_with_its_id() {
+        for (body, id) in [
+            ("1", None),
+            ("null", None),
+            ("\"x\"", None),
+            ("[]", None),
+            ("{}", None),
+            (r#"{"id":1,"method":"x"}"#, Some("1")),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#, Some("1")),
+            (r#"{"jsonrpc":2.0,"id":"a","method":"x"}"#, Some("\"a\"")),
+            (r#"{"jsonrpc":"2.0","id":1}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":1.0,"method":"x"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":1e3,"method":"x"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":true,"method":"x"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[]}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":"p"}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","result":{}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"error":"e"}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","result":{}}"#, None),
+            (r#"{"jsonrpc":"2.0","id":null,"result":{}}"#, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"progressToken":1.5}}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"progressToken":{}}}}"#, Some("1")),
+        ] {
+            let (kind, echoed, why) = refusal(body);
+            assert_eq!((kind, echoed), (Kind::InvalidRequest, id), "{body}");
+            assert!(!why.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_looked_at_comes_once() {
+        for (body, id) in [
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","method":"y"}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","\u006dethod":"y"}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"x"}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"x"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{},"params":{}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"name":"a","name":"b"}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"name":"a","n\u0061me":"b"}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"requestId":1,"requestId":2}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{},"_meta":null}}"#, Some("1")),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"progressToken":1,"progressToken":1}}}"#, Some("1")),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"io.modelcontextprotocol/logLevel":1,"io.modelcontextprotocol\/logLevel":1}}}"#,
+                Some("1"),
+            ),
+        ] {
+            let (kind, echoed, why) = refusal(body);
+            assert_eq!((kind, echoed), (Kind::InvalidRequest, id), "{body}");
+            assert!(why.ends_with("twice"), "{why}");
+        }
+        request(r#"{"jsonrpc":"2.0","id":1,"method":"x","other":1,"other":2,"params":{"x":1,"x":2,"arguments":{"name":1,"name":2}}}"#);
+    }
+
+    #[test]
+    fn what_is_not_json_comes_before_what_is_no_message() {
+        for body in
+            ["", " ", "{", r#"{"id":1"#, r#"{"jsonrpc":"1.0","id":1,"id":2,}"#, r#"{"jsonrpc":"2.0","id":1,"method":"x"}x"#, "[1,]", "tru"]
+        {
+            assert_eq!((refusal(body).0, refusal(body).1), (Kind::Parse, None), "{body}");
+        }
+        assert_eq!(parse(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}").unwrap_err().kind, Kind::Parse);
+    }
+
+    #[test]
+    fn every_cut_of_a_message_is_not_json() {
+        let body = r#"{"jsonrpc":"2.0","id":"é\u00e9","method":"tools/call","params":{"name":"a","_meta":{"progressToken":-1},"uri":[1,{"a":null}]}}"#;
+        request(body);
+        for end in 0..body.len() {
+            assert_eq!(parse(&body.as_bytes()[..end]).unwrap_err().kind, Kind::Parse, "{end}");
+        }
+    }
+
+    #[test]
+    fn the_depth_limit_counts_from_the_envelope() {
+        for (before, after, inside) in [
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","other":"#, "}", 1),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"#, "}}", 2),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"a":"#, "}}}", 3),
+            (r#"[{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"#, "}}]", 3),
+        ] {
+            let body = |levels: usize| format!("{before}{}{}{after}", "[".repeat(levels), "]".repeat(levels));
+            assert!(parse(body(JSON_DEPTH_MAX - inside).as_bytes()).is_ok(), "{before}");
+            assert_eq!(parse(body(JSON_DEPTH_MAX - inside + 1).as_bytes()).unwrap_err().kind, Kind::Parse, "{before}");
+        }
+    }
+
+    #[test]
+    fn ids_have_a_longest_length_and_are_compared_by_what_they_say() {
+        let body = |len: usize| format!(r#"{{"jsonrpc":"2.0","id":{},"method":"x"}}"#, "1".repeat(len));
+        assert_eq!(request(&body(REQUEST_ID_BYTES_MAX)).id.raw().len(), REQUEST_ID_BYTES_MAX);
+        assert_eq!(refusal(&body(REQUEST_ID_BYTES_MAX + 1)).1, None);
+        assert!(Id::String(br#""a""#).same(Id::String(br#""\u0061""#)));
+        assert!(!Id::String(br#""1""#).same(Id::Number(b"1")));
+        assert_eq!(Id::from_raw(b"-5"), Some(Id::Number(b"-5")));
+        assert_eq!(Id::from_raw(b""), None);
+    }
+
+    #[test]
+    fn a_batch_is_taken_one_by_one() {
+        let body =
+            r#" [ {"jsonrpc":"2.0","id":1,"method":"ping"}, 7, {"jsonrpc":"2.0","method":"notifications/initialized"}, {"id":2},[] ] "#;
+        let Ok(Body::Batch(batch)) = parse(body.as_bytes()) else { panic!("a batch") };
+        assert_eq!(batch.len(), 5);
+        let found: Vec<_> = batch.iter().collect();
+        assert!(matches!(&found[0], Ok(Message::Request(request)) if request.method == "ping"));
+        assert!(matches!(&found[1], Err(Refusal { kind: Kind::InvalidRequest, id: None, .. })));
+        assert!(matches!(&found[2], Ok(Message::Notification(_))));
+        assert!(matches!(&found[3], Err(Refusal { kind: Kind::InvalidRequest, id: Some(Id::Number(b"2")), .. })));
+        assert!(found[4].is_err());
+        let of = |len: usize| format!("[{}]", vec!["1"; len].join(","));
+        assert!(parse(of(BATCH_MESSAGES_MAX).as_bytes()).is_ok());
+        assert_eq!(refusal(&of(BATCH_MESSAGES_MAX + 1)).2, "the batch holds too many messages");
+    }
+
+    #[test]
+    fn what_is_no_object_in_meta_is_told() {
+        let meta = |value: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"_meta":{value}}}}}"#);
+        for (value, malformed) in [("null", false), ("[]", true), ("1", true)] {
+            let body = meta(value);
+            let found = request(&body).params.meta;
+            assert_eq!((found.malformed, found.present, found.raw), (malformed, false, None), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_method_with_escapes_keeps_them() {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"skills\/list"}"#;
+        assert_eq!(request(body).method, r"skills\/list");
+        assert_eq!(json::unescape(request(body).method_raw), "skills/list");
+    }
 }

@@ -62,7 +62,7 @@ pub(super) const fn missing(params: &Params<'_>) -> &'static str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
     use crate::wire::jsonrpc::{Body, Message, parse};

@@ -209,7 +209,7 @@ fn literally(header: Option<&[u8]>, raw: Option<&[u8]>) -> Result<(), Disagreeme
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::Disagreement::{BodyMissing, Encoding, HeaderMissing, Value};
     use super::*;
@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn headers_and_arguments_agree() {
-        let rows: &[(Option<&str>, Option<&str>, Result<(), Disagreement>)] = &[
+        type Row = (Option<&'static str>, Option<&'static str>, Result<(), Disagreement>);
+        let rows: &[Row] = &[
             (None, None, Ok(())),
             (None, Some("null"), Ok(())),
             (Some("x"), None, Err(BodyMissing)),

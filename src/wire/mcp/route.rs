@@ -93,7 +93,7 @@ const fn handshake(header_modern: bool) -> Route {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
     use crate::wire::jsonrpc::parse;
@@ -128,7 +128,8 @@ mod tests {
         let modern = Some("2026-07-28");
         let full = format!("{CLAIM},{CAPABILITIES}");
         let call = request("tools/call", "");
-        let rows: &[(&str, String, Option<&str>, Result<Route, Kind>)] = &[
+        type Row = (&'static str, String, Option<&'static str>, Result<Route, Kind>);
+        let rows: &[Row] = &[
             ("array, no claim", format!("[{call},{}]", notification("")), None, Ok(Route::Legacy)),
             ("array, a claim in a request", format!("[{call},{}]", request("ping", CLAIM)), None, Err(Kind::InvalidRequest)),
             ("array, a claim in a notification", format!("[1,{}]", notification(CLAIM)), modern, Err(Kind::InvalidRequest)),

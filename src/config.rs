@@ -1,0 +1,417 @@
+//! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
+
+use crate::cli::{Eras, IoUring, ServeArgs};
+use crate::engine::seal::{KeyPair, SealKeys};
+use crate::engine::{self, EngineConfig};
+use crate::rt;
+use crate::wire::http1::HttpLimits;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The configuration in force. Serialised, it is the file that would give the same.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// Addresses that serve MCP.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin port.
+    #[serde(serialize_with = "address_or_off")]
+    pub admin: Option<SocketAddr>,
+    /// Number of cores; `None` for every allowed CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<usize>,
+    /// CPUs to run on; `None` for every allowed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Vec<usize>>,
+    /// Whether each core's thread is pinned to its CPU.
+    pub pin: bool,
+    /// Registry shards.
+    pub shards: u16,
+    /// Microseconds a core looks for work before it sleeps.
+    pub spin_us: u64,
+    /// io_uring operations in use.
+    pub io_uring: IoUring,
+    /// Most open connections; `None` for what the limit of open files allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// Most legacy sessions per core.
+    pub max_sessions: usize,
+    /// Longest request body, bytes.
+    pub max_body_bytes: usize,
+    /// Time a request may take to be answered.
+    #[serde(serialize_with = "seconds")]
+    pub request_timeout: Duration,
+    /// Time a connection may stay idle.
+    #[serde(serialize_with = "seconds")]
+    pub idle_timeout: Duration,
+    /// Time a head may take to arrive.
+    #[serde(serialize_with = "seconds")]
+    pub head_timeout: Duration,
+    /// Time a body may take to arrive.
+    #[serde(serialize_with = "seconds")]
+    pub body_timeout: Duration,
+    /// Time a client may take to read what waits for it.
+    #[serde(serialize_with = "seconds")]
+    pub write_timeout: Duration,
+    /// Time a legacy session may stay unused.
+    #[serde(serialize_with = "seconds")]
+    pub session_timeout: Duration,
+    /// Time that work in flight has to finish when the server stops.
+    #[serde(serialize_with = "seconds")]
+    pub drain_timeout: Duration,
+    /// Origins allowed besides those of this machine.
+    pub allowed_origin: Vec<String>,
+    /// Hosts allowed besides those of this machine.
+    pub allowed_host: Vec<String>,
+    /// Protocol eras spoken.
+    pub era: Eras,
+    /// File of the sealing keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seal_key: Option<PathBuf>,
+    /// Threads for blocking tools.
+    pub blocking_threads: usize,
+    /// What is logged.
+    pub log: String,
+}
+
+/// The file as it is written: every key optional, unknown ones refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<Vec<String>>,
+    admin: Option<String>,
+    cores: Option<usize>,
+    cpus: Option<Cpus>,
+    pin: Option<bool>,
+    shards: Option<u16>,
+    spin_us: Option<u64>,
+    io_uring: Option<IoUring>,
+    max_connections: Option<usize>,
+    max_sessions: Option<usize>,
+    max_body_bytes: Option<usize>,
+    request_timeout: Option<f64>,
+    idle_timeout: Option<f64>,
+    head_timeout: Option<f64>,
+    body_timeout: Option<f64>,
+    write_timeout: Option<f64>,
+    session_timeout: Option<f64>,
+    drain_timeout: Option<f64>,
+    allowed_origin: Option<Vec<String>>,
+    allowed_host: Option<Vec<String>>,
+    era: Option<Eras>,
+    seal_key: Option<PathBuf>,
+    blocking_threads: Option<usize>,
+    log: Option<String>,
+}
+
+/// CPUs as a list of numbers or as text such as `0,2-5`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Cpus {
+    Numbers(Vec<usize>),
+    Text(String),
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(f, "  - {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Config {
+    /// Reads the file that `args` name, if any, and lays the flags over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, together.
+    pub fn load(args: &ServeArgs) -> Result<Self, Problems> {
+        let file = match &args.config {
+            Some(path) => read(path).map_err(|problem| Problems(vec![problem]))?,
+            None => File::default(),
+        };
+        Resolver::default().resolve(args, file)
+    }
+
+    /// The configuration as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# the configuration cannot be written as TOML: {error}\n"))
+    }
+
+    /// Whether an address that is served can be reached from other machines.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        self.listen.iter().chain(&self.admin).any(|address| !address.ip().is_loopback())
+    }
+}
+
+impl Config {
+    /// What the shell is set to.
+    pub(crate) fn shell(&self) -> rt::Config {
+        rt::Config {
+            listen: self.listen.clone(),
+            admin: self.admin,
+            cores: self.cores,
+            cpus: self.cpus.clone(),
+            pin: self.pin,
+            spin: Duration::from_micros(self.spin_us),
+            connections_max: self.max_connections,
+            idle_timeout: self.idle_timeout,
+            head_timeout: self.head_timeout,
+            body_timeout: self.body_timeout,
+            write_timeout: self.write_timeout,
+            drain_timeout: self.drain_timeout,
+            http: HttpLimits { body_bytes_max: self.max_body_bytes, ..rt::Config::default().http },
+            blocking_threads: self.blocking_threads,
+            ring: match self.io_uring {
+                IoUring::Auto => rt::RingChoice::Auto,
+                IoUring::Linux5_8 => rt::RingChoice::Legacy,
+            },
+        }
+    }
+
+    /// What the engines are set to. Reads the key file.
+    ///
+    /// # Errors
+    /// What is wrong with the key file.
+    pub(crate) fn engine(&self) -> Result<EngineConfig, Problems> {
+        let keys = match &self.seal_key {
+            Some(path) => {
+                let problem = |error: &dyn fmt::Display| Problems(vec![format!("--seal-key {}: {error}", path.display())]);
+                let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
+                KeyPair::parse(&text).map_err(|error| problem(&error))?
+            }
+            None => KeyPair::random().map_err(|error| Problems(vec![format!("no key can be drawn: {error}")]))?,
+        };
+        let mut engine = EngineConfig::new(SealKeys::new(keys));
+        engine.era = match self.era {
+            Eras::Legacy => engine::Eras::Legacy,
+            Eras::Modern => engine::Eras::Modern,
+            Eras::Both => engine::Eras::Both,
+        };
+        engine.request_timeout = self.request_timeout;
+        engine.allowed_origins.clone_from(&self.allowed_origin);
+        engine.allowed_hosts.clone_from(&self.allowed_host);
+        engine.local_only = !self.is_exposed();
+        engine.session_idle_timeout = self.session_timeout;
+        engine.sessions_max = self.max_sessions;
+        Ok(engine)
+    }
+}
+
+fn read(path: &Path) -> Result<File, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("--config {}: {error}", path.display()))?;
+    toml::from_str(&text).map_err(|error| format!("--config {}: {}", path.display(), error.to_string().trim_end()))
+}
+
+/// Collects what is wrong while the parts are put together.
+#[derive(Default)]
+struct Resolver {
+    problems: Vec<String>,
+}
+
+impl Resolver {
+    fn resolve(mut self, args: &ServeArgs, file: File) -> Result<Config, Problems> {
+        let listen = if args.listen.is_empty() { file.listen.unwrap_or_default() } else { args.listen.clone() };
+        let seconds_of = |flag: Option<f64>, file: Option<f64>, default: f64| flag.or(file).unwrap_or(default);
+        let config = Config {
+            listen: self.listen(&listen),
+            admin: self.admin(args.admin.as_deref().or(file.admin.as_deref())),
+            cores: args.cores.or(file.cores),
+            cpus: self.cpus(args.cpus.as_deref(), file.cpus),
+            pin: !args.no_pin && file.pin.unwrap_or(true),
+            shards: args.shards.or(file.shards).unwrap_or(crate::base::limits::SHARDS_DEFAULT),
+            spin_us: args.spin_us.or(file.spin_us).unwrap_or(0),
+            io_uring: args.io_uring.or(file.io_uring).unwrap_or_default(),
+            max_connections: args.max_connections.or(file.max_connections),
+            max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(crate::base::limits::SESSIONS_PER_CORE_DEFAULT),
+            max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(crate::base::limits::BODY_BYTES_DEFAULT),
+            request_timeout: self.timeout("request-timeout", seconds_of(args.request_timeout, file.request_timeout, 60.0)),
+            idle_timeout: self.timeout("idle-timeout", seconds_of(args.idle_timeout, file.idle_timeout, 600.0)),
+            head_timeout: self.timeout("head-timeout", seconds_of(args.head_timeout, file.head_timeout, 10.0)),
+            body_timeout: self.timeout("body-timeout", seconds_of(args.body_timeout, file.body_timeout, 30.0)),
+            write_timeout: self.timeout("write-timeout", seconds_of(args.write_timeout, file.write_timeout, 30.0)),
+            session_timeout: self.timeout("session-timeout", seconds_of(args.session_timeout, file.session_timeout, 1800.0)),
+            drain_timeout: self.timeout("drain-timeout", seconds_of(args.drain_timeout, file.drain_timeout, 30.0)),
+            allowed_origin: either(&args.allowed_origin, file.allowed_origin),
+            allowed_host: either(&args.allowed_host, file.allowed_host),
+            era: args.era.or(file.era).unwrap_or_default(),
+            seal_key: args.seal_key.clone().or(file.seal_key),
+            blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
+            log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
+        };
+        self.relations(&config);
+        if self.problems.is_empty() { Ok(config) } else { Err(Problems(self.problems)) }
+    }
+
+    fn relations(&mut self, config: &Config) {
+        use crate::base::limits;
+        self.within("shards", config.shards.into(), 1, limits::SHARDS_MAX.into());
+        self.within("max-sessions", config.max_sessions, 1, u32::MAX as usize);
+        self.within("max-body-bytes", config.max_body_bytes, 1024, 1 << 30);
+        self.within("blocking-threads", config.blocking_threads, 1, 1024);
+        self.within("spin-us", usize::try_from(config.spin_us).unwrap_or(usize::MAX), 0, 1_000_000);
+        if let Some(cores) = config.cores {
+            self.within("cores", cores, 1, limits::CORES_MAX);
+        }
+        if let Some(connections) = config.max_connections {
+            self.within("max-connections", connections, 1, u32::MAX as usize);
+        }
+        if let (Some(cores), Some(cpus), true) = (config.cores, &config.cpus, config.pin)
+            && cores > cpus.len()
+        {
+            self.problems.push(format!("--cores {cores} needs as many CPUs, and --cpus names {}: name more, or use --no-pin", cpus.len()));
+        }
+        if config.admin.is_some_and(|admin| admin.port() != 0 && config.listen.contains(&admin)) {
+            self.problems.push("--admin is also an address of --listen: give it a port of its own, or --admin off".to_owned());
+        }
+    }
+
+    fn within(&mut self, flag: &str, value: usize, least: usize, most: usize) {
+        if !(least..=most).contains(&value) {
+            self.problems.push(format!("--{flag} {value}: it must be from {least} to {most}"));
+        }
+    }
+
+    fn timeout(&mut self, flag: &str, seconds: f64) -> Duration {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(duration) if !duration.is_zero() && seconds <= 365.0 * 86_400.0 => duration,
+            _ => {
+                self.problems.push(format!("--{flag} {seconds}: it must be a number of seconds above 0, a year at most"));
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn listen(&mut self, texts: &[String]) -> Vec<SocketAddr> {
+        if texts.is_empty() {
+            return vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)];
+        }
+        texts.iter().filter_map(|text| self.address("listen", text)).collect()
+    }
+
+    fn admin(&mut self, text: Option<&str>) -> Option<SocketAddr> {
+        match text {
+            None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090)),
+            Some("off") => None,
+            Some(text) => self.address("admin", text),
+        }
+    }
+
+    fn address(&mut self, flag: &str, text: &str) -> Option<SocketAddr> {
+        match text.to_socket_addrs().map(|mut found| found.next()) {
+            Ok(Some(address)) => Some(address),
+            _ => {
+                self.problems.push(format!("--{flag} {text}: not an address; write it as 127.0.0.1:8080 or [::1]:8080"));
+                None
+            }
+        }
+    }
+
+    fn cpus(&mut self, flag: Option<&str>, file: Option<Cpus>) -> Option<Vec<usize>> {
+        let parsed = match (flag, file) {
+            (Some(text), _) => parse_cpus(text),
+            (None, Some(Cpus::Text(text))) => parse_cpus(&text),
+            (None, Some(Cpus::Numbers(numbers))) => Ok(numbers),
+            (None, None) => return None,
+        };
+        parsed.map_err(|problem| self.problems.push(format!("--cpus {problem}"))).ok()
+    }
+}
+
+fn either(flag: &[String], file: Option<Vec<String>>) -> Vec<String> {
+    if flag.is_empty() { file.unwrap_or_default() } else { flag.to_vec() }
+}
+
+/// Reads a list such as `0,2-5`.
+fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
+    const CPUS_MAX: usize = 4096;
+    let wrong = || format!("{text}: not a list of CPUs; write it as 0,2-5");
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| wrong())?;
+        let last: usize = last.trim().parse().map_err(|_| wrong())?;
+        if first > last || last >= CPUS_MAX {
+            return Err(wrong());
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Ok(cpus)
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+#[expect(clippy::ref_option, reason = "serde hands the field itself")]
+fn address_or_off<S: serde::Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => serializer.collect_str(address),
+        None => serializer.serialize_str("off"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(args: &ServeArgs, file: &str) -> Result<Config, Problems> {
+        Resolver::default().resolve(args, toml::from_str(file).expect("the test's file is TOML"))
+    }
+
+    #[test]
+    fn defaults_are_loopback() {
+        let config = load(&ServeArgs::default(), "").expect("defaults are valid");
+        assert_eq!(config.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+        assert!(!config.is_exposed());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let args = ServeArgs { shards: Some(8), ..ServeArgs::default() };
+        let config = load(&args, "shards = 16\nidle_timeout = 1.5\ncpus = \"0,2-3\"\npin = false").expect("valid");
+        assert_eq!((config.shards, config.idle_timeout, config.pin), (8, Duration::from_millis(1500), false));
+        assert_eq!(config.cpus, Some(vec![0, 2, 3]));
+    }
+
+    #[test]
+    fn all_problems_are_reported_together() {
+        let args = ServeArgs { listen: vec!["nonsense".into()], shards: Some(0), request_timeout: Some(-1.0), ..ServeArgs::default() };
+        let Problems(problems) = load(&args, "cpus = \"3-1\"").expect_err("it is wrong");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems.iter().any(|problem| problem.contains("--shards 0: it must be from 1 to 4096")));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = toml::from_str::<File>("shard = 3").expect_err("there is no such key");
+        assert!(error.to_string().contains("unknown field `shard`"), "{error}");
+    }
+
+    #[test]
+    fn the_printed_configuration_reads_back_as_itself() {
+        let args = ServeArgs { cores: Some(2), cpus: Some("0-3".into()), admin: Some("off".into()), ..ServeArgs::default() };
+        let printed = load(&args, "").expect("valid").to_toml();
+        let again = load(&ServeArgs::default(), &printed).expect("what is printed is valid");
+        assert_eq!(again.to_toml(), printed);
+    }
+
+    #[test]
+    fn another_machine_could_reach_it() {
+        let args = ServeArgs { listen: vec!["0.0.0.0:0".into()], ..ServeArgs::default() };
+        assert!(load(&args, "").expect("valid").is_exposed());
+    }
+}
