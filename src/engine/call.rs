@@ -1,0 +1,530 @@
+//! Calls of native servers: started, polled, answered, called off, timed out. The same for both eras; what differs is who is answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context as TaskContext, Poll};
+
+use super::legacy;
+use super::mrtr::Binding;
+use super::out::{Effect, Out};
+use super::{Engine, modern};
+use crate::base::ids::{CallId, ConnId};
+use crate::base::limits::CALLS_PER_CORE_MAX;
+use crate::base::metrics::{Counter, Gauge};
+use crate::base::time::{Nanos, Now};
+use crate::native::Context;
+use crate::native::Server;
+use crate::native::host::{CallSpec, Effect as Wish};
+use crate::native::inbox::Event;
+use crate::native::outcome::{Finished, Job, Outcome, Started};
+
+/// A turn of a handler that is longer than this is logged with the handler's name, nanoseconds.
+const SLOW_TURN_NS: u64 = 5_000_000;
+
+/// What of a server is called.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'a> {
+    Tool {
+        name: &'a str,
+        arguments: Option<&'a [u8]>,
+    },
+    Resource {
+        uri: &'a str,
+    },
+    Prompt {
+        name: &'a str,
+        arguments: Option<&'a [u8]>,
+    },
+    /// The whole parameters of `completion/complete`.
+    Completion {
+        params: &'a [u8],
+    },
+}
+
+impl<'a> Target<'a> {
+    /// What the caller named.
+    pub fn name(&self) -> &'a str {
+        match *self {
+            Self::Tool { name, .. } | Self::Prompt { name, .. } => name,
+            Self::Resource { uri } => uri,
+            Self::Completion { .. } => "completion/complete",
+        }
+    }
+
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            Self::Tool { .. } => TargetKind::Tool,
+            Self::Resource { .. } => TargetKind::Resource,
+            Self::Prompt { .. } => TargetKind::Prompt,
+            Self::Completion { .. } => TargetKind::Completion,
+        }
+    }
+}
+
+/// What of a server is called, without its name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TargetKind {
+    Tool,
+    Resource,
+    Prompt,
+    Completion,
+}
+
+/// Who hears what comes of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Caller {
+    /// The request that this connection waits for, modern era.
+    Modern(ConnId),
+    /// A request of a legacy session.
+    Legacy(legacy::Asker),
+    /// Nobody any more: the call was called off while its work is on the blocking pool.
+    Nobody,
+}
+
+/// A call to be started.
+pub(super) struct Begin<'a> {
+    /// The call's id in here is set when it is started.
+    pub spec: CallSpec<'a>,
+    pub target: Target<'a>,
+    /// The JSON-RPC id, raw.
+    pub rpc_id: &'a [u8],
+    pub caller: Caller,
+}
+
+/// What became of a call when it was started.
+pub(super) enum Begun {
+    /// It is over; the members of a result stand in the engine's scratch. What it wished for is still to be carried out: see
+    /// [`Engine::has_wishes`].
+    Done(Ending),
+    /// It goes on.
+    Waiting(CallId),
+}
+
+/// How a call ended.
+pub(super) enum Ending {
+    Outcome(Outcome),
+    /// The server has nothing of that name.
+    NotFound,
+    /// Modern era: the client must answer first. The members of the result are ready.
+    InputRequired,
+    /// The deadline passed.
+    TimedOut,
+    /// Too many calls in work.
+    Overloaded,
+}
+
+/// One call in work.
+pub(super) struct Call {
+    pub caller: Caller,
+    pub server: u32,
+    pub kind: TargetKind,
+    pub name: Box<str>,
+    pub rpc_id: Box<[u8]>,
+    pub context: Context,
+    /// What a `requestState` of this call is bound to (modern era).
+    pub binding: Option<Binding>,
+    job: Option<Job>,
+    deadline: Nanos,
+}
+
+/// The calls in work, by slot. A slot's number is that of its task.
+#[derive(Default)]
+pub(super) struct Calls {
+    slots: Vec<(u32, Option<Call>)>,
+    free: Vec<u32>,
+    in_work: usize,
+    /// No deadline passes before this moment.
+    due: Nanos,
+    /// The call that is being started, which has no slot yet.
+    starting: Option<(CallId, Caller)>,
+}
+
+impl Calls {
+    pub fn len(&self) -> usize {
+        self.in_work
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.in_work == 0
+    }
+
+    /// When [`Engine::expire_calls`] is due.
+    pub fn next_due(&self) -> Nanos {
+        if self.is_empty() { Nanos::NEVER } else { self.due }
+    }
+
+    /// The id that the next call gets. Never given twice, so that what an earlier call left behind is told apart.
+    fn next_id(&mut self) -> CallId {
+        if self.free.is_empty() {
+            self.free.push(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+            self.slots.push((0, None));
+        }
+        let index = self.free[self.free.len() - 1];
+        let generation = &mut self.slots[index as usize].0;
+        *generation = generation.wrapping_add(1);
+        CallId { index, generation: *generation }
+    }
+
+    fn insert(&mut self, id: CallId, call: Call) {
+        let index = self.free.pop();
+        debug_assert_eq!(index, Some(id.index), "nothing else takes a slot while a call is started");
+        self.due = if self.in_work == 0 { call.deadline } else { self.due.min(call.deadline) };
+        self.in_work += 1;
+        self.slots[id.index as usize].1 = Some(call);
+    }
+
+    pub fn get(&self, id: CallId) -> Option<&Call> {
+        let (generation, call) = self.slots.get(id.index as usize)?;
+        if *generation == id.generation { call.as_ref() } else { None }
+    }
+
+    pub fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        let (generation, call) = self.slots.get_mut(id.index as usize)?;
+        if *generation == id.generation { call.as_mut() } else { None }
+    }
+
+    fn remove(&mut self, id: CallId) -> Option<Call> {
+        let (generation, call) = self.slots.get_mut(id.index as usize)?;
+        if *generation != id.generation {
+            return None;
+        }
+        let call = call.take()?;
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.index);
+        self.in_work -= 1;
+        Some(call)
+    }
+
+    /// Takes the call out of its slot for a moment; [`Self::put_back`] follows.
+    fn lift(&mut self, id: CallId) -> Option<Call> {
+        let (generation, call) = self.slots.get_mut(id.index as usize)?;
+        if *generation == id.generation { call.take() } else { None }
+    }
+
+    fn put_back(&mut self, id: CallId, call: Call) {
+        self.slots[id.index as usize].1 = Some(call);
+    }
+
+    /// Gives a call until this moment.
+    pub fn postpone(&mut self, id: CallId, until: Nanos) {
+        if let Some(call) = self.get_mut(id) {
+            call.deadline = until;
+            self.due = self.due.min(until);
+        }
+    }
+
+    /// The id of the call whose task has this slot.
+    fn id_at(&self, index: u32) -> Option<CallId> {
+        let (generation, call) = self.slots.get(index as usize)?;
+        call.as_ref().map(|_| CallId { index, generation: *generation })
+    }
+
+    /// Who hears of the call, also while it is only being started.
+    fn caller(&self, id: CallId) -> Option<Caller> {
+        match self.starting {
+            Some((starting, caller)) if starting == id => Some(caller),
+            _ => self.get(id).map(|call| call.caller),
+        }
+    }
+}
+
+impl Engine {
+    /// Starts a call. The handler runs now, outside any borrow of the engine's state.
+    pub(super) fn begin(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+        let begun = self.begin_uncounted(now, begin, binding, out);
+        if let Begun::Done(ending) = &begun {
+            self.count_ending(begin.target.kind(), ending);
+        }
+        begun
+    }
+
+    fn begin_uncounted(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+        self.scratch.members.clear();
+        if self.calls.len() >= CALLS_PER_CORE_MAX {
+            return Begun::Done(Ending::Overloaded);
+        }
+        let id = self.calls.next_id();
+        self.calls.starting = Some((id, begin.caller));
+        let context = self.host.context(&CallSpec { call: id, ..begin.spec });
+        match self.start(begin.spec.server, &begin.target, &context) {
+            Started::Done(outcome) => Begun::Done(Ending::Outcome(outcome)),
+            Started::NotFound => Begun::Done(Ending::NotFound),
+            Started::Later(job) => self.begin_job(now, id, job, begin, context, binding),
+            Started::Blocking(work) => {
+                self.keep(now, id, None, begin, context, binding());
+                out.effects.push(self.on_pool(id, work));
+                Begun::Waiting(id)
+            }
+        }
+    }
+
+    /// Runs the handler's first turn.
+    fn start(&mut self, server: u32, target: &Target<'_>, context: &Context) -> Started {
+        let Some(hosted) = self.hosted.get(server as usize) else { return Started::NotFound };
+        let (members, decoder) = (&mut self.scratch.members, &mut self.scratch.decoder);
+        let server: &Server = &hosted.server;
+        let run = AssertUnwindSafe(|| match *target {
+            Target::Tool { name, arguments } => server.start_tool(name, arguments, decoder, context, members),
+            Target::Resource { uri } => server.start_read(uri, context, members),
+            Target::Prompt { name, arguments } => server.start_prompt(name, arguments, decoder, context, members),
+            Target::Completion { params } => server.start_complete(params, decoder, context, members),
+        });
+        let started = catch_unwind(run).unwrap_or_else(|_| Started::Done(Outcome::Panicked));
+        self.lap(target.name());
+        started
+    }
+
+    /// Polls a future for the first time; it gets a slot only when it is not ready at once.
+    fn begin_job(
+        &mut self,
+        now: Now,
+        id: CallId,
+        mut job: Job,
+        begin: &Begin<'_>,
+        context: Context,
+        binding: impl FnOnce() -> Option<Binding>,
+    ) -> Begun {
+        match self.poll(id, &mut job, begin.target.name()) {
+            Poll::Ready(finished) => {
+                self.scratch.members = finished.members;
+                Begun::Done(Ending::Outcome(finished.outcome))
+            }
+            Poll::Pending => {
+                let binding = binding();
+                let asked = binding.as_ref().and_then(|binding| self.take_questions(now, &context, binding));
+                if let Some(ending) = asked {
+                    drop_caught(job);
+                    return Begun::Done(ending);
+                }
+                self.keep(now, id, Some(job), begin, context, binding);
+                Begun::Waiting(id)
+            }
+        }
+    }
+
+    fn keep(&mut self, now: Now, id: CallId, job: Option<Job>, begin: &Begin<'_>, context: Context, binding: Option<Binding>) {
+        let call = Call {
+            caller: begin.caller,
+            server: begin.spec.server,
+            kind: begin.target.kind(),
+            name: begin.target.name().into(),
+            rpc_id: begin.rpc_id.into(),
+            context,
+            binding,
+            job,
+            deadline: now.mono.after(self.config.request_timeout),
+        };
+        self.calls.insert(id, call);
+        self.calls.starting = None;
+        self.metrics.set(Gauge::Calls, self.calls.len() as u64);
+    }
+
+    /// One turn of a handler's future.
+    fn poll(&mut self, id: CallId, job: &mut Job, name: &str) -> Poll<Finished> {
+        let waker = self.tasks.waker(id.index);
+        let mut task = TaskContext::from_waker(waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut task)));
+        self.lap(name);
+        polled.unwrap_or_else(|_| Poll::Ready(Finished { members: Vec::new(), outcome: Outcome::Panicked }))
+    }
+
+    /// The work as it goes to the blocking pool: it leaves its result in this core's inbox.
+    fn on_pool(&self, call: CallId, work: Box<dyn FnOnce() -> Finished + Send>) -> Effect {
+        let inbox = std::sync::Arc::clone(self.host.inbox());
+        Effect::Blocking(Box::new(move || {
+            let finished =
+                catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Finished { members: Vec::new(), outcome: Outcome::Panicked });
+            inbox.push(Event::Finished { call, finished });
+        }))
+    }
+
+    /// Gives the task in this slot a turn.
+    pub(super) fn poll_slot(&mut self, now: Now, index: u32, out: &mut Out) {
+        let Some(id) = self.calls.id_at(index) else { return };
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let Some(mut job) = call.job.take() else { return };
+        let name = std::mem::take(&mut call.name);
+        let polled = self.poll(id, &mut job, &name);
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.name = name;
+        match polled {
+            Poll::Ready(finished) => {
+                drop_caught(job);
+                self.finished(now, id, finished, out);
+            }
+            Poll::Pending => {
+                call.job = Some(job);
+                self.ask_or_wait(now, id, out);
+            }
+        }
+    }
+
+    /// After a turn without a result: the modern era answers with the questions, if there are any.
+    fn ask_or_wait(&mut self, now: Now, id: CallId, out: &mut Out) {
+        let Some(call) = self.calls.get(id) else { return };
+        let asker = call.binding.clone().map(|binding| (binding, call.context.clone()));
+        let ending = asker.and_then(|(binding, context)| self.take_questions(now, &context, &binding));
+        self.carry_out(now, out);
+        if let Some(ending) = ending {
+            let members = std::mem::take(&mut self.scratch.members);
+            self.conclude(now, id, ending, &members, out);
+            self.scratch.members = members;
+        }
+    }
+
+    /// A call ended, on this core or on the blocking pool.
+    pub(super) fn finished(&mut self, now: Now, id: CallId, finished: Finished, out: &mut Out) {
+        // A capability that is missing decides the HTTP status, so nothing may have been said before it.
+        if matches!(finished.outcome, Outcome::MissingCapability(_)) {
+            self.drop_notices();
+        }
+        self.carry_out(now, out);
+        self.conclude(now, id, Ending::Outcome(finished.outcome), &finished.members, out);
+    }
+
+    /// Takes the call out of work and answers its caller.
+    fn conclude(&mut self, now: Now, id: CallId, ending: Ending, members: &[u8], out: &mut Out) {
+        let Some(mut call) = self.calls.remove(id) else { return };
+        self.metrics.set(Gauge::Calls, self.calls.len() as u64);
+        if let Some(job) = call.job.take() {
+            drop_caught(job);
+        }
+        self.count_ending(call.kind, &ending);
+        match call.caller {
+            Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &ending, members, out),
+            Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &ending, members, out),
+            Caller::Nobody => {}
+        }
+    }
+
+    /// Counts how a call ended.
+    fn count_ending(&self, kind: TargetKind, ending: &Ending) {
+        match ending {
+            Ending::Outcome(Outcome::Panicked) => self.metrics.count(Counter::Panics),
+            Ending::Outcome(Outcome::Result { is_error: true, .. }) => self.metrics.count(Counter::ToolErrors),
+            _ => {}
+        }
+        if kind == TargetKind::Tool && !matches!(ending, Ending::NotFound | Ending::Overloaded) {
+            self.metrics.count(Counter::ToolCalls);
+        }
+    }
+
+    /// Calls a call off: its caller hears nothing more of it, its future is dropped, its blocking work is told.
+    pub(super) fn call_off(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.caller = Caller::Nobody;
+        let job = call.job.take();
+        call.context.clone().cancel();
+        self.metrics.count(Counter::Cancelled);
+        // Work on the blocking pool cannot be dropped; it keeps its slot, and so its place among the calls, until it is done.
+        if let Some(job) = job {
+            drop_caught(job);
+            self.calls.remove(id);
+        }
+        self.metrics.set(Gauge::Calls, self.calls.len() as u64);
+    }
+
+    /// Answers the calls whose deadline has passed.
+    pub(super) fn expire_calls(&mut self, now: Now, out: &mut Out) {
+        if now.mono < self.calls.next_due() {
+            return;
+        }
+        let mut late = Vec::new();
+        let mut due = Nanos::NEVER;
+        for (index, (generation, call)) in self.calls.slots.iter().enumerate() {
+            let Some(call) = call.as_ref().filter(|call| call.caller != Caller::Nobody) else { continue };
+            if call.deadline <= now.mono {
+                late.push(CallId { index: index as u32, generation: *generation });
+            } else {
+                due = due.min(call.deadline);
+            }
+        }
+        self.calls.due = due;
+        for id in late {
+            self.time_out(now, id, out);
+        }
+    }
+
+    fn time_out(&mut self, now: Now, id: CallId, out: &mut Out) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let (caller, is_blocking) = (call.caller, call.job.is_none());
+        call.context.clone().cancel();
+        if !is_blocking {
+            return self.conclude(now, id, Ending::TimedOut, &[], out);
+        }
+        // The slot stays with the blocking work; what the caller hears needs the call's facts all the same.
+        let Some(mut call) = self.calls.lift(id) else { return };
+        match caller {
+            Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &Ending::TimedOut, &[], out),
+            Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &Ending::TimedOut, &[], out),
+            Caller::Nobody => {}
+        }
+        call.caller = Caller::Nobody;
+        self.calls.put_back(id, call);
+    }
+
+    /// Whether handlers wished for something that is still to be carried out.
+    pub(super) fn has_wishes(&self) -> bool {
+        self.host.has_effects()
+    }
+
+    /// Carries out what handlers wished for, in order.
+    pub(super) fn carry_out(&mut self, now: Now, out: &mut Out) {
+        if !self.host.has_effects() {
+            return;
+        }
+        let mut wishes = std::mem::take(&mut self.scratch.wishes);
+        self.host.drain_effects(&mut wishes);
+        for wish in wishes.drain(..) {
+            self.carry_out_one(now, wish, out);
+        }
+        self.scratch.wishes = wishes;
+    }
+
+    pub(super) fn carry_out_one(&mut self, now: Now, wish: Wish, out: &mut Out) {
+        let call = match &wish {
+            Wish::Changed { server, list } => return self.changes.changed(*server, (*list).into()),
+            Wish::Updated { server, uri } => return self.changes.updated(*server, uri),
+            Wish::Notify { call, .. } | Wish::Ask { call, .. } | Wish::CloseStream { call, .. } => *call,
+        };
+        match self.calls.caller(call) {
+            Some(Caller::Modern(conn)) => {
+                if let Wish::Notify { method, params, .. } = wish {
+                    modern::tell(self, now, conn, method, &params, out);
+                }
+            }
+            Some(Caller::Legacy(asker)) => legacy::on_wish(self, now, asker, wish, out),
+            Some(Caller::Nobody) | None => {}
+        }
+    }
+
+    /// Drops what the handler that just had its turn wished to tell its caller; what it wished to tell others stays.
+    pub(super) fn drop_notices(&mut self) {
+        let mut wishes = std::mem::take(&mut self.scratch.wishes);
+        self.host.drain_effects(&mut wishes);
+        for wish in wishes.drain(..) {
+            match wish {
+                Wish::Changed { server, list } => self.changes.changed(server, list.into()),
+                Wish::Updated { server, uri } => self.changes.updated(server, &uri),
+                _ => {}
+            }
+        }
+        self.scratch.wishes = wishes;
+    }
+
+    /// Names a handler that held the core up.
+    fn lap(&mut self, name: &str) {
+        let Some(clock) = self.config.clock else { return };
+        let read = clock();
+        let took = read.since(self.lapped);
+        self.lapped = read;
+        if took.as_nanos() > u128::from(SLOW_TURN_NS) {
+            tracing::warn!(handler = name, took_ms = took.as_millis() as u64, "a handler held its core up; make it async or blocking");
+        }
+    }
+}
+
+/// Drops a handler's future. What it does while it is dropped is a handler's code, too.
+fn drop_caught(job: Job) {
+    // The panic was printed by the hook; the future is gone either way.
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(job)));
+}

@@ -1,0 +1,102 @@
+//! What can be set about an engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::seal::SealKeys;
+use crate::base::limits;
+use crate::base::time::Nanos;
+use crate::registry::{self, Endpoint, ServerId};
+
+/// Which eras of the protocol an engine serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Eras {
+    /// The `initialize` handshake only: revisions up to 2025-11-25.
+    Legacy,
+    /// Per-request metadata only: 2026-07-28.
+    Modern,
+    /// Both on every endpoint.
+    #[default]
+    Both,
+}
+
+impl Eras {
+    /// Whether the legacy era is served.
+    #[must_use]
+    pub const fn legacy(self) -> bool {
+        matches!(self, Self::Legacy | Self::Both)
+    }
+
+    /// Whether the modern era is served.
+    #[must_use]
+    pub const fn modern(self) -> bool {
+        matches!(self, Self::Modern | Self::Both)
+    }
+}
+
+/// Settings of an engine; the same on every core of a process.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Which eras are served.
+    pub era: Eras,
+    /// Paths and the servers bound to them. `/mcp` leads to the first server unless told otherwise.
+    pub endpoints: Vec<Endpoint>,
+    /// The registry that endpoints are found in.
+    pub registry: registry::Config,
+    /// How long a request may be in work before it is answered with an error and its handler is dropped.
+    pub request_timeout: Duration,
+    /// Origins that browsers may call from, besides those of this host. `*` allows every one.
+    pub allowed_origins: Vec<String>,
+    /// Names that a Host field may carry, besides those of this host. `*` allows every one.
+    pub allowed_hosts: Vec<String>,
+    /// Whether the listener is bound to this host alone: then Host is checked even when `allowed_hosts` is empty (DNS rebinding).
+    pub local_only: bool,
+    /// Keys of the seals, shared by all cores.
+    pub seal_keys: Arc<SealKeys>,
+    /// How long a client may take to answer what it was asked: the life of a sealed `requestState`.
+    pub request_state_ttl: Duration,
+    /// How long an unused legacy session lives.
+    pub session_idle_timeout: Duration,
+    /// Most legacy sessions of one core.
+    pub sessions_max: usize,
+    /// A comment is written on a stream that was silent for this long, so that proxies keep it and a vanished peer is noticed.
+    pub keepalive_comment: Duration,
+    /// Most messages of one JSON-RPC batch.
+    pub batch_messages_max: usize,
+    /// Reads the clock that [`crate::base::time::Now::mono`] comes from, to name handlers that hold the core up. None: nobody is named.
+    pub clock: Option<fn() -> Nanos>,
+}
+
+impl EngineConfig {
+    /// The defaults, with the given keys.
+    #[must_use]
+    pub fn new(seal_keys: Arc<SealKeys>) -> Self {
+        Self {
+            era: Eras::Both,
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
+            registry: registry::Config::default(),
+            request_timeout: Duration::from_mins(1),
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+            local_only: true,
+            seal_keys,
+            request_state_ttl: Duration::from_mins(15),
+            session_idle_timeout: Duration::from_mins(30),
+            sessions_max: limits::SESSIONS_PER_CORE_DEFAULT,
+            keepalive_comment: Duration::from_secs(15),
+            batch_messages_max: limits::BATCH_MESSAGES_MAX,
+            clock: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_eras_by_default() {
+        assert!(Eras::default().legacy() && Eras::default().modern());
+        assert!(!Eras::Legacy.modern() && !Eras::Modern.legacy());
+    }
+}

@@ -1,0 +1,620 @@
+//! Legacy sessions of one core, their home. A session is one slot of a slab; what only busy sessions need is boxed, so that an
+//! idle one stays small.
+
+use std::{rc::Rc, time::Duration};
+
+use hashbrown::{HashMap, HashSet};
+
+use super::{
+    directory::{DirectoryKey, SEEN_STEP_S, SessionDirectory},
+    seal::{Purpose, Sealer, sealed_len},
+    session_state::{Ended, Session},
+    stream_log::EventLog,
+};
+use crate::{
+    base::{
+        ids::{CoreId, SessionKey},
+        limits::{CLIENT_INFO_BYTES_MAX, SESSION_ID_BYTES_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
+        time::Nanos,
+    },
+    wire::mcp::{ClientCapabilities, Version},
+};
+
+/// First byte of what a session id seals.
+const FORMAT: u8 = 1;
+/// What a session id seals: format, boot, home core, session key, directory key.
+const PAYLOAD_BYTES: usize = 1 + 8 + 2 + 8 + 8;
+const ID_BYTES: usize = sealed_len(PAYLOAD_BYTES);
+const _: () = assert!(ID_BYTES <= SESSION_ID_BYTES_MAX, "a conn keeps the whole id");
+
+const NONE: u32 = u32::MAX;
+/// Sessions ended by one tick: expiry of very many must not make a turn long.
+const EXPIRED_PER_TICK_MAX: usize = 256;
+
+/// What a session id stands for, once opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ticket {
+    home: CoreId,
+    key: SessionKey,
+    at: DirectoryKey,
+}
+
+/// The last session id that came over a connection and what it stands for, so that a warm request opens no seal.
+#[derive(Clone, Debug)]
+pub struct ConnMemo {
+    id: [u8; SESSION_ID_BYTES_MAX],
+    id_bytes: u8,
+    home: CoreId,
+    key: SessionKey,
+    at: DirectoryKey,
+}
+
+const _: () = assert!(size_of::<ConnMemo>() <= 128, "every connection holds one");
+
+impl Default for ConnMemo {
+    fn default() -> Self {
+        let key = SessionKey { index: 0, generation: 0 };
+        Self { id: [0; SESSION_ID_BYTES_MAX], id_bytes: 0, home: CoreId(0), key, at: DirectoryKey(0) }
+    }
+}
+
+impl ConnMemo {
+    fn recall(&self, text: &[u8]) -> Option<Ticket> {
+        let known = self.id_bytes != 0 && self.id.get(..usize::from(self.id_bytes)) == Some(text);
+        known.then_some(Ticket { home: self.home, key: self.key, at: self.at })
+    }
+
+    fn remember(&mut self, text: &[u8], ticket: Ticket) {
+        let Some(room) = self.id.get_mut(..text.len()) else { return };
+        room.copy_from_slice(text);
+        // An id is at most SESSION_ID_BYTES_MAX long, which is below 256.
+        self.id_bytes = text.len() as u8;
+        (self.home, self.key, self.at) = (ticket.home, ticket.key, ticket.at);
+    }
+}
+
+/// Whose session an id names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// One of this core.
+    Here(SessionKey),
+    /// One of that core, alive when looked at.
+    Elsewhere(CoreId),
+    /// None: forged, of another process, terminated or expired.
+    Dead,
+}
+
+/// What `initialize` says about a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Index of the endpoint it was sent to; the session is good there alone.
+    pub endpoint: u32,
+    /// The version agreed on.
+    pub version: Version,
+    /// What the client declared.
+    pub capabilities: ClientCapabilities,
+    /// Its `clientInfo`, as it stood in the message.
+    pub client_info: Option<&'a [u8]>,
+}
+
+/// The limit of sessions is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+struct Slot {
+    generation: u32,
+    /// Neighbours in the order of use, oldest first.
+    prev: u32,
+    next: u32,
+    /// When the session was last used, to within the step.
+    seen: Nanos,
+    session: Option<Session>,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 128, "an idle session is to cost little");
+
+/// All sessions at home on one core.
+pub struct Sessions {
+    core: CoreId,
+    boot: u64,
+    directory: &'static SessionDirectory,
+    sessions_max: usize,
+    idle: Duration,
+    /// How exactly uses are noted.
+    step: Duration,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Least and most recently used.
+    oldest: u32,
+    newest: u32,
+    log: EventLog,
+    /// Sessions that have opened their standalone stream.
+    listening: HashSet<SessionKey>,
+    /// Who subscribed to what.
+    subscribers: HashMap<Rc<[u8]>, Vec<SessionKey>>,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("core", &self.core).field("open", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// No session yet. `boot` tells this process from earlier ones; a session that is idle for `idle` ends.
+    #[must_use]
+    pub fn new(core: CoreId, boot: u64, directory: &'static SessionDirectory, sessions_max: usize, idle: Duration) -> Self {
+        Self {
+            core,
+            boot,
+            directory,
+            sessions_max,
+            idle,
+            step: (idle / 8).min(Duration::from_secs(u64::from(SEEN_STEP_S))),
+            slots: Vec::new(),
+            free: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            log: EventLog::default(),
+            listening: HashSet::new(),
+            subscribers: HashMap::new(),
+        }
+    }
+
+    /// Sessions open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether no session is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// For tests: nothing of any session may be left behind.
+    #[cfg(test)]
+    pub fn holds_nothing(&self) -> bool {
+        self.is_empty() && self.log.is_empty() && self.listening.is_empty() && self.subscribers.is_empty()
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When this core, or the process, has as many as it may.
+    pub fn open(&mut self, now: Nanos, opening: &Opening<'_>) -> Result<SessionKey, Full> {
+        if self.len() >= self.sessions_max {
+            return Err(Full);
+        }
+        let index = self.vacant();
+        let key = SessionKey { index, generation: self.slots[index as usize].generation };
+        let Some(at) = self.directory.open(self.core, key, seconds(now)) else {
+            self.free.push(index);
+            return Err(Full);
+        };
+        let info = opening.client_info.filter(|info| info.len() <= CLIENT_INFO_BYTES_MAX);
+        self.slots[index as usize].session =
+            Some(Session::new(opening.endpoint, opening.version, opening.capabilities, info.map(Into::into), at));
+        self.link(index, now);
+        Ok(key)
+    }
+
+    /// Appends the session's id, sealed. Two ids of one session differ and both are good.
+    pub fn write_id(&self, key: SessionKey, sealer: &mut Sealer, out: &mut Vec<u8>) {
+        let Some(session) = self.get(key) else { return };
+        let mut payload = [0; PAYLOAD_BYTES];
+        payload[0] = FORMAT;
+        payload[1..9].copy_from_slice(&self.boot.to_le_bytes());
+        payload[9..11].copy_from_slice(&self.core.0.to_le_bytes());
+        payload[11..19].copy_from_slice(&key.pack().to_le_bytes());
+        payload[19..].copy_from_slice(&session.directory_key().0.to_le_bytes());
+        sealer.seal(Purpose::SessionId, &payload, b"", out);
+    }
+
+    /// Whose session the id names. A conn that named it before needs no cryptography; a dead session of another core is known
+    /// as such without asking that core.
+    pub fn find(&self, sealer: &mut Sealer, memo: &mut ConnMemo, text: &[u8]) -> Found {
+        let ticket = match memo.recall(text) {
+            Some(ticket) => ticket,
+            None => match self.open_id(sealer, text) {
+                Some(ticket) => {
+                    memo.remember(text, ticket);
+                    ticket
+                }
+                None => return Found::Dead,
+            },
+        };
+        if ticket.home == self.core {
+            return if self.get(ticket.key).is_some() { Found::Here(ticket.key) } else { Found::Dead };
+        }
+        match self.directory.look(ticket.at, ticket.key) {
+            Some(glimpse) => Found::Elsewhere(glimpse.home),
+            None => Found::Dead,
+        }
+    }
+
+    fn open_id(&self, sealer: &mut Sealer, text: &[u8]) -> Option<Ticket> {
+        if text.len() != ID_BYTES {
+            return None;
+        }
+        let payload: &[u8; PAYLOAD_BYTES] = sealer.open(Purpose::SessionId, text, b"").ok()?.try_into().ok()?;
+        let (format, rest) = payload.split_first()?;
+        let (boot, rest) = rest.split_first_chunk()?;
+        let (home, rest) = rest.split_first_chunk()?;
+        let (key, at) = rest.split_first_chunk()?;
+        let ours = *format == FORMAT && u64::from_le_bytes(*boot) == self.boot;
+        ours.then_some(Ticket {
+            home: CoreId(u16::from_le_bytes(*home)),
+            key: SessionKey::unpack(u64::from_le_bytes(*key)),
+            at: DirectoryKey(u64::from_le_bytes(at.try_into().ok()?)),
+        })
+    }
+
+    /// The session, if it is open.
+    #[must_use]
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.session.as_ref() } else { None }
+    }
+
+    /// The session, if it is open.
+    #[must_use]
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.with_log(key).map(|(session, _)| session)
+    }
+
+    /// The session and the log that its streams write to.
+    #[must_use]
+    pub fn with_log(&mut self, key: SessionKey) -> Option<(&mut Session, &mut EventLog)> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        let session = if slot.generation == key.generation { slot.session.as_mut() } else { None };
+        session.map(|session| (session, &mut self.log))
+    }
+
+    /// The session is in use now.
+    pub fn touch(&mut self, key: SessionKey, now: Nanos) {
+        let Some(slot) = self.slots.get(key.index as usize) else { return };
+        if slot.generation != key.generation || slot.session.is_none() || now.since(slot.seen) < self.step {
+            return;
+        }
+        self.unlink(key.index);
+        self.link(key.index, now);
+        if let Some(session) = self.get(key) {
+            self.directory.set_seen(session.directory_key(), seconds(now));
+        }
+    }
+
+    /// The client has sent `notifications/initialized`.
+    pub fn set_ready(&mut self, key: SessionKey) {
+        let Some(session) = self.get_mut(key) else { return };
+        if !session.ready {
+            session.ready = true;
+            let at = session.directory_key();
+            self.directory.set_ready(at);
+        }
+    }
+
+    /// Ends a session: from now on its id is dead on every core. Gives what must be ended with it.
+    pub fn end(&mut self, key: SessionKey) -> Option<Ended> {
+        self.get(key)?;
+        self.unlink(key.index);
+        let slot = &mut self.slots[key.index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let mut session = slot.session.take()?;
+        self.free.push(key.index);
+        self.directory.close(session.directory_key());
+        self.listening.remove(&key);
+        for uri in session.take_subscriptions() {
+            self.forget_subscriber(&uri, key);
+        }
+        Some(session.end(&mut self.log))
+    }
+
+    /// Ends sessions that were idle for too long, and lets go of events that are too old or too many. A session with an open
+    /// stream or a call in work is not idle. At most a few hundred sessions per call.
+    pub fn tick(&mut self, now: Nanos, mut ended: impl FnMut(SessionKey, Ended)) {
+        for _ in 0..EXPIRED_PER_TICK_MAX {
+            let Some(slot) = self.slots.get(self.oldest as usize) else { break };
+            // A use is noted up to one step late: never end a session before its time.
+            if now.since(slot.seen) < self.idle.saturating_add(self.step) {
+                break;
+            }
+            let key = SessionKey { index: self.oldest, generation: slot.generation };
+            if slot.session.as_ref().is_some_and(Session::is_busy) {
+                self.touch(key, now);
+            } else if let Some(end) = self.end(key) {
+                ended(key, end);
+            }
+        }
+        self.trim_log(now);
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Nanos {
+        let slot = self.slots.get(self.oldest as usize);
+        slot.map_or(Nanos::NEVER, |slot| slot.seen.after(self.idle.saturating_add(self.step)))
+    }
+
+    /// Holds the core's log to its bounds.
+    pub fn trim_log(&mut self, now: Nanos) {
+        while let Some(key) = self.log.overdue(now) {
+            let Some((session, log)) = self.with_log(key) else { break };
+            if !session.forget_oldest_event(log) {
+                break;
+            }
+        }
+    }
+
+    /// The session's standalone stream is open (or was): it hears of changes.
+    pub fn set_listening(&mut self, key: SessionKey) {
+        if self.get(key).is_some() {
+            self.listening.insert(key);
+        }
+    }
+
+    /// Sessions that hear of changes, through their standalone stream.
+    pub fn listening(&self) -> impl Iterator<Item = SessionKey> {
+        self.listening.iter().copied()
+    }
+
+    /// Sessions that subscribed to the resource.
+    #[must_use]
+    pub fn subscribers(&self, uri: &[u8]) -> &[SessionKey] {
+        self.subscribers.get(uri).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every subscription: what, and whose.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(Rc<[u8]>, SessionKey)> {
+        self.subscribers.iter().flat_map(|(uri, keys)| keys.iter().map(move |&key| (Rc::clone(uri), key))).collect()
+    }
+
+    /// Subscribes the session to a resource; again is no error.
+    ///
+    /// # Errors
+    /// When it has as many subscriptions as it may.
+    pub fn subscribe(&mut self, key: SessionKey, uri: &[u8]) -> Result<(), Full> {
+        let Some(session) = self.get_mut(key) else { return Ok(()) };
+        let (count, bytes) = session.subscribed();
+        if session.subscribes(uri) {
+            return Ok(());
+        }
+        if count >= SUBSCRIPTIONS_MAX || bytes + uri.len() > SUBSCRIPTION_BYTES_MAX {
+            return Err(Full);
+        }
+        let shared = self.subscribers.get_key_value(uri).map_or_else(|| Rc::from(uri), |(uri, _)| Rc::clone(uri));
+        self.subscribers.entry(Rc::clone(&shared)).or_default().push(key);
+        if let Some(session) = self.get_mut(key) {
+            session.add_subscription(shared);
+        }
+        Ok(())
+    }
+
+    /// Takes a subscription back; one that does not exist is no error.
+    pub fn unsubscribe(&mut self, key: SessionKey, uri: &[u8]) {
+        if self.get_mut(key).is_some_and(|session| session.remove_subscription(uri)) {
+            self.forget_subscriber(uri, key);
+        }
+    }
+
+    fn forget_subscriber(&mut self, uri: &[u8], key: SessionKey) {
+        let Some(keys) = self.subscribers.get_mut(uri) else { return };
+        keys.retain(|&other| other != key);
+        if keys.is_empty() {
+            self.subscribers.remove(uri);
+        }
+    }
+
+    fn vacant(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 1, prev: NONE, next: NONE, seen: Nanos(0), session: None });
+            (self.slots.len() - 1) as u32
+        })
+    }
+
+    /// Puts the slot at the end of the order of use.
+    fn link(&mut self, index: u32, now: Nanos) {
+        let prev = self.newest;
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            (slot.prev, slot.next, slot.seen) = (prev, NONE, now);
+        }
+        match self.slots.get_mut(prev as usize) {
+            Some(slot) => slot.next = index,
+            None => self.oldest = index,
+        }
+        self.newest = index;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let (prev, next) = (slot.prev, slot.next);
+        match self.slots.get_mut(prev as usize) {
+            Some(slot) => slot.next = next,
+            None => self.oldest = next,
+        }
+        match self.slots.get_mut(next as usize) {
+            Some(slot) => slot.prev = prev,
+            None => self.newest = prev,
+        }
+    }
+}
+
+fn seconds(now: Nanos) -> u32 {
+    u32::try_from(now.0 / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::ids::{CallId, ConnId},
+        engine::seal::{KeyPair, NONCE_PREFIX_BYTES, SealKeys},
+    };
+
+    const IDLE: Duration = Duration::from_secs(1800);
+
+    fn directory() -> &'static SessionDirectory {
+        Box::leak(Box::new(SessionDirectory::new(1000)))
+    }
+
+    fn sessions(core: u16, directory: &'static SessionDirectory) -> Sessions {
+        Sessions::new(CoreId(core), 77, directory, 100, IDLE)
+    }
+
+    fn sealer() -> Sealer {
+        Sealer::new(&SealKeys::new(KeyPair::single([3; 32])), [core_prefix(); NONCE_PREFIX_BYTES])
+    }
+
+    fn core_prefix() -> u8 {
+        use std::sync::atomic::{AtomicU8, Ordering};
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn opening() -> Opening<'static> {
+        let capabilities = ClientCapabilities::default();
+        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+    }
+
+    fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {
+        let mut id = Vec::new();
+        sessions.write_id(key, sealer, &mut id);
+        id
+    }
+
+    #[test]
+    fn an_id_finds_its_session_with_and_without_the_memo() {
+        let mut sessions = sessions(0, directory());
+        let (mut sealer, mut memo) = (sealer(), ConnMemo::default());
+        let key = sessions.open(Nanos(0), &opening()).unwrap();
+        let id = id_of(&sessions, key, &mut sealer);
+        assert!(id.len() <= SESSION_ID_BYTES_MAX && id.iter().all(u8::is_ascii_graphic));
+        assert_eq!(sessions.find(&mut sealer, &mut memo, &id), Found::Here(key));
+        let mut keyless = Sealer::new(&SealKeys::new(KeyPair::single([4; 32])), [0; NONCE_PREFIX_BYTES]);
+        assert_eq!(sessions.find(&mut keyless, &mut memo, &id), Found::Here(key), "the memo needs no key");
+        assert_eq!(sessions.find(&mut keyless, &mut ConnMemo::default(), &id), Found::Dead);
+        for bad in [b"".as_slice(), b"nonsense", &id[1..], &[b'x'; 4096]] {
+            assert_eq!(sessions.find(&mut sealer, &mut memo, bad), Found::Dead);
+        }
+    }
+
+    #[test]
+    fn an_ended_session_is_dead_on_every_core_and_needs_no_hop() {
+        let directory = directory();
+        let (mut home, other) = (sessions(0, directory), sessions(1, directory));
+        let (mut sealer, mut memo) = (sealer(), ConnMemo::default());
+        let key = home.open(Nanos(0), &opening()).unwrap();
+        let id = id_of(&home, key, &mut sealer);
+        assert_eq!(other.find(&mut sealer, &mut memo, &id), Found::Elsewhere(CoreId(0)));
+        assert!(home.end(key).is_some());
+        assert_eq!(home.end(key), None);
+        assert_eq!(other.find(&mut sealer, &mut memo, &id), Found::Dead);
+        assert_eq!(home.find(&mut sealer, &mut memo, &id), Found::Dead);
+        let reused = home.open(Nanos(0), &opening()).unwrap();
+        assert_eq!(reused.index, key.index);
+        assert_eq!(home.find(&mut sealer, &mut memo, &id), Found::Dead, "the slot has another tenant");
+        assert_eq!(other.find(&mut sealer, &mut ConnMemo::default(), &id), Found::Dead);
+    }
+
+    #[test]
+    fn another_process_s_session_is_dead_here() {
+        let mut earlier = Sessions::new(CoreId(0), 76, directory(), 100, IDLE);
+        let mut now = sessions(0, directory());
+        let mut sealer = sealer();
+        let key = earlier.open(Nanos(0), &opening()).unwrap();
+        assert_eq!(now.open(Nanos(0), &opening()), Ok(key));
+        let id = id_of(&earlier, key, &mut sealer);
+        assert_eq!(now.find(&mut sealer, &mut ConnMemo::default(), &id), Found::Dead);
+    }
+
+    #[test]
+    fn the_cap_of_the_core_and_of_the_process_hold() {
+        let directory = Box::leak(Box::new(SessionDirectory::new(3)));
+        let mut one = Sessions::new(CoreId(0), 1, directory, 2, IDLE);
+        let mut two = Sessions::new(CoreId(1), 1, directory, 2, IDLE);
+        let first = one.open(Nanos(0), &opening()).unwrap();
+        one.open(Nanos(0), &opening()).unwrap();
+        assert_eq!(one.open(Nanos(0), &opening()), Err(Full));
+        two.open(Nanos(0), &opening()).unwrap();
+        assert_eq!(two.open(Nanos(0), &opening()), Err(Full));
+        assert_eq!(two.len(), 1, "a refused session leaves nothing behind");
+        one.end(first).unwrap();
+        assert!(two.open(Nanos(0), &opening()).is_ok());
+    }
+
+    #[test]
+    fn an_idle_session_expires_and_a_used_or_busy_one_does_not() {
+        let mut sessions = sessions(0, directory());
+        let keys: Vec<_> = (0..3).map(|_| sessions.open(Nanos(0), &opening()).unwrap()).collect();
+        let call = CallId { index: 1, generation: 1 };
+        sessions.get_mut(keys[1]).unwrap().begin(b"1", call);
+        let later = Nanos(0).after(IDLE);
+        sessions.touch(keys[2], later);
+        let mut ended = Vec::new();
+        sessions.tick(later, |key, _| ended.push(key));
+        assert_eq!(ended, [], "never before its time");
+        sessions.tick(later.after(Duration::from_secs(60)), |key, _| ended.push(key));
+        assert_eq!(ended, [keys[0]]);
+        sessions.get_mut(keys[1]).unwrap().finish(b"1", call);
+        let last = later.after(IDLE * 3);
+        assert!(sessions.next_deadline() < last);
+        sessions.tick(last, |key, _| ended.push(key));
+        assert_eq!(ended.len(), 3);
+        assert!(sessions.is_empty());
+        assert_eq!(sessions.next_deadline(), Nanos::NEVER);
+    }
+
+    #[test]
+    fn a_session_gives_up_what_it_held() {
+        let mut sessions = sessions(0, directory());
+        let key = sessions.open(Nanos(0), &opening()).unwrap();
+        let (call, conn) = (CallId { index: 1, generation: 1 }, ConnId { index: 2, generation: 2 });
+        let (session, log) = sessions.with_log(key).unwrap();
+        session.begin(b"1", call);
+        let stream = session.open_stream(Some(conn));
+        session.streams_mut().event(log, key, stream, b"{}", Nanos(0)).unwrap();
+        sessions.subscribe(key, b"test://a").unwrap();
+        sessions.set_listening(key);
+        assert_eq!(sessions.end(key), Some(Ended { calls: vec![call], conns: vec![conn] }));
+        assert!(sessions.log.is_empty() && sessions.subscribers.is_empty() && sessions.listening.is_empty());
+    }
+
+    #[test]
+    fn subscriptions_are_counted_once_and_bounded() {
+        let mut sessions = sessions(0, directory());
+        let one = sessions.open(Nanos(0), &opening()).unwrap();
+        let two = sessions.open(Nanos(0), &opening()).unwrap();
+        sessions.subscribe(one, b"test://a").unwrap();
+        sessions.subscribe(one, b"test://a").unwrap();
+        sessions.subscribe(two, b"test://a").unwrap();
+        assert_eq!(sessions.subscribers(b"test://a"), [one, two]);
+        sessions.unsubscribe(one, b"test://a");
+        sessions.unsubscribe(one, b"test://a");
+        assert_eq!(sessions.subscribers(b"test://a"), [two]);
+        for index in 0..SUBSCRIPTIONS_MAX {
+            sessions.subscribe(one, format!("test://{index}").as_bytes()).unwrap();
+        }
+        assert_eq!(sessions.subscribe(one, b"test://more"), Err(Full));
+        assert_eq!(sessions.subscribe(two, &vec![b'x'; SUBSCRIPTION_BYTES_MAX]), Err(Full));
+        sessions.end(one).unwrap();
+        sessions.end(two).unwrap();
+        assert!(sessions.subscribers.is_empty());
+    }
+
+    #[test]
+    fn the_log_is_held_to_its_age() {
+        let mut sessions = sessions(0, directory());
+        let key = sessions.open(Nanos(0), &opening()).unwrap();
+        let (session, log) = sessions.with_log(key).unwrap();
+        let stream = session.open_stream(None);
+        session.streams_mut().event(log, key, stream, b"{}", Nanos(0)).unwrap();
+        session.streams_mut().finish(stream);
+        sessions.trim_log(Nanos(0).after(Duration::from_secs(1)));
+        assert_eq!(sessions.log.len(), 1);
+        sessions.trim_log(Nanos(0).after(Duration::from_secs(3600)));
+        assert!(sessions.log.is_empty());
+        assert!(sessions.get(key).unwrap().streams().is_none(), "an idle session is small again");
+    }
+}
