@@ -176,11 +176,15 @@ impl Parser {
 
     /// Handles the line that ends with `piece`; true when it completes an event. A line that came in one piece is not copied first.
     fn end_line(&mut self, piece: &[u8]) -> bool {
+        if self.line.len() + piece.len() > self.bytes_max {
+            self.is_overrun = true;
+            return false;
+        }
         if self.line.is_empty() {
             return self.whole_line(piece);
         }
-        self.hold(piece);
         let mut line = std::mem::take(&mut self.line);
+        line.extend_from_slice(piece);
         let is_complete = self.whole_line(&line);
         line.clear();
         self.line = line;
@@ -193,10 +197,6 @@ impl Parser {
         }
         if line.is_empty() {
             return self.end_block();
-        }
-        if line.len() > self.bytes_max {
-            self.is_overrun = true;
-            return false;
         }
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
         let (field, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
@@ -239,8 +239,9 @@ impl Parser {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
 
     type Owned = (String, String, String);
@@ -285,6 +286,17 @@ mod tests {
                 }
                 assert_eq!(events, expected(), "split at {first} and {second}");
                 assert_eq!((parser.retry_ms(), parser.last_id()), (Some(25), &b"9"[..]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_counts_as_part_of_its_line() {
+        let stream = [b"\xef\xbb\xbf:".as_slice(), &b"x".repeat(60), b"\n"].concat();
+        for (bytes_max, expected) in [(64, Ok(())), (63, Err(TooLong))] {
+            for piece_len in [1, stream.len()] {
+                let mut parser = Parser::new(bytes_max);
+                assert_eq!(stream.chunks(piece_len).try_for_each(|piece| drain(&mut parser, piece, &mut Vec::new())), expected);
             }
         }
     }

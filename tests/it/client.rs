@@ -89,7 +89,7 @@ impl Client {
             (Some(length), None) => self.exactly(length.trim().parse().expect("a length"))?,
             (None, Some("chunked")) => self.chunks()?,
             (None, None) if matches!(status, 100..=199 | 202 | 204 | 304) => Vec::new(),
-            (None, None) => self.to_end()?,
+            (None, None) => self.read_to_end()?,
             other => panic!("ambiguous framing from the server: {other:?}"),
         };
         Ok(Response { body: String::from_utf8(body).expect("the body is UTF-8"), ..bare })
@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// Everything until the server closes, which it must do without a reset.
-    pub fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.more() {
                 Ok(()) => {}
@@ -158,7 +158,7 @@ impl Client {
 
     /// Whether the server has closed with nothing more to say.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.to_end(), Ok(rest) if rest.is_empty())
+        matches!(self.read_to_end(), Ok(rest) if rest.is_empty())
     }
 
     fn until(&mut self, mark: &[u8]) -> io::Result<usize> {

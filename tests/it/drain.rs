@@ -68,7 +68,7 @@ fn load(address: SocketAddr, client: usize, answered: &AtomicUsize, stopping: &A
             let burst: String = (0..depth).map(|n| echo(n as u32, "drained?")).collect();
             if connection.try_send(burst).is_err() {
                 // Nothing of this burst was read if the server had closed before: a reset shows when reading.
-                if let Err(error) = connection.to_end() {
+                if let Err(error) = connection.read_to_end() {
                     seen.faults.push(format!("after a refused write: {error}"));
                 }
                 break;
@@ -103,7 +103,7 @@ fn replies(connection: &mut Client, depth: usize, seen: &mut Seen, answered: &At
                 }
                 if header("connection").as_deref() == Some("close") {
                     seen.announced += 1;
-                    if let Err(error) = connection.to_end() {
+                    if let Err(error) = connection.read_to_end() {
                         seen.faults.push(format!("after the last reply: {error}"));
                     }
                     return Ending::Closed;

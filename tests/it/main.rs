@@ -3,6 +3,8 @@
 mod client;
 mod command;
 mod drain;
+#[path = "../fuzz/replay.rs"]
+mod fuzz;
 mod http;
 mod random;
 mod server;

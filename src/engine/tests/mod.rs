@@ -1,5 +1,6 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
+mod allocations;
 mod client;
 mod cluster;
 mod disorder;
@@ -12,5 +13,6 @@ mod listening;
 mod methods;
 mod questions;
 mod rounds;
+mod routes;
 mod sessions;
 mod streams;

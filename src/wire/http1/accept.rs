@@ -27,9 +27,22 @@ impl Media {
 #[must_use]
 pub fn accepts(value: Option<&[u8]>, media: Media) -> bool {
     let Some(value) = value else { return true };
+    if let Some(answer) = usual(value, media) {
+        return answer;
+    }
     let mut preference = Preference::new(media);
     preference.read(value);
     preference.is_accepted()
+}
+
+/// The answer for the values that clients of MCP really send: no need to take them apart.
+pub(super) fn usual(value: &[u8], media: Media) -> Option<bool> {
+    match value {
+        b"application/json, text/event-stream" | b"text/event-stream, application/json" | b"*/*" => Some(true),
+        b"application/json" => Some(media == Media::Json),
+        b"text/event-stream" => Some(media == Media::EventStream),
+        _ => None,
+    }
 }
 
 /// The most specific range seen so far that fits a media type.
@@ -99,9 +112,23 @@ fn split_unquoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
+
+    #[test]
+    fn usual_values_are_answered_as_if_taken_apart() {
+        let values =
+            ["application/json, text/event-stream", "text/event-stream, application/json", "*/*", "application/json", "text/event-stream"];
+        for value in values {
+            for media in [Media::Json, Media::EventStream] {
+                let mut preference = Preference::new(media);
+                preference.read(value.as_bytes());
+                assert_eq!(usual(value.as_bytes(), media), Some(preference.is_accepted()), "{value}");
+            }
+        }
+    }
 
     #[test]
     fn the_most_specific_range_decides() {

@@ -1,6 +1,7 @@
 //! Where a request ends, found as its bytes arrive: no byte is searched twice, and what two parsers could read differently is refused.
 
-use super::field::{self, content_length, is_host, transfer_encoding};
+use super::field::{self, content_length, is_host, transfer_encoding, trim};
+use super::known::Known;
 use super::{chunked, request_line};
 use crate::base::fault::Kind;
 use crate::base::limits::HEADERS_MAX;
@@ -175,11 +176,14 @@ impl Framer {
         if matches!(rest, [] | [b'\r']) {
             return Ok(Step::Wait);
         }
-        if !rest.starts_with(b"\r\n") && request_line::start_is_open(self.searched as usize) {
+        let len_max = (request_line::LINE_BYTES_MAX + 2).min(head_bytes_max(limits).saturating_sub(self.at));
+        let is_start_open = request_line::start_is_open(self.searched as usize);
+        let line = self.line(input, len_max, Kind::TargetTooLong);
+        // What cannot become a request line is refused before it ends, if it ever does.
+        if is_start_open && !matches!(line, Ok(Some(_))) {
             request_line::check_start(rest)?;
         }
-        let len_max = (request_line::LINE_BYTES_MAX + 2).min(head_bytes_max(limits).saturating_sub(self.at));
-        let Some(line) = self.line(input, len_max, Kind::TargetTooLong)? else { return Ok(Step::Wait) };
+        let Some(line) = line? else { return Ok(Step::Wait) };
         if line.is_empty() {
             self.blank_lines += 1;
             return if self.blank_lines > BLANK_LINES_MAX { Err(Kind::BadHttp) } else { Ok(Step::Next) };
@@ -199,11 +203,11 @@ impl Framer {
         }
         self.count_field()?;
         let (name, value) = field::split(line)?;
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(value)?,
-            6 if name.eq_ignore_ascii_case(b"expect") => self.expect(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
+        match Known::find(name) {
+            Some(Known::Host) => self.host(trim(value))?,
+            Some(Known::Expect) => self.expect(trim(value)),
+            Some(Known::ContentLength) => self.content_length(trim(value))?,
+            Some(Known::TransferEncoding) => self.transfer_encoding(trim(value))?,
             _ => {}
         }
         Ok(Step::Next)
@@ -267,7 +271,6 @@ impl Framer {
             return Err(Kind::BadExpectation);
         }
         self.head_len = u32::try_from(self.at).map_err(|_| Kind::HeadTooLarge)?;
-        self.fields = 0;
         self.phase = if seen.has(Seen::CHUNKED) { Phase::ChunkLine } else { Phase::Length };
         Ok(Step::Next)
     }
@@ -324,21 +327,31 @@ impl Framer {
         Ok(Step::Next)
     }
 
-    /// Takes the next line, without its CRLF. A line that does not end within `len_max` bytes is refused as `too_long`; one that a
-    /// bare LF ends is refused. A bare CR is left in the line, where every reader of lines refuses it.
+    /// Takes the next line, without its CRLF. Every control byte but HTAB is refused where it stands, CR and LF too unless they stand
+    /// together; so is, as `too_long`, a line that does not end within `len_max` bytes.
     fn line<'i>(&mut self, input: &'i [u8], len_max: usize, too_long: Kind) -> Result<Option<&'i [u8]>, Kind> {
         let rest = input.get(self.at..).unwrap_or_default();
         let rest = rest.get(..len_max).unwrap_or(rest);
-        let unsearched = rest.get(self.searched as usize..).unwrap_or_default();
-        let Some(found) = memchr::memchr(b'\n', unsearched) else {
-            self.searched = u32::try_from(rest.len()).map_err(|_| too_long)?;
-            return if rest.len() >= len_max { Err(too_long) } else { Ok(None) };
-        };
-        let len = self.searched as usize + found;
-        let line = rest.get(..len).and_then(|line| line.strip_suffix(b"\r")).ok_or(Kind::BadHttp)?;
-        self.at += len + 1;
-        self.searched = 0;
-        Ok(Some(line))
+        let mut searched = self.searched as usize;
+        while let Some(found) = field::find_control(rest.get(searched..).unwrap_or_default()) {
+            searched += found;
+            match rest.get(searched..).unwrap_or_default() {
+                [b'\t', ..] => searched += 1,
+                [b'\r', b'\n', ..] => {
+                    self.at += searched + 2;
+                    self.searched = 0;
+                    return Ok(rest.get(..searched));
+                }
+                [b'\r'] => return self.unended(searched, rest.len() >= len_max, too_long),
+                _ => return Err(Kind::BadHttp),
+            }
+        }
+        self.unended(rest.len(), rest.len() >= len_max, too_long)
+    }
+
+    fn unended<'i>(&mut self, searched: usize, is_too_long: bool, too_long: Kind) -> Result<Option<&'i [u8]>, Kind> {
+        self.searched = u32::try_from(searched).map_err(|_| too_long)?;
+        if is_too_long { Err(too_long) } else { Ok(None) }
     }
 }
 
@@ -355,8 +368,9 @@ fn head_bytes_max(limits: &HttpLimits) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
 
     const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 1024, body_bytes_max: 64 };

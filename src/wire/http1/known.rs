@@ -70,33 +70,48 @@ known! {
 const _: () = assert!(Known::ALL.len() <= 32, "repetition is one bit per field in 32");
 
 impl Known {
-    /// The known field with this name, in any case of letters. The length leaves at most three names to compare.
+    /// The known field with this name, in any case of letters. The name must be a token. Its length leaves at most three to compare with.
     #[must_use]
     pub fn find(name: &[u8]) -> Option<Self> {
-        let candidates: &[Self] = match name.len() {
-            4 => &[Self::Host],
-            6 => &[Self::Accept, Self::Origin, Self::Expect],
-            8 => &[Self::McpName, Self::IfMatch],
-            9 => &[Self::Forwarded],
-            10 => &[Self::Connection, Self::McpMethod, Self::UserAgent],
-            12 => &[Self::ContentType],
-            13 => &[Self::Authorization, Self::LastEventId, Self::IfNoneMatch],
-            14 => &[Self::ContentLength, Self::SessionId],
-            15 => &[Self::AcceptEncoding, Self::XForwardedFor],
-            16 => &[Self::ContentEncoding],
-            17 => &[Self::TransferEncoding],
-            20 => &[Self::ProtocolVersion],
-            29 => &[Self::AccessControlRequestMethod],
-            30 => &[Self::AccessControlRequestHeaders],
-            _ => return None,
-        };
-        candidates.iter().copied().find(|known| name.eq_ignore_ascii_case(known.name().as_bytes()))
+        match name.len() {
+            4 => one_of(name, [(b"host", Self::Host)]),
+            6 => one_of(name, [(b"accept", Self::Accept), (b"origin", Self::Origin), (b"expect", Self::Expect)]),
+            8 => one_of(name, [(b"mcp-name", Self::McpName), (b"if-match", Self::IfMatch)]),
+            9 => one_of(name, [(b"forwarded", Self::Forwarded)]),
+            10 => one_of(name, [(b"connection", Self::Connection), (b"mcp-method", Self::McpMethod), (b"user-agent", Self::UserAgent)]),
+            12 => one_of(name, [(b"content-type", Self::ContentType)]),
+            13 => one_of(
+                name,
+                [(b"authorization", Self::Authorization), (b"last-event-id", Self::LastEventId), (b"if-none-match", Self::IfNoneMatch)],
+            ),
+            14 => one_of(name, [(b"content-length", Self::ContentLength), (b"mcp-session-id", Self::SessionId)]),
+            15 => one_of(name, [(b"accept-encoding", Self::AcceptEncoding), (b"x-forwarded-for", Self::XForwardedFor)]),
+            16 => one_of(name, [(b"content-encoding", Self::ContentEncoding)]),
+            17 => one_of(name, [(b"transfer-encoding", Self::TransferEncoding)]),
+            20 => one_of(name, [(b"mcp-protocol-version", Self::ProtocolVersion)]),
+            29 => one_of(name, [(b"access-control-request-method", Self::AccessControlRequestMethod)]),
+            30 => one_of(name, [(b"access-control-request-headers", Self::AccessControlRequestHeaders)]),
+            _ => None,
+        }
     }
 }
 
+/// The length is known when compiled, so that a comparison is a few words and no loop.
+fn one_of<const LEN: usize, const N: usize>(name: &[u8], candidates: [(&[u8; LEN], Known); N]) -> Option<Known> {
+    let name: &[u8; LEN] = name.try_into().ok()?;
+    candidates.into_iter().find(|(lower, _)| is_same(name, lower)).map(|(_, known)| known)
+}
+
+/// Whether a token is this name of lower-case letters and hyphens. Setting one bit folds the case of letters; what else it
+/// maps onto a hyphen is CR, which no token has.
+fn is_same<const LEN: usize>(name: &[u8; LEN], lower: &[u8; LEN]) -> bool {
+    name.iter().zip(lower).fold(0, |differing, (&a, &b)| differing | ((a | 0x20) ^ b)) == 0
+}
+
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
 
     #[test]
@@ -109,5 +124,16 @@ mod tests {
         }
         assert_eq!(Known::find(b""), None);
         assert_eq!(Known::find(b"Hos_"), None);
+        for &known in Known::ALL {
+            let mut name = known.name().as_bytes().to_owned();
+            for at in 0..name.len() {
+                let own = name[at];
+                for byte in (0..=u8::MAX).filter(|b| b.is_ascii_graphic() && !b.eq_ignore_ascii_case(&own)) {
+                    name[at] = byte;
+                    assert_eq!(Known::find(&name), None, "{}", name.escape_ascii());
+                }
+                name[at] = own;
+            }
+        }
     }
 }

@@ -55,12 +55,17 @@ impl Method {
 
 /// Refuses first bytes that cannot begin a request line, such as a TLS hello. Looks at a bounded prefix.
 pub(super) fn check_start(bytes: &[u8]) -> Result<(), Kind> {
-    let method_len = bytes.iter().take(METHOD_BYTES_MAX + 1).take_while(|&&b| is_tchar(b)).count();
+    let method_len = method_len(bytes);
     match bytes.get(method_len) {
         None if method_len <= METHOD_BYTES_MAX => Ok(()),
         Some(b' ') if (1..=METHOD_BYTES_MAX).contains(&method_len) => Ok(()),
         _ => Err(Kind::BadHttp),
     }
+}
+
+/// How many bytes of a token come first; of more than a method may have, one more is counted.
+fn method_len(bytes: &[u8]) -> usize {
+    bytes.iter().take(METHOD_BYTES_MAX + 1).take_while(|&&b| is_tchar(b)).count()
 }
 
 /// Whether [`check_start`] can still learn from more than `seen` bytes.
@@ -78,9 +83,12 @@ pub(super) struct RequestLine<'a> {
 
 /// Parses a request line (without its CRLF): exactly one space between its parts, nothing after the version.
 pub(super) fn parse(line: &[u8]) -> Result<RequestLine<'_>, Kind> {
-    check_start(line)?;
-    let mut parts = line.splitn(3, |&b| b == b' ');
-    let (Some(method), Some(target), version) = (parts.next(), parts.next(), parts.next()) else { return Err(Kind::BadHttp) };
+    let (method, rest) = line.split_at_checked(method_len(line)).ok_or(Kind::BadHttp)?;
+    let [b' ', rest @ ..] = rest else { return Err(Kind::BadHttp) };
+    if !(1..=METHOD_BYTES_MAX).contains(&method.len()) {
+        return Err(Kind::BadHttp);
+    }
+    let (target, version) = rest.split_at_checked(memchr::memchr(b' ', rest).unwrap_or(rest.len())).ok_or(Kind::BadHttp)?;
     if target.len() > TARGET_BYTES_MAX {
         return Err(Kind::TargetTooLong);
     }
@@ -88,19 +96,19 @@ pub(super) fn parse(line: &[u8]) -> Result<RequestLine<'_>, Kind> {
     if !target.iter().fold(true, |good, &b| good & (b > 0x20) & (b < 0x7f) & (b != b'#')) {
         return Err(Kind::BadHttp);
     }
-    let minor = minor(version.ok_or(Kind::BadHttp)?)?;
+    let minor = minor(version)?;
     let target = std::str::from_utf8(target).map_err(|_| Kind::BadHttp)?;
     let method = Method::parse(method);
     Target::split(method, target)?;
     Ok(RequestLine { method, target, minor })
 }
 
-/// The minor version of `HTTP/1.0` or `HTTP/1.1`. Other versions of the right shape are refused as such (RFC 9110 section 15.6.6).
+/// The minor version of `HTTP/1.0` or `HTTP/1.1`, given with the space before it. Other versions of the right shape are refused as such (RFC 9110 section 15.6.6).
 fn minor(version: &[u8]) -> Result<u8, Kind> {
     match version {
-        b"HTTP/1.1" => Ok(1),
-        b"HTTP/1.0" => Ok(0),
-        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Kind::HttpVersion),
+        b" HTTP/1.1" => Ok(1),
+        b" HTTP/1.0" => Ok(0),
+        [b' ', b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Kind::HttpVersion),
         _ => Err(Kind::BadHttp),
     }
 }
@@ -158,8 +166,9 @@ fn split_query(target: &str) -> (&str, Option<&str>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::*;
 
     fn target(method: Method, target: &str) -> Result<(Option<&str>, &str, Option<&str>), Kind> {

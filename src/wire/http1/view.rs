@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::accept::{Media, Preference};
+use super::accept::{Media, Preference, accepts};
 use super::chunked;
 use super::field::{elements, trim};
 use super::frame::{BodyFrame, Frame};
@@ -108,9 +108,12 @@ impl<'a> Headers<'a> {
     /// Whether Accept, in all its fields, lets this media type answer. True without the field (RFC 9110 section 12.5.1).
     #[must_use]
     pub fn accepts(&self, media: Media) -> bool {
+        if !self.repeated(Known::Accept) {
+            return accepts(self.get(Known::Accept), media);
+        }
         let mut preference = Preference::new(media);
         self.values(Known::Accept).for_each(|value| preference.read(value));
-        self.get(Known::Accept).is_none() || preference.is_accepted()
+        preference.is_accepted()
     }
 
     /// Every field in order: name as sent, value without the white space around it.
@@ -183,8 +186,9 @@ fn keep_alive(headers: &Headers<'_>, minor: u8) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
     use super::super::{Framed, Framer, HttpLimits};
     use super::*;
 
