@@ -6,10 +6,6 @@ use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{self, EngineConfig};
 use crate::wire::http1::HttpLimits;
 use crate::{registry, rt};
-use crate::engine::seal::{KeyPair, SealKeys};
-use crate::engine::{self, EngineConfig};
-use crate::rt;
-use crate::wire::http1::HttpLimits;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -209,60 +205,6 @@ impl Config {
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         self.listen.iter().chain(&self.admin).any(|address| !address.ip().is_loopback())
-    }
-}
-
-impl Config {
-    /// What the shell is set to.
-    pub(crate) fn shell(&self) -> rt::Config {
-        rt::Config {
-            listen: self.listen.clone(),
-            admin: self.admin,
-            cores: self.cores,
-            cpus: self.cpus.clone(),
-            pin: self.pin,
-            spin: Duration::from_micros(self.spin_us),
-            connections_max: self.max_connections,
-            idle_timeout: self.idle_timeout,
-            head_timeout: self.head_timeout,
-            body_timeout: self.body_timeout,
-            write_timeout: self.write_timeout,
-            drain_timeout: self.drain_timeout,
-            http: HttpLimits { body_bytes_max: self.max_body_bytes, ..rt::Config::default().http },
-            blocking_threads: self.blocking_threads,
-            ring: match self.io_uring {
-                IoUring::Auto => rt::RingChoice::Auto,
-                IoUring::Linux5_8 => rt::RingChoice::Legacy,
-            },
-        }
-    }
-
-    /// What the engines are set to. Reads the key file.
-    ///
-    /// # Errors
-    /// What is wrong with the key file.
-    pub(crate) fn engine(&self) -> Result<EngineConfig, Problems> {
-        let keys = match &self.seal_key {
-            Some(path) => {
-                let problem = |error: &dyn fmt::Display| Problems(vec![format!("--seal-key {}: {error}", path.display())]);
-                let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
-                KeyPair::parse(&text).map_err(|error| problem(&error))?
-            }
-            None => KeyPair::random().map_err(|error| Problems(vec![format!("no key can be drawn: {error}")]))?,
-        };
-        let mut engine = EngineConfig::new(SealKeys::new(keys));
-        engine.era = match self.era {
-            Eras::Legacy => engine::Eras::Legacy,
-            Eras::Modern => engine::Eras::Modern,
-            Eras::Both => engine::Eras::Both,
-        };
-        engine.request_timeout = self.request_timeout;
-        engine.allowed_origins.clone_from(&self.allowed_origin);
-        engine.allowed_hosts.clone_from(&self.allowed_host);
-        engine.local_only = !self.is_exposed();
-        engine.session_idle_timeout = self.session_timeout;
-        engine.sessions_max = self.max_sessions;
-        Ok(engine)
     }
 }
 

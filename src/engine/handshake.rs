@@ -34,7 +34,13 @@ pub(super) fn on_initialize(
     let version = Version::negotiate(offered);
     let declared = request.params.get("capabilities").map_or(ClientCapabilities::NONE, ClientCapabilities::parse);
     let info = request.params.get("clientInfo").filter(|raw| raw.starts_with(b"{")).and_then(kept_info);
-    let opening = Opening { endpoint: post.endpoint, version, capabilities: known_to(version, declared), client_info: info.as_deref() };
+    let opening = Opening {
+        endpoint: post.endpoint,
+        server: post.server,
+        version,
+        capabilities: known_to(version, declared),
+        client_info: info.as_deref(),
+    };
     let Ok(key) = engine.legacy.sessions.open(now.mono, &opening) else {
         return legacy::refuse(engine, now, post, Kind::Overloaded, reply);
     };

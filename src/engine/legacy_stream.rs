@@ -326,6 +326,5 @@ fn push(engine: &mut Engine, now: Now, key: SessionKey, method: &str, params: &[
 
 /// The server of a session that is past its handshake.
 fn server_of(engine: &Engine, key: SessionKey) -> Option<u32> {
-    let session = engine.legacy.sessions.get(key).filter(|session| session.ready)?;
-    engine.config.endpoints.get(session.endpoint as usize).map(|endpoint| endpoint.server)
+    engine.legacy.sessions.get(key).filter(|session| session.ready).map(|session| session.server)
 }

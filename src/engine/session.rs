@@ -89,6 +89,8 @@ pub enum Found {
 pub struct Opening<'a> {
     /// Index of the endpoint it was sent to; the session is good there alone.
     pub endpoint: u32,
+    /// Index of the server bound to it.
+    pub server: u32,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -194,8 +196,7 @@ impl Sessions {
             return Err(Full);
         };
         let info = opening.client_info.filter(|info| info.len() <= CLIENT_INFO_BYTES_MAX);
-        self.slots[index as usize].session =
-            Some(Session::new(opening.endpoint, opening.version, opening.capabilities, info.map(Into::into), at));
+        self.slots[index as usize].session = Some(Session::new(opening, info.map(Into::into), at));
         self.link(index, now);
         Ok(key)
     }
@@ -475,7 +476,7 @@ mod tests {
 
     fn opening() -> Opening<'static> {
         let capabilities = ClientCapabilities::default();
-        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+        Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
     }
 
     fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {

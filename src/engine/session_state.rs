@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::{
     directory::DirectoryKey,
+    session::Opening,
     stream_log::{EventLog, StreamNo, Streams},
 };
 use crate::{
@@ -98,6 +99,8 @@ impl Active {
 pub struct Session {
     /// Index of the endpoint it is good for.
     pub endpoint: u32,
+    /// Index of the server bound to it.
+    pub server: u32,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -114,14 +117,19 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        endpoint: u32,
-        version: Version,
-        capabilities: ClientCapabilities,
-        client_info: Option<Rc<[u8]>>,
-        directory: DirectoryKey,
-    ) -> Self {
-        Self { endpoint, version, capabilities, level: None, ready: false, streams_used: 0, directory, client_info, active: None }
+    pub(super) fn new(opening: &Opening<'_>, client_info: Option<Rc<[u8]>>, directory: DirectoryKey) -> Self {
+        Self {
+            endpoint: opening.endpoint,
+            server: opening.server,
+            version: opening.version,
+            capabilities: opening.capabilities,
+            level: None,
+            ready: false,
+            streams_used: 0,
+            directory,
+            client_info,
+            active: None,
+        }
     }
 
     pub(super) const fn directory_key(&self) -> DirectoryKey {
@@ -280,7 +288,9 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session::new(0, Version::V2025_11_25, ClientCapabilities::default(), None, DirectoryKey(0))
+        let capabilities = ClientCapabilities::NONE;
+        let opening = Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: None };
+        Session::new(&opening, None, DirectoryKey(0))
     }
 
     fn call(index: u32) -> CallId {

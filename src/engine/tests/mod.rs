@@ -1,7 +1,7 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
-mod client;
 mod allocations;
+mod client;
 mod cluster;
 mod disorder;
 mod edges;
@@ -13,6 +13,6 @@ mod listening;
 mod methods;
 mod questions;
 mod rounds;
+mod routes;
 mod sessions;
 mod streams;
-mod routes;

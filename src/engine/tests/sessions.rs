@@ -58,7 +58,8 @@ fn a_connection_moves_to_the_home_of_its_session_and_a_dead_id_is_answered_where
 #[test]
 fn a_session_is_good_at_its_endpoint_alone() {
     let mut config = config();
-    config.endpoints.push(crate::engine::Endpoint { path: "/other".into(), server: 0 });
+    let other = crate::engine::Endpoint { path: "/other".into(), ..config.endpoints[0].clone() };
+    config.endpoints.push(other);
     let mut cluster = cluster_with(1, &config);
     let client = Client::open(&mut cluster, "2025-11-25");
     let elsewhere = String::from_utf8(post(&client.headers(), PING)).unwrap().replacen("/mcp", "/other", 1);
