@@ -27,7 +27,7 @@
 //! ```
 
 #[cfg(test)]
-pub(crate) mod allocations;
+mod allocations;
 mod ask;
 mod blocking;
 pub mod builtin;
@@ -80,7 +80,9 @@ pub use server::{BuildError, Builder, Factory, Server};
 pub use template::Variables;
 pub use tool::{Empty, Tool};
 
-pub(crate) use header::{HeaderKind, HeaderParam};
+#[cfg(test)]
+pub(crate) use header::HeaderKind;
+pub(crate) use header::HeaderParam;
 pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
 pub(crate) use tool::ToolEntry;
