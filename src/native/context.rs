@@ -288,10 +288,14 @@ impl Future for Sleep {
         if self.host.now().mono >= self.until {
             return Poll::Ready(());
         }
-        let mut timers = self.host.timers().borrow_mut();
+        let waker = task.waker();
+        let timers = self.host.timers();
         match self.armed.get() {
-            Some(id) => timers.rearm(id, task.waker()),
-            None => self.armed.set(Some(timers.arm(self.until, task.waker().clone()))),
+            Some(id) => {
+                let replaced = timers.borrow_mut().rearm(id, waker);
+                drop(replaced);
+            }
+            None => self.armed.set(Some(timers.borrow_mut().arm(self.until, waker.clone()))),
         }
         Poll::Pending
     }
@@ -300,7 +304,8 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.armed.get() {
-            self.host.timers().borrow_mut().disarm(id);
+            let waker = self.host.timers().borrow_mut().disarm(id);
+            drop(waker);
         }
     }
 }
