@@ -13,18 +13,22 @@ pub mod directory;
 mod dispatch;
 mod exchange;
 mod gate;
+mod handshake;
 mod ladder;
 mod legacy;
+mod legacy_method;
+mod legacy_stream;
 mod listen;
 mod modern;
 mod mrtr;
 pub mod out;
 mod params;
-mod posts;
+mod pending;
 mod principal;
 mod reply;
 mod route;
 pub mod seal;
+mod server_request;
 pub mod session;
 pub mod session_state;
 pub mod stream_log;
@@ -165,6 +169,8 @@ pub enum Verdict {
 struct Scratch {
     /// A message before its length is known.
     body: Vec<u8>,
+    /// A message that goes out before the one that is being made.
+    message: Vec<u8>,
     /// The members of a result.
     members: Vec<u8>,
     decoder: Decoder,

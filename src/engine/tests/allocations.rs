@@ -5,7 +5,8 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::cluster::{config, modern, modern_with};
+use super::client;
+use super::cluster::{Response, config, modern, modern_with, post};
 use super::fixture::server;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::time::{Nanos, Now};
@@ -65,6 +66,20 @@ fn allocations(engine: &mut Engine, input: &[u8], times: u64) -> (u64, u64) {
     (ASKED.get() - before, answered)
 }
 
+/// Opens a session of the legacy era and gives its id.
+fn open_session(engine: &mut Engine) -> String {
+    let input = post("", &client::initialize("2025-11-25", "{}"));
+    let limits = HttpLimits { head_bytes_max: 4096, body_bytes_max: 4096 };
+    let Framed::Whole(frame) = Framer::default().next(&input, &limits) else { panic!("whole") };
+    let (mut slots, mut joined, mut memo) = (HeaderSlots::new(), Vec::new(), ConnMemo::default());
+    let request = view(&input, &frame, &mut slots, &mut joined).expect("a request");
+    let (conn, peer) = (ConnId { index: 0, generation: 0 }, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let inbound = Inbound { conn, peer, role: Role::Public, request: &request, memo: &mut memo };
+    let (mut reply, mut out) = (Vec::new(), Out::default());
+    engine.on_request(Now { mono: Nanos(1), wall_ms: 1_800_000_000_000 }, inbound, &mut reply, &mut out);
+    Response::parse(reply).field("mcp-session-id").expect("a session id")
+}
+
 #[test]
 fn a_warm_request_allocates_nothing() {
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), 1, 10, [7; 16])));
@@ -79,6 +94,14 @@ fn a_warm_request_allocates_nothing() {
         ("discover", modern("server/discover", None, "")),
         ("with a token", modern_with("tools/call", Some("count"), count, "", "{}", "Authorization: Bearer abcdefgh\r\n")),
     ];
+    let session = open_session(&mut engine);
+    let headers = format!("Mcp-Session-Id: {session}\r\nMCP-Protocol-Version: 2025-11-25\r\n");
+    let legacy = |body: &str| post(&headers, body);
+    let requests = requests.into_iter().chain([
+        ("a typed tool, legacy era", legacy(&client::request("1", "tools/call", r#"{"name":"count","arguments":{"number":17}}"#))),
+        ("a list, legacy era", legacy(&client::request("\"a\"", "tools/list", "{}"))),
+        ("ping", legacy(&client::request("1", "ping", "{}"))),
+    ]);
     for (name, request) in requests {
         allocations(&mut engine, &request, 10);
         assert_eq!(allocations(&mut engine, &request, 1000), (0, 1000), "{name}");
