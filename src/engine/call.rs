@@ -204,6 +204,14 @@ impl Calls {
         self.slots[id.index as usize].1 = Some(call);
     }
 
+    /// Gives a call until this moment.
+    pub fn postpone(&mut self, id: CallId, until: Nanos) {
+        if let Some(call) = self.get_mut(id) {
+            call.deadline = until;
+            self.due = self.due.min(until);
+        }
+    }
+
     /// The id of the call whose task has this slot.
     fn id_at(&self, index: u32) -> Option<CallId> {
         let (generation, call) = self.slots.get(index as usize)?;

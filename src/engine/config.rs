@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
+use crate::registry::{self, Endpoint, ServerId};
 
 /// Which eras of the protocol an engine serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,22 +34,15 @@ impl Eras {
     }
 }
 
-/// One path that clients connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The path, as it stands in the request target.
-    pub path: String,
-    /// Index of the server bound to it.
-    pub server: u32,
-}
-
 /// Settings of an engine; the same on every core of a process.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Which eras are served.
     pub era: Eras,
-    /// Paths and the servers bound to them.
+    /// Paths and the servers bound to them. `/mcp` leads to the first server unless told otherwise.
     pub endpoints: Vec<Endpoint>,
+    /// The registry that endpoints are found in.
+    pub registry: registry::Config,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
     pub request_timeout: Duration,
     /// Origins that browsers may call from, besides those of this host. `*` allows every one.
@@ -79,7 +73,8 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".to_owned(), server: 0 }],
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
+            registry: registry::Config::default(),
             request_timeout: Duration::from_mins(1),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),

@@ -7,6 +7,7 @@ use super::modern::{self, Post};
 use super::out::Out;
 use super::principal::Principal;
 use super::reply::{self, Terms};
+use super::route::Found;
 use super::{Engine, Inbound, Verdict, legacy};
 use crate::base::fault::Kind;
 use crate::base::metrics::Counter;
@@ -16,13 +17,6 @@ use crate::wire::jsonrpc::{self, Body, Id, Message};
 use crate::wire::mcp::{Inbound as Seen, Route, classify};
 
 const PREFLIGHT_MAX_AGE: &[u8] = b"86400";
-
-/// Where a path leads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
-    endpoint: u32,
-    server: u32,
-}
 
 /// How a request wants to be answered, once its Origin is known to be allowed.
 pub(super) fn terms<'a>(request: &Request<'a>, is_draining: bool) -> Terms<'a> {
@@ -54,8 +48,10 @@ impl Engine {
         if request.method == Method::Options {
             return self.preflight(now, request, &terms, reply);
         }
-        let Some(place) = self.place(request.path) else {
-            return self.refuse_kind(now, &terms, Kind::NoSuchPath, reply);
+        let place = match self.routes.find(request.path, inbound.conn, self.metrics, out) {
+            Found::Place(place) => place,
+            Found::Asked => return Verdict::Park,
+            Found::Refused(kind) => return self.refuse_kind(now, &terms, kind, reply),
         };
         let principal = Principal::of(headers.get(Known::Authorization), inbound.peer);
         let post = Post { conn: inbound.conn, endpoint: place.endpoint, server: place.server, principal, headers, terms };
@@ -65,12 +61,6 @@ impl Engine {
             Method::Delete if self.config.era.legacy() => legacy::on_delete(self, now, &post, inbound.memo, reply, out),
             _ => self.refuse_method(now, &post.terms, reply),
         }
-    }
-
-    /// The one place where a path is looked up.
-    fn place(&self, path: &str) -> Option<Place> {
-        let index = self.config.endpoints.iter().position(|endpoint| endpoint.path == path)?;
-        Some(Place { endpoint: u32::try_from(index).ok()?, server: self.config.endpoints[index].server })
     }
 
     /// The methods that an endpoint takes.

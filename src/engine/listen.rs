@@ -150,7 +150,7 @@ fn write_subscription(out: &mut Vec<u8>, id: &[u8]) {
 
 impl Engine {
     pub(super) fn count_listens(&self) {
-        self.metrics.set(Gauge::Listens, self.listens.len() as u64);
+        self.metrics.set(Gauge::Listens, (self.listens.len() + self.legacy.gets) as u64);
     }
 
     /// Tells every open stream of this core what it wants to hear of.

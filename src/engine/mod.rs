@@ -13,17 +13,22 @@ pub mod directory;
 mod dispatch;
 mod exchange;
 mod gate;
+mod handshake;
 mod ladder;
 mod legacy;
+mod legacy_method;
+mod legacy_stream;
 mod listen;
 mod modern;
 mod mrtr;
 pub mod out;
 mod params;
-mod posts;
+mod pending;
 mod principal;
 mod reply;
+mod route;
 pub mod seal;
+mod server_request;
 pub mod session;
 pub mod session_state;
 pub mod stream_log;
@@ -53,10 +58,12 @@ use gate::Gate;
 use legacy::Legacy;
 use listen::Listens;
 use reply::{Date, Terms};
+use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 
-pub use config::{Endpoint, EngineConfig, Eras};
+pub use crate::registry::Endpoint;
+pub use config::{EngineConfig, Eras};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session::ConnMemo;
@@ -162,6 +169,8 @@ pub enum Verdict {
 struct Scratch {
     /// A message before its length is known.
     body: Vec<u8>,
+    /// A message that goes out before the one that is being made.
+    message: Vec<u8>,
     /// The members of a result.
     members: Vec<u8>,
     decoder: Decoder,
@@ -177,6 +186,7 @@ pub struct Engine {
     shared: &'static Shared,
     metrics: &'static CoreMetrics,
     gate: Gate,
+    routes: Routes,
     hosted: Vec<Hosted>,
     host: Rc<Host>,
     tasks: Tasks,
@@ -228,6 +238,7 @@ impl Engine {
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
+            routes: Routes::new(core, cores, config),
             hosted,
             host,
             tasks: Tasks::new(inbox),
@@ -275,6 +286,7 @@ impl Engine {
     /// The connection is no more, or nothing can be sent on it: reset, write error, slow reader cut, closed. Nothing is written to it again.
     /// In the modern era that calls off what it asked for; in the legacy era it does not.
     pub fn on_gone(&mut self, now: Now, conn: ConnId, out: &mut Out) {
+        self.routes.forget(conn);
         let Some(exchange) = self.exchanges.remove(conn) else { return };
         self.turn(now, out, |engine, out| match exchange.owner {
             Owner::Call(call) => engine.call_off(call),
@@ -289,13 +301,19 @@ impl Engine {
     /// Takes a frame of another core.
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
-        self.turn(now, out, |engine, _| engine.changes.hear(frame));
+        match frame {
+            Frame::Registry(frame) => self.routes.on_frame(from, frame, out),
+            frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
+        }
     }
 
-    /// Takes back a frame for which the lane had no room. It merges with its like and is sent again on the next tick. The shell counts it.
+    /// Takes back a frame for which the lane had no room; the shell counts it. What it said is said later, or whoever waits for it is
+    /// turned away.
     pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: Frame) {
-        let _ = lane;
-        self.changes.owe(to, frame);
+        match frame {
+            Frame::Registry(frame) => self.routes.on_unsent(to, lane, frame),
+            frame => self.changes.owe(to, frame),
+        }
     }
 
     /// Time passes: called at least every 100 ms and at [`Self::next_deadline`].
@@ -305,6 +323,7 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
+            engine.routes.on_tick(out);
             legacy::on_tick(engine, now, out);
         });
     }

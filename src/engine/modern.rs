@@ -98,15 +98,20 @@ fn list(
     kind: ListKind,
     reply: &mut Vec<u8>,
 ) -> Result<Verdict, Fall> {
-    let cursor = match request.params.cursor {
-        None | Some(b"null") => Cow::Borrowed(""),
-        Some(raw) => json::string(raw).ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: cursor must be a string"))?,
-    };
+    let cursor = cursor(request)?;
     let page = engine.hosted[post.server as usize].page_modern(kind, &cursor);
     let page = page.ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: no page has this cursor"))?;
     engine.scratch.body.clear();
     jsonrpc::result(&mut engine.scratch.body, request.id, page);
     Ok(engine.answer(now, &post.terms, 200, reply))
+}
+
+/// The page that is asked for; the first one when none is named.
+pub(super) fn cursor<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fall> {
+    match request.params.cursor {
+        None | Some(b"null") => Ok(Cow::Borrowed("")),
+        Some(raw) => json::string(raw).ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: cursor must be a string")),
+    }
 }
 
 fn discover(engine: &mut Engine, now: Now, post: &Post<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Verdict {
@@ -164,7 +169,7 @@ fn call(
 }
 
 /// What the request names, as text.
-fn name<'a>(request: &Request<'a>, method: Method) -> Result<Cow<'a, str>, Fall> {
+pub(super) fn name<'a>(request: &Request<'a>, method: Method) -> Result<Cow<'a, str>, Fall> {
     let (raw, why) = match method {
         Method::ResourcesRead => (request.params.uri, "Invalid params: uri must be a string"),
         Method::CompletionComplete => return Ok(Cow::Borrowed("")),
@@ -173,7 +178,7 @@ fn name<'a>(request: &Request<'a>, method: Method) -> Result<Cow<'a, str>, Fall>
     raw.and_then(json::string).ok_or_else(|| Fall::new(Kind::InvalidParams, why))
 }
 
-fn target<'a>(request: &Request<'a>, method: Method, name: &'a str) -> Target<'a> {
+pub(super) fn target<'a>(request: &Request<'a>, method: Method, name: &'a str) -> Target<'a> {
     let arguments = request.params.arguments.filter(|raw| *raw != b"null");
     match method {
         Method::ResourcesRead => Target::Resource { uri: name },

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::base::ids::{ConnId, CoreId};
 use crate::native::List;
+use crate::registry;
 
 /// Which of the two queues between a pair of cores carries a frame. Replies are taken before asks, so that two cores that ask each other
 /// cannot starve each other.
@@ -20,6 +21,8 @@ pub enum Lane {
 /// A message between two cores. The shell never looks inside.
 #[derive(Debug)]
 pub enum Frame {
+    /// The registry asks or answers.
+    Registry(registry::Frame),
     /// Lists of a server changed: whoever listens for that is told. Frames for the same server merge while they wait.
     Changed {
         /// Index of the server.

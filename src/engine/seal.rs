@@ -178,6 +178,15 @@ impl SealKeys {
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
+    /// A secret that follows from the current key: another one for every `context`, and for every `salt`.
+    #[must_use]
+    pub fn secret(&self, context: &str, salt: &[u8]) -> [u8; KEY_BYTES] {
+        let (_, pair) = self.load();
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&pair.current).update(salt);
+        *hasher.finalize().as_bytes()
+    }
+
     fn load(&self) -> (u64, KeyPair) {
         let pair = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
         (self.epoch.load(Ordering::Acquire), pair.clone())
@@ -367,6 +376,16 @@ mod tests {
         assert_eq!(KeyPair::parse(&format!("{hex}\nshort")), Err(KeyFileError::Line(2)));
         assert_eq!(KeyPair::parse(&format!("{hex}\n{hex}\n{hex}")), Err(KeyFileError::TooMany));
         assert!(!format!("{:?}", KeyPair::single(NEW)).contains('9'), "keys stay out of logs");
+    }
+
+    #[test]
+    fn secrets_differ_by_context_salt_and_key() {
+        let (old, new) = (SealKeys::new(KeyPair::single(OLD)), SealKeys::new(KeyPair::single(NEW)));
+        let secret = old.secret("a", b"1");
+        assert_eq!(secret, old.secret("a", b"1"));
+        for other in [old.secret("b", b"1"), old.secret("a", b"2"), new.secret("a", b"1")] {
+            assert_ne!(secret, other);
+        }
     }
 
     #[test]

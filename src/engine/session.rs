@@ -89,6 +89,8 @@ pub enum Found {
 pub struct Opening<'a> {
     /// Index of the endpoint it was sent to; the session is good there alone.
     pub endpoint: u32,
+    /// Index of the server bound to it.
+    pub server: u32,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -173,6 +175,12 @@ impl Sessions {
         self.len() == 0
     }
 
+    /// For tests: nothing of any session may be left behind.
+    #[cfg(test)]
+    pub fn holds_nothing(&self) -> bool {
+        self.is_empty() && self.log.is_empty() && self.listening.is_empty() && self.subscribers.is_empty()
+    }
+
     /// Opens a session.
     ///
     /// # Errors
@@ -188,8 +196,7 @@ impl Sessions {
             return Err(Full);
         };
         let info = opening.client_info.filter(|info| info.len() <= CLIENT_INFO_BYTES_MAX);
-        self.slots[index as usize].session =
-            Some(Session::new(opening.endpoint, opening.version, opening.capabilities, info.map(Into::into), at));
+        self.slots[index as usize].session = Some(Session::new(opening, info.map(Into::into), at));
         self.link(index, now);
         Ok(key)
     }
@@ -359,6 +366,12 @@ impl Sessions {
         self.subscribers.get(uri).map_or(&[], Vec::as_slice)
     }
 
+    /// Every subscription: what, and whose.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<(Rc<[u8]>, SessionKey)> {
+        self.subscribers.iter().flat_map(|(uri, keys)| keys.iter().map(move |&key| (Rc::clone(uri), key))).collect()
+    }
+
     /// Subscribes the session to a resource; again is no error.
     ///
     /// # Errors
@@ -463,7 +476,7 @@ mod tests {
 
     fn opening() -> Opening<'static> {
         let capabilities = ClientCapabilities::default();
-        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+        Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
     }
 
     fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {
@@ -537,7 +550,7 @@ mod tests {
         let mut sessions = sessions(0, directory());
         let keys: Vec<_> = (0..3).map(|_| sessions.open(Nanos(0), &opening()).unwrap()).collect();
         let call = CallId { index: 1, generation: 1 };
-        sessions.get_mut(keys[1]).unwrap().begin(b"1", call).unwrap();
+        sessions.get_mut(keys[1]).unwrap().begin(b"1", call);
         let later = Nanos(0).after(IDLE);
         sessions.touch(keys[2], later);
         let mut ended = Vec::new();
@@ -560,7 +573,7 @@ mod tests {
         let key = sessions.open(Nanos(0), &opening()).unwrap();
         let (call, conn) = (CallId { index: 1, generation: 1 }, ConnId { index: 2, generation: 2 });
         let (session, log) = sessions.with_log(key).unwrap();
-        session.begin(b"1", call).unwrap();
+        session.begin(b"1", call);
         let stream = session.open_stream(Some(conn));
         session.streams_mut().event(log, key, stream, b"{}", Nanos(0)).unwrap();
         sessions.subscribe(key, b"test://a").unwrap();

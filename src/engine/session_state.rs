@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::{
     directory::DirectoryKey,
+    session::Opening,
     stream_log::{EventLog, StreamNo, Streams},
 };
 use crate::{
@@ -85,6 +86,8 @@ struct Active {
     streams: Streams,
 }
 
+const _: () = assert!(size_of::<Active>() <= 256, "a session whose client only listens is to cost little, too");
+
 impl Active {
     fn is_empty(&self) -> bool {
         self.calls.is_empty() && self.asks.is_empty() && self.subscriptions.is_empty() && self.streams.is_empty()
@@ -96,6 +99,8 @@ impl Active {
 pub struct Session {
     /// Index of the endpoint it is good for.
     pub endpoint: u32,
+    /// Index of the server bound to it.
+    pub server: u32,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -107,19 +112,24 @@ pub struct Session {
     /// Numbers given to streams. Never reset: event ids are unique within the session.
     streams_used: u32,
     directory: DirectoryKey,
-    client_info: Option<Box<[u8]>>,
+    client_info: Option<Rc<[u8]>>,
     active: Option<Box<Active>>,
 }
 
 impl Session {
-    pub(super) fn new(
-        endpoint: u32,
-        version: Version,
-        capabilities: ClientCapabilities,
-        client_info: Option<Box<[u8]>>,
-        directory: DirectoryKey,
-    ) -> Self {
-        Self { endpoint, version, capabilities, level: None, ready: false, streams_used: 0, directory, client_info, active: None }
+    pub(super) fn new(opening: &Opening<'_>, client_info: Option<Rc<[u8]>>, directory: DirectoryKey) -> Self {
+        Self {
+            endpoint: opening.endpoint,
+            server: opening.server,
+            version: opening.version,
+            capabilities: opening.capabilities,
+            level: None,
+            ready: false,
+            streams_used: 0,
+            directory,
+            client_info,
+            active: None,
+        }
     }
 
     pub(super) const fn directory_key(&self) -> DirectoryKey {
@@ -128,8 +138,8 @@ impl Session {
 
     /// The client's `clientInfo`, as it stood in `initialize`.
     #[must_use]
-    pub fn client_info(&self) -> Option<&[u8]> {
-        self.client_info.as_deref()
+    pub fn client_info(&self) -> Option<Rc<[u8]>> {
+        self.client_info.clone()
     }
 
     /// Whether a call is in work or a stream is open.
@@ -138,20 +148,21 @@ impl Session {
         self.active.as_ref().is_some_and(|active| !active.calls.is_empty() || active.streams.any_open())
     }
 
-    /// Takes a request into work under its id as it stood in the message.
+    /// Whether a request with this id may be taken into work.
     ///
     /// # Errors
     /// When the id is in use, or too many are in work.
-    pub fn begin(&mut self, id: &[u8], call: CallId) -> Result<(), NotBegun> {
-        let calls = &mut self.active_mut().calls;
-        if calls.len() >= CALLS_PER_SESSION_MAX {
-            return Err(NotBegun::Full);
+    pub fn may_begin(&self, id: &[u8]) -> Result<(), NotBegun> {
+        match &self.active {
+            Some(active) if active.calls.contains_key(id) => Err(NotBegun::Duplicate),
+            Some(active) if active.calls.len() >= CALLS_PER_SESSION_MAX => Err(NotBegun::Full),
+            _ => Ok(()),
         }
-        if calls.contains_key(id) {
-            return Err(NotBegun::Duplicate);
-        }
-        calls.insert(id.into(), call);
-        Ok(())
+    }
+
+    /// Takes a request into work under its id, which [`Self::may_begin`].
+    pub fn begin(&mut self, id: &[u8], call: CallId) {
+        self.active_mut().calls.insert(id.into(), call);
     }
 
     /// The request in work with that id.
@@ -190,6 +201,12 @@ impl Session {
         let ask = self.active.as_mut()?.asks.remove(&AskToken::parse(id)?);
         self.relax();
         ask
+    }
+
+    /// Whether the call waits for an answer.
+    #[must_use]
+    pub fn asks(&self, call: CallId) -> bool {
+        self.active.as_ref().is_some_and(|active| active.asks.values().any(|ask| ask.call == call))
     }
 
     /// Opens a stream for the answer of a POST, on the connection that brought it; the connection may have gone meanwhile.
@@ -271,7 +288,9 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session::new(0, Version::V2025_11_25, ClientCapabilities::default(), None, DirectoryKey(0))
+        let capabilities = ClientCapabilities::NONE;
+        let opening = Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: None };
+        Session::new(&opening, None, DirectoryKey(0))
     }
 
     fn call(index: u32) -> CallId {
@@ -281,9 +300,11 @@ mod tests {
     #[test]
     fn the_id_of_a_request_in_work_is_taken() {
         let mut session = session();
-        session.begin(b"1", call(1)).unwrap();
-        assert_eq!(session.begin(b"1", call(2)), Err(NotBegun::Duplicate));
-        session.begin(b"\"1\"", call(2)).unwrap();
+        assert_eq!(session.may_begin(b"1"), Ok(()));
+        session.begin(b"1", call(1));
+        assert_eq!(session.may_begin(b"1"), Err(NotBegun::Duplicate));
+        assert_eq!(session.may_begin(b"\"1\""), Ok(()));
+        session.begin(b"\"1\"", call(2));
         assert_eq!(session.call(b"\"1\""), Some(call(2)), "a string is not a number");
         assert!(session.is_busy());
         session.finish(b"1", call(9));
@@ -297,9 +318,9 @@ mod tests {
     fn requests_in_work_are_bounded() {
         let mut session = session();
         for index in 0..CALLS_PER_SESSION_MAX {
-            session.begin(index.to_string().as_bytes(), call(index as u32)).unwrap();
+            session.begin(index.to_string().as_bytes(), call(index as u32));
         }
-        assert_eq!(session.begin(b"\"more\"", call(0)), Err(NotBegun::Full));
+        assert_eq!(session.may_begin(b"\"more\""), Err(NotBegun::Full));
     }
 
     #[test]
@@ -320,7 +341,7 @@ mod tests {
     #[test]
     fn questions_end_with_the_call_that_asked() {
         let mut session = session();
-        session.begin(b"1", call(1)).unwrap();
+        session.begin(b"1", call(1));
         assert!(session.ask(AskToken(1), Ask { call: call(1), key: "a".into() }));
         assert!(session.ask(AskToken(2), Ask { call: call(2), key: "b".into() }));
         assert_eq!(session.finish(b"1", call(1)), [AskToken(1)]);

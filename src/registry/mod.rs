@@ -177,10 +177,11 @@ impl Registry {
         Route::Ask { to, frame: Frame::Lookup { ticket, path: path.into() } }
     }
 
-    /// Takes back an Ask that could not be sent, so that its waiter is not kept.
-    pub fn unsent(&mut self, frame: &Frame) {
-        if let Frame::Lookup { ticket, .. } = frame {
-            self.waiting.remove(ticket);
+    /// Takes back an Ask that could not be sent, so that its waiter is not kept. Returns the waiter.
+    pub fn unsent(&mut self, frame: &Frame) -> Option<ConnId> {
+        match frame {
+            Frame::Lookup { ticket, .. } => self.waiting.remove(ticket),
+            Frame::Found { .. } => None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::base::time::{Nanos, Now};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
 use crate::native::{Factory, Inbox, Server};
-use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
+use crate::wire::http1::{Frame as Frame1, Framed, Framer, HeaderSlots, HttpLimits, view};
 
 /// Rounds in which a cluster must come to rest.
 const ROUNDS_MAX: usize = 10_000;
@@ -27,6 +27,8 @@ struct Conn {
     /// No further request is taken.
     is_pending: bool,
     is_open: bool,
+    /// A request that is to be offered again.
+    parked: Option<(Vec<u8>, Frame1)>,
 }
 
 /// Engines joined by queues.
@@ -40,6 +42,8 @@ pub struct Cluster {
     pub blocking: Vec<Box<dyn FnOnce() + Send>>,
     /// Frames that a lane holds; further ones are given back.
     pub lane_frames_max: usize,
+    /// Frames that engines wanted sent so far.
+    pub frames_sent: usize,
 }
 
 pub fn config() -> EngineConfig {
@@ -62,6 +66,7 @@ impl Cluster {
             frames: VecDeque::new(),
             blocking: Vec::new(),
             lane_frames_max: usize::MAX,
+            frames_sent: 0,
         }
     }
 
@@ -73,7 +78,17 @@ impl Cluster {
     pub fn connect_as(&mut self, core: usize, role: Role) -> ConnId {
         let memo = ConnMemo::default();
         let (input, output) = (Vec::new(), Vec::new());
-        self.conns.push(Conn { core, role, framer: Framer::default(), input, output, memo, is_pending: false, is_open: true });
+        self.conns.push(Conn {
+            core,
+            role,
+            framer: Framer::default(),
+            input,
+            output,
+            memo,
+            is_pending: false,
+            is_open: true,
+            parked: None,
+        });
         ConnId { index: self.conns.len() as u32 - 1, generation: 1 }
     }
 
@@ -179,7 +194,7 @@ impl Cluster {
     }
 
     fn carry_out(&mut self, core: usize, mut out: Out) {
-        let mut served = Vec::new();
+        let (mut served, mut resumed) = (Vec::new(), Vec::new());
         for effect in out.effects.drain(..) {
             match effect {
                 Effect::Write { conn, range } => {
@@ -195,9 +210,10 @@ impl Cluster {
                     at.is_open &= !close;
                     served.push(conn);
                 }
-                Effect::Resume { conn } => served.push(conn),
+                Effect::Resume { conn } => resumed.push(conn),
                 Effect::Close { conn } => self.conns[conn.index as usize].is_open = false,
                 Effect::Send { to, lane, frame } => {
+                    self.frames_sent += 1;
                     if self.frames.len() < self.lane_frames_max {
                         self.frames.push_back((CoreId(core as u16), to, frame));
                     } else {
@@ -206,6 +222,11 @@ impl Cluster {
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
             }
+        }
+        for conn in resumed {
+            let (input, frame) = self.conns[conn.index as usize].parked.take().expect("a parked request");
+            while !self.offer(conn, &input, &frame) {}
+            served.push(conn);
         }
         served.into_iter().for_each(|conn| self.serve(conn));
     }
@@ -233,7 +254,7 @@ impl Cluster {
     }
 
     /// Offers one request to the connection's core; false when it has moved and is to be offered again.
-    fn offer(&mut self, conn: ConnId, input: &[u8], frame: &crate::wire::http1::Frame) -> bool {
+    fn offer(&mut self, conn: ConnId, input: &[u8], frame: &Frame1) -> bool {
         let at = &mut self.conns[conn.index as usize];
         let core = at.core;
         let (mut slots, mut joined, mut out) = (HeaderSlots::new(), Vec::new(), Out::default());
@@ -251,7 +272,10 @@ impl Cluster {
                 assert!(!reply.is_empty(), "answered with nothing");
             }
             Verdict::Later => {}
-            Verdict::Park => panic!("nothing is parked in these tests"),
+            Verdict::Park => {
+                assert!(reply.is_empty(), "parked and answered");
+                at.parked = Some((input.to_vec(), *frame));
+            }
             Verdict::Move(to) => {
                 assert!(reply.is_empty(), "moved and answered");
                 assert_ne!(core, to.index(), "moved to where it is");

@@ -23,6 +23,11 @@ struct Uri {
     uri: String,
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Count {
+    number: u64,
+}
+
 async fn ask(cx: &Context, key: &str) -> Result<String, ToolError> {
     Ok(match cx.elicit::<Name>(key, "What is your name?").await? {
         Elicited::Accepted(who) => who.name,
@@ -50,6 +55,7 @@ fn builder() -> Builder {
     Server::builder("test", "1.0")
         .instructions("Be kind")
         .tool("echo", |echo: Echo, _: &Context| echo.message)
+        .tool("count", |count: Count, _: &Context| if count.number > 10 { "many" } else { "few" })
         .tool_async("wait", |_: Empty, cx: Context| async move {
             cx.sleep(Duration::from_secs(1)).await;
             "waited"

@@ -1,9 +1,18 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
+mod allocations;
+mod client;
 mod cluster;
+mod disorder;
 mod edges;
 mod exchanges;
 mod fixture;
+mod handshake;
 mod ladder;
 mod listening;
+mod methods;
+mod questions;
 mod rounds;
+mod routes;
+mod sessions;
+mod streams;

@@ -6,14 +6,14 @@ use crate::base::ids::{ConnId, SessionKey};
 
 /// Names one pending response, with the generation of its slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct PostId {
+pub(super) struct PendingId {
     index: u32,
     generation: u32,
 }
 
 /// One pending response.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct Pending {
     /// The session it belongs to.
     pub session: SessionKey,
     /// The connection that waits for it, while it does.
@@ -28,32 +28,34 @@ pub(super) struct Post {
 
 /// The pending responses of one core.
 #[derive(Debug, Default)]
-pub(super) struct Posts {
-    slots: Vec<(u32, Option<Post>)>,
+pub(super) struct Pendings {
+    slots: Vec<(u32, Option<Pending>)>,
     free: Vec<u32>,
 }
 
-impl Posts {
+impl Pendings {
+    /// For tests: nothing may be left behind.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.slots.len() == self.free.len()
     }
 
-    pub fn insert(&mut self, post: Post) -> PostId {
+    pub fn insert(&mut self, post: Pending) -> PendingId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             (self.slots.len() - 1) as u32
         });
         let (generation, slot) = &mut self.slots[index as usize];
         *slot = Some(post);
-        PostId { index, generation: *generation }
+        PendingId { index, generation: *generation }
     }
 
-    pub fn get_mut(&mut self, id: PostId) -> Option<&mut Post> {
+    pub fn get_mut(&mut self, id: PendingId) -> Option<&mut Pending> {
         let (generation, post) = self.slots.get_mut(id.index as usize)?;
         if *generation == id.generation { post.as_mut() } else { None }
     }
 
-    pub fn remove(&mut self, id: PostId) -> Option<Post> {
+    pub fn remove(&mut self, id: PendingId) -> Option<Pending> {
         let (generation, post) = self.slots.get_mut(id.index as usize)?;
         if *generation != id.generation {
             return None;
@@ -69,19 +71,19 @@ impl Posts {
 mod tests {
     use super::*;
 
-    fn post(index: u32) -> Post {
-        Post { session: SessionKey { index, generation: 0 }, conn: None, stream: None, gather: None, waiting: 1 }
+    fn pending(index: u32) -> Pending {
+        Pending { session: SessionKey { index, generation: 0 }, conn: None, stream: None, gather: None, waiting: 1 }
     }
 
     #[test]
     fn a_stale_id_names_nothing() {
-        let mut posts = Posts::default();
-        let first = posts.insert(post(1));
-        assert!(posts.remove(first).is_some());
-        let second = posts.insert(post(2));
-        assert!(posts.get_mut(first).is_none() && posts.remove(first).is_none());
-        assert_eq!(posts.get_mut(second).map(|post| post.session.index), Some(2));
-        assert!(posts.remove(second).is_some());
-        assert!(posts.is_empty());
+        let mut pendings = Pendings::default();
+        let first = pendings.insert(pending(1));
+        assert!(pendings.remove(first).is_some());
+        let second = pendings.insert(pending(2));
+        assert!(pendings.get_mut(first).is_none() && pendings.remove(first).is_none());
+        assert_eq!(pendings.get_mut(second).map(|pending| pending.session.index), Some(2));
+        assert!(pendings.remove(second).is_some());
+        assert!(pendings.is_empty());
     }
 }

@@ -1,0 +1,126 @@
+//! What one request costs in the engine, alone: framed, viewed, dispatched, handled and answered, without a socket.
+//!
+//! `cargo bench --bench engine [-- ROUNDS]`; pin it (`taskset -c 0 …`) for figures to compare. Each figure is the median of its rounds,
+//! with the fastest and the slowest beside it. Every answer is asserted.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringhub::base::ids::{ConnId, CoreId, NodeId};
+use ringhub::base::time::{Nanos, Now};
+use ringhub::engine::seal::{KeyPair, SealKeys};
+use ringhub::engine::{ConnMemo, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
+use ringhub::native::{Factory, Inbox, builtin};
+use ringhub::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
+
+/// Requests timed in one round.
+const REQUESTS: u32 = 20_000;
+const ROUNDS_DEFAULT: usize = 31;
+const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 16 * 1024, body_bytes_max: 4 * 1024 * 1024 };
+
+/// The fields that an official client sends with every POST.
+const FIELDS: &str = "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\nUser-Agent: bench\r\n";
+
+fn main() {
+    // The test runner passes flags of its own, such as --bench: only a number counts.
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS_DEFAULT).max(1);
+    let mut driver = Driver::new();
+    let calls = [
+        ("tools/call echo, 2026-07-28", modern("tools/call", "Mcp-Name: echo\r\n", r#""name":"echo","arguments":{"message":"hello"},"#), "hello"),
+        ("tools/list, 2026-07-28", modern("tools/list", "", ""), "\"tools\""),
+        ("server/discover, 2026-07-28", modern("server/discover", "", ""), "supportedVersions"),
+    ];
+    for (name, request, expected) in &calls {
+        driver.time(rounds, name, request, expected);
+    }
+    let (session, answer) = driver.initialize();
+    assert!(answer.contains("2025-11-25"), "{answer}");
+    let call = legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{"message":"hello"}}}"#);
+    driver.time(rounds, "tools/call echo, 2025-11-25", &call, "hello");
+    let ping = legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#);
+    driver.time(rounds, "ping, 2025-11-25", &ping, "\"result\":{}");
+}
+
+fn post(fields: &str, body: &str) -> Vec<u8> {
+    format!("{FIELDS}{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn modern(method: &str, fields: &str, params: &str) -> Vec<u8> {
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{params}"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"bench","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
+    );
+    post(&format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n{fields}"), &body)
+}
+
+fn legacy(session: &str, body: &str) -> Vec<u8> {
+    post(&format!("MCP-Protocol-Version: 2025-11-25\r\nMcp-Session-Id: {session}\r\n"), body)
+}
+
+/// One connection to one engine.
+struct Driver {
+    engine: Engine,
+    memo: ConnMemo,
+    reply: Vec<u8>,
+    joined: Vec<u8>,
+    out: Out,
+    nanos: u64,
+}
+
+impl Driver {
+    fn new() -> Self {
+        let config = EngineConfig::new(SealKeys::new(KeyPair::single([1; 32])));
+        let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), 1, 1000, [2; 16])));
+        let servers: Vec<Arc<Factory>> = vec![Arc::new(builtin::server)];
+        let inbox = Arc::new(Inbox::new(Box::new(|| {})));
+        let engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("the built-in server can be built");
+        let (reply, joined) = (Vec::with_capacity(64 * 1024), Vec::new());
+        Self { engine, memo: ConnMemo::default(), reply, joined, out: Out::default(), nanos: 0 }
+    }
+
+    /// One request as the shell would hand it in.
+    fn ask(&mut self, input: &[u8]) -> Verdict {
+        let Framed::Whole(frame) = Framer::default().next(input, &LIMITS) else { panic!("the request is whole") };
+        let mut slots = HeaderSlots::new();
+        let request = view(input, &frame, &mut slots, &mut self.joined).expect("the request can be viewed");
+        let (conn, peer) = (ConnId { index: 0, generation: 0 }, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let inbound = Inbound { conn, peer, role: Role::Public, request: &request, memo: &mut self.memo };
+        self.nanos += 1;
+        let now = Now { mono: Nanos(self.nanos), wall_ms: 1_800_000_000_000 };
+        self.reply.clear();
+        self.engine.on_request(now, inbound, &mut self.reply, &mut self.out)
+    }
+
+    fn time(&mut self, rounds: usize, name: &str, request: &[u8], expected: &str) {
+        for _ in 0..100 {
+            assert_eq!(self.ask(request), Verdict::Answered { close: false }, "{name}");
+        }
+        let answer = String::from_utf8_lossy(&self.reply);
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains(expected), "{name}: {answer}");
+        let mut figures: Vec<f64> = (0..rounds)
+            .map(|_| {
+                let start = Instant::now();
+                for _ in 0..REQUESTS {
+                    black_box(self.ask(black_box(request)));
+                }
+                start.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS)
+            })
+            .collect();
+        figures.sort_by(f64::total_cmp);
+        let (median, last) = (figures[figures.len() / 2], figures[figures.len() - 1]);
+        println!("{name:<44} {median:>8.1} ns  min {:>8.1}  max {last:>8.1}", figures[0]);
+    }
+
+    /// Opens a session; gives its id and the answer.
+    fn initialize(&mut self) -> (String, String) {
+        let body = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+        self.ask(&post("", body));
+        let answer = String::from_utf8_lossy(&self.reply).into_owned();
+        let session = answer.lines().find_map(|line| line.strip_prefix("Mcp-Session-Id: ")).expect("a session id").to_owned();
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        self.ask(&legacy(&session, initialized));
+        assert!(self.reply.starts_with(b"HTTP/1.1 202"), "{}", self.reply.escape_ascii());
+        (session, answer)
+    }
+}
