@@ -189,6 +189,7 @@ impl Bytes {
 /// Buffers that no connection needs at the moment.
 #[derive(Default)]
 pub(crate) struct Pool {
+    #[expect(clippy::vec_box, reason = "the boxes themselves go to connections and come back")]
     free: Vec<Box<Bytes>>,
     held: usize,
 }

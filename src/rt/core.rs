@@ -355,16 +355,13 @@ impl Core {
         if !self.config.spin.is_zero() && self.spin() {
             return;
         }
-        let node = Arc::clone(&self.node);
-        let wake = &node.wakes()[self.id.index()];
-        if !wake.fall_asleep() {
+        let wait = self.until_deadline().min(longest);
+        let wake = &self.node.wakes()[self.id.index()];
+        if wait.is_zero() || !wake.fall_asleep() {
             return;
         }
-        let wait = self.until_deadline().min(longest);
-        if !wait.is_zero() {
-            self.metrics.count(Counter::Sleeps);
-            self.ring.sleep(wait);
-        }
+        self.metrics.count(Counter::Sleeps);
+        self.ring.sleep(wait);
         wake.wake_up();
     }
 

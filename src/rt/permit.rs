@@ -49,6 +49,7 @@ impl Quota {
     }
 
     /// How many are taken.
+    #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }

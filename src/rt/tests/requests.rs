@@ -192,6 +192,20 @@ fn slow_senders_are_told_and_idle_connections_closed() {
 }
 
 #[test]
+fn cores_that_spin_serve_alike() {
+    for ring in RINGS {
+        let running = serve(Config { spin: Duration::from_micros(200), ..config(ring, 2) });
+        let mut client = Client::connect(&running);
+        let other = 1 - client.call("/core", b"").text().parse::<usize>().expect("a number");
+        for _ in 0..50 {
+            assert_eq!(client.call("/echo", b"spun").body, b"spun");
+            assert_eq!(client.call(&format!("/hop/{other}"), b"").body, b"later");
+            assert_eq!(client.call("/blocking/1", b"").body, b"later");
+        }
+    }
+}
+
+#[test]
 fn timers_blocking_work_and_hops_wake_an_idle_core() {
     for ring in RINGS {
         let running = serve(config(ring, 2));

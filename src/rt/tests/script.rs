@@ -11,7 +11,7 @@ use crate::base::ids::{ConnId, CoreId};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Shared, Verdict};
 use crate::native::inbox::Event;
-use crate::native::{Factory, Inbox};
+use crate::native::{BuildError, Factory, Inbox};
 use crate::rt::with_glommio;
 use crate::wire::http1::{self, Head};
 
@@ -62,8 +62,9 @@ impl Engine {
         _servers: &[Arc<Factory>],
         _shared: &'static Shared,
         inbox: Arc<Inbox>,
-    ) -> Self {
-        Self { core, inbox, pending: HashMap::new(), released: Vec::new(), tasks: HashMap::new(), draining: false, gone: 0, half_closed: 0 }
+    ) -> Result<Self, BuildError> {
+        let (pending, released, tasks) = (HashMap::new(), Vec::new(), HashMap::new());
+        Ok(Self { core, inbox, pending, released, tasks, draining: false, gone: 0, half_closed: 0 })
     }
 
     fn answer(&self, reply: &mut Vec<u8>, body: &[u8], close: bool) -> bool {
