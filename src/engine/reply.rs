@@ -139,7 +139,8 @@ pub(super) fn fault(
 ) {
     body.clear();
     error.write(body, kind);
-    json(out, terms, date, kind.status(), extra, body);
+    let retry_after = kind.retry_after_s().map(|seconds| [("Retry-After", seconds.as_bytes())]);
+    json(out, terms, date, kind.status(), retry_after.as_ref().map_or(extra, |field| field), body);
 }
 
 /// What a JSON-RPC error says beyond its kind.
