@@ -15,7 +15,8 @@ const PREFIX: &str = "Mcp-Param-";
 pub(super) fn check(params: &[HeaderParam], headers: &Headers<'_>, arguments: Option<&[u8]>) -> Result<(), Fall> {
     params.iter().try_for_each(|param| {
         let header = find(headers, &param.name).map_err(|how| mismatch(&field(param), how))?;
-        agree(header, argument(arguments, &param.path)).map_err(|how| mismatch(&field(param), how))
+        let argument = argument(arguments, &param.path).map_err(|how| mismatch(&field(param), how))?;
+        agree(header, argument).map_err(|how| mismatch(&field(param), how))
     })
 }
 
@@ -36,9 +37,13 @@ fn is_field(field: &str, name: &str) -> bool {
         && field.as_bytes()[PREFIX.len()..].eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// The raw argument at the end of the path.
-fn argument<'a>(arguments: Option<&'a [u8]>, path: &[String]) -> Option<&'a [u8]> {
-    path.iter().try_fold(arguments?, |at, name| if at.starts_with(b"{") { json::get(at, name) } else { None })
+/// The raw argument at the end of the path. One that stands there twice agrees with nothing: the handler might see the other one.
+fn argument<'a>(arguments: Option<&'a [u8]>, path: &[String]) -> Result<Option<&'a [u8]>, Disagreement> {
+    path.iter().try_fold(arguments, |at, name| {
+        let mut values = json::members(at.unwrap_or_default()).filter(|(key, _)| json::key_is(key, name)).map(|(_, value)| value);
+        let first = values.next();
+        if values.next().is_some() { Err(Disagreement::Value) } else { Ok(first) }
+    })
 }
 
 #[cfg(test)]
@@ -76,6 +81,8 @@ mod tests {
             ("Mcp-Param-Region: west\r\n", None),
             ("Mcp-Param-Region: west\r\nmcp-param-region: west\r\n", west),
             ("Mcp-Param-Region: =?base64?d2VzdA?=\r\n", west),
+            ("Mcp-Param-Region: west\r\n", Some(r#"{"where":{"region":"west","region":"east"}}"#)),
+            ("Mcp-Param-Region: west\r\n", Some(r#"{"where":{"region":"west"},"wher\u0065":{"region":"east"}}"#)),
         ] {
             let fall = checked(fields, arguments).expect_err(fields);
             assert_eq!(fall.kind.code(), -32020);
