@@ -157,7 +157,7 @@ fn call(
     };
     let begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Modern(post.conn) };
     // Not computed for a call that is over at once.
-    let binding = || method.may_ask().then(|| binding.unwrap_or_else(|| Binding::new(&post.principal, request)));
+    let binding = || method.may_ask().then(|| binding.unwrap_or_else(|| Binding::new(post.endpoint, &post.principal, request)));
     Ok(match engine.begin(now, &begin, binding, out) {
         Begun::Done(ending) => over(engine, now, post, request, &target, &ending, reply, out),
         Begun::Waiting(call) => {
@@ -197,7 +197,7 @@ fn open_state(
     raw: &[u8],
     binding: &mut Option<Binding>,
 ) -> Result<Vec<u8>, Fall> {
-    let bound = binding.insert(Binding::new(&post.principal, request));
+    let bound = binding.insert(Binding::new(post.endpoint, &post.principal, request));
     bound
         .open(&mut engine.sealer, now, raw)
         .ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: requestState is not valid for this request, or has expired"))

@@ -1,7 +1,7 @@
 //! Requests for input in the modern era (2026-07-28, basic, "Multi Round-Trip Requests"): a result that asks instead of answering, and
 //! the sealed `requestState` that the client brings back with its answers.
 //!
-//! The state is bound to who asked for what: to the principal, the method, what was named and its arguments. It lives for a while, and
+//! The state is bound to who asked for what: to the principal, the endpoint, the method, what was named and its arguments. It lives for a while, and
 //! counts its rounds.
 
 use super::Engine;
@@ -26,10 +26,11 @@ pub(super) struct Binding {
 }
 
 impl Binding {
-    /// For this request of this principal, in its first round.
-    pub fn new(principal: &Principal, request: &Request<'_>) -> Self {
+    /// For this request of this principal to this endpoint, in its first round.
+    pub fn new(endpoint: u32, principal: &Principal, request: &Request<'_>) -> Self {
         let params = &request.params;
         let mut hasher = blake3::Hasher::new();
+        hasher.update(&endpoint.to_le_bytes());
         let parts = [Some(request.method.as_bytes()), params.name, params.uri, params.arguments];
         for part in std::iter::once(Some(principal.as_bytes())).chain(parts) {
             // Lengths first: no two lists of parts run together alike.
@@ -113,7 +114,7 @@ mod tests {
     fn binding(principal: &Principal, arguments: &str) -> Binding {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#);
         let Ok(Body::One(Message::Request(request))) = parse(body.as_bytes()) else { panic!("a request") };
-        Binding::new(principal, &request)
+        Binding::new(0, principal, &request)
     }
 
     fn sealed(sealer: &mut Sealer, binding: &Binding, expiry_ms: u64) -> Vec<u8> {

@@ -116,6 +116,19 @@ fn a_state_is_good_for_its_request_its_principal_and_its_time_alone() {
 }
 
 #[test]
+fn a_state_is_good_at_its_endpoint_alone() {
+    let mut config = config();
+    config.endpoints.push(crate::engine::Endpoint { path: "/other".into(), ..config.endpoints[0].clone() });
+    let mut cluster = Cluster::new(1, &config, server);
+    let good = state(&round(&mut cluster, 0, "ask", ""));
+    let params = format!(r#""name":"ask","arguments":{{}},"inputResponses":{{{}}},"requestState":"{good}""#, accept("who", "Ada"));
+    let retry = String::from_utf8(modern_with("tools/call", Some("ask"), &params, "", CAN_ELICIT, "")).expect("UTF-8");
+    let conn = cluster.connect(0);
+    assert_eq!(cluster.exchange(conn, retry.replacen("/mcp", "/other", 1).as_bytes()).code(), -32602);
+    assert_eq!(text(&cluster.exchange(conn, retry.as_bytes())), "Hello, Ada!");
+}
+
+#[test]
 fn a_client_that_cannot_be_asked_is_told_what_is_needed() {
     let mut cluster = cluster();
     let conn = cluster.connect(0);
