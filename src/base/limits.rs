@@ -79,7 +79,7 @@ pub const TURN_MS_MAX: u64 = 5;
 
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
-/// Most bytes of URIs one legacy session may subscribe to, all together.
+/// Most bytes of URIs one `subscriptions/listen` or one legacy session may subscribe to, all together.
 pub const SUBSCRIPTION_BYTES_MAX: usize = 128 * 1024;
 /// Longest sealed `requestState`, bytes.
 pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;

@@ -106,21 +106,21 @@ impl Exchanges {
         }
     }
 
-    /// Ends a stream: the connection takes the next request.
+    /// Ends a stream: the connection takes the next request, also while draining when the stream's head did not say otherwise.
     pub fn end(&mut self, conn: ConnId, is_draining: bool, out: &mut Out) {
         let Some(exchange) = self.table.remove(&conn) else { return };
         let minor = exchange.terms.minor;
         if exchange.is_stream {
             out.write(conn, |bytes| reply::stream_end(bytes, minor));
         }
-        let close = exchange.terms.close || is_draining || (exchange.is_stream && minor == 0);
+        let close = exchange.terms.close || (is_draining && !exchange.is_stream) || (exchange.is_stream && minor == 0);
         out.effects.push(Effect::End { conn, close });
     }
 
     /// Completes the response with its last message. `status` counts unless a stream is committed already.
     pub fn finish(&mut self, conn: ConnId, date: &Date, status: u16, message: &[u8], is_draining: bool, out: &mut Out) {
         let Some(exchange) = self.table.get_mut(&conn) else { return };
-        exchange.terms.close |= is_draining;
+        exchange.terms.close |= is_draining && !exchange.is_stream;
         if exchange.is_stream || (!exchange.terms.json && exchange.terms.sse && status == 200) {
             let now = exchange.wrote;
             self.tell(conn, date, message, now, out);

@@ -11,7 +11,7 @@ use super::out::{Lists, Out};
 use super::{Engine, Verdict};
 use crate::base::fault::Kind;
 use crate::base::ids::ConnId;
-use crate::base::limits::SUBSCRIPTIONS_MAX;
+use crate::base::limits::{SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::base::metrics::Gauge;
 use crate::base::time::Now;
 use crate::wire::json::{self, write_str};
@@ -57,6 +57,10 @@ pub(super) fn on_request(engine: &mut Engine, now: Now, post: &Post<'_>, request
     if !post.terms.sse {
         return Err(Fall::new(Kind::NotAcceptable, "Not acceptable: subscriptions/listen answers with text/event-stream"));
     }
+    if engine.is_draining {
+        // It would have no end but the drain's.
+        return Err(Fall::new(Kind::Draining, Kind::Draining.message()));
+    }
     let filter = read_filter(request, offers)?;
     let date = engine.date_at(now);
     engine.exchanges.open(post.conn, &post.terms, Owner::Listen, now.mono);
@@ -88,14 +92,17 @@ fn read_filter(request: &Request<'_>, offers: Offers) -> Result<Filter, Fall> {
         Some(raw) if raw.starts_with(b"[") => raw,
         Some(_) => return Err(wrong("Invalid params: resourceSubscriptions must be an array of URIs")),
     };
+    let mut bytes = 0;
     for raw in json::elements(uris) {
         let uri = json::string(raw).ok_or_else(|| wrong("Invalid params: resourceSubscriptions must be an array of URIs"))?;
-        if filter.uris.len() >= SUBSCRIPTIONS_MAX {
-            return Err(wrong("Invalid params: too many resourceSubscriptions"));
+        if !offers.updates || filter.uris.contains(uri.as_ref()) {
+            continue;
         }
-        if offers.updates {
-            filter.uris.insert(uri.as_ref().into());
+        bytes += uri.len();
+        if filter.uris.len() >= SUBSCRIPTIONS_MAX || bytes > SUBSCRIPTION_BYTES_MAX {
+            return Err(wrong("Invalid params: too many resourceSubscriptions, or too long ones; spread them over several streams"));
         }
+        filter.uris.insert(uri.as_ref().into());
     }
     Ok(filter)
 }

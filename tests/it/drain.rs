@@ -140,6 +140,21 @@ fn an_open_listen_ends_with_its_result() {
 }
 
 #[test]
+fn a_request_behind_a_stream_that_ends_is_answered() {
+    in_both_ring_modes(&[], |server| {
+        let mut client = Client::connect(server.address());
+        client.send(crate::client::modern(5, "subscriptions/listen", r#""notifications":{"toolsListChanged":true}"#) + &echo(6, "behind"));
+        assert_eq!(client.head().expect("a head").0, 200);
+        client.chunk().expect("a chunk").expect("not the last");
+        server.terminate();
+        while client.chunk().expect("the stream ends in order").is_some() {}
+        let behind = client.response();
+        assert!(behind.status == 200 && behind.body.contains("behind") && behind.closes(), "{behind:?}");
+        assert!(client.is_closed());
+    });
+}
+
+#[test]
 fn a_second_signal_stops_at_once() {
     let server = Server::start(&["--drain-timeout", "60"]);
     let mut client = Client::connect(server.address());

@@ -102,6 +102,12 @@ fn a_bad_filter_is_refused_and_so_is_a_client_that_takes_no_stream() {
     let many: Vec<String> = (0..=crate::base::limits::SUBSCRIPTIONS_MAX).map(|number| format!("\"r:{number}\"")).collect();
     let conn = listen(&mut cluster, 0, "1", &format!(r#"{{"resourceSubscriptions":[{}]}}"#, many.join(",")));
     assert_eq!(cluster.take(conn).code(), -32602);
+    let long = "x".repeat(crate::base::limits::SUBSCRIPTION_BYTES_MAX);
+    let conn = listen(&mut cluster, 0, "1", &format!(r#"{{"resourceSubscriptions":["r:","{long}"]}}"#));
+    assert_eq!(cluster.take(conn).code(), -32602, "what one client makes the server keep is bounded");
+    let conn = listen(&mut cluster, 0, "1", &format!(r#"{{"resourceSubscriptions":["r:1","r:1",{}]}}"#, many[2..].join(",")));
+    assert!(cluster.take(conn).is_open, "a URI that stands there twice counts once");
+    cluster.gone(conn);
     let conn = cluster.connect(0);
     let request =
         super::cluster::modern_with("subscriptions/listen", None, r#""notifications":{}"#, "", "{}", "Accept: application/json\r\n");
@@ -110,16 +116,18 @@ fn a_bad_filter_is_refused_and_so_is_a_client_that_takes_no_stream() {
 }
 
 #[test]
-fn draining_ends_listens_with_their_result_and_closes() {
+fn draining_ends_listens_with_their_result_and_opens_no_more() {
     let mut cluster = Cluster::new(1, &config(), server);
     let conn = listen(&mut cluster, 0, r#""L""#, ALL);
     cluster.take(conn);
     cluster.drain();
+    let refused = listen(&mut cluster, 0, "2", ALL);
+    assert_eq!(cluster.take(refused).status, 503, "it would hold the drain up");
     let end = cluster.take(conn);
     let result = &end.events()[0]["result"];
     assert_eq!(*result, json!({"resultType": "complete", "_meta": {"io.modelcontextprotocol/subscriptionId": "L"}}));
-    assert!(!end.is_open && !cluster.is_open(conn) && cluster.engines[0].is_idle());
-    let conn = cluster.connect(0);
+    assert!(!end.is_open && !cluster.is_pending(conn) && cluster.engines[0].is_idle());
+    // The stream's head did not say that the connection closes: what came behind it is answered.
     let last = cluster.exchange(conn, &modern("tools/list", None, ""));
     assert_eq!((last.status, last.field("connection").as_deref()), (200, Some("close")));
     assert!(!cluster.is_open(conn));

@@ -217,7 +217,7 @@ fn a_drain_ends_standalone_streams_and_lets_calls_finish() {
     let (get, _) = client.get(&mut cluster, None);
     let (steps, _) = client.post_aside(&mut cluster, &call("1", "steps"));
     cluster.drain();
-    assert!(!cluster.is_pending(get) && !cluster.is_open(get));
+    assert!(!cluster.is_pending(get) && !cluster.take(get).is_open);
     assert!(cluster.is_pending(steps));
     assert_eq!(client.get(&mut cluster, None).1.status, 503, "a stream without end is not opened any more");
     cluster.pass(4 * SECOND);
