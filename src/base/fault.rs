@@ -99,7 +99,7 @@ faults! {
     /// The body is not declared as JSON.
     UnsupportedMedia = 415, code::TRANSPORT, Downstream, "unsupported_media", true, "Unsupported media type: Content-Type must be application/json";
     /// Origin or Host is not one that may drive this server (DNS rebinding).
-    Forbidden = 403, code::TRANSPORT, Downstream, "forbidden", true, "The Origin or Host of this request is not allowed";
+    Forbidden = 403, code::TRANSPORT, Downstream, "forbidden", true, "Forbidden: the Origin or Host of this request is not allowed; the server's --allowed-origin and --allowed-host add to what is";
     /// A second standalone stream of one session.
     Conflict = 409, code::TRANSPORT, Downstream, "conflict", true, "Conflict: this session has its standalone stream already";
     /// The body is not JSON.
@@ -107,11 +107,13 @@ faults! {
     /// The JSON is not an acceptable JSON-RPC message.
     InvalidRequest = 400, code::INVALID_REQUEST, Downstream, "invalid_request", true, "Invalid request";
     /// A session is needed and none was named.
-    SessionMissing = 400, code::TRANSPORT, Downstream, "session_missing", true, "Bad request: the Mcp-Session-Id header is required";
+    SessionMissing = 400, code::TRANSPORT, Downstream, "session_missing", true, "Bad request: the Mcp-Session-Id header is required; the response to initialize brings its value";
+    /// More than one session is named.
+    SessionRepeated = 400, code::TRANSPORT, Downstream, "session_repeated", true, "Bad request: the Mcp-Session-Id header came more than once";
     /// The named session is not, or no longer, known.
-    SessionNotFound = 404, code::SESSION_NOT_FOUND, Downstream, "session_not_found", true, "Session not found";
+    SessionNotFound = 404, code::SESSION_NOT_FOUND, Downstream, "session_not_found", true, "Session not found: it has ended, or is not of this server; send initialize again";
     /// Legacy: the protocol version header names no version that is served.
-    VersionHeader = 400, code::TRANSPORT, Downstream, "version_header", true, "Bad request: unsupported MCP-Protocol-Version";
+    VersionHeader = 400, code::TRANSPORT, Downstream, "version_header", true, "Bad request: unsupported MCP-Protocol-Version; a session takes 2025-11-25, 2025-06-18, 2025-03-26 or 2024-11-05";
     /// 2026-07-28: required members of `_meta` are missing or malformed.
     BadEnvelope = 400, code::INVALID_PARAMS, Downstream, "bad_envelope", true, "Invalid params: the request's _meta is incomplete";
     /// 2026-07-28: headers and body disagree.

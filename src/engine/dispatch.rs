@@ -41,7 +41,8 @@ impl Engine {
         let request = inbound.request;
         let headers = &request.headers;
         let mut terms = terms(request, self.is_draining);
-        if !self.gate.allows(headers.get(Known::Origin), headers.get(Known::Host)) {
+        // Of two origins nobody can say which one a page came from.
+        if headers.repeated(Known::Origin) || !self.gate.allows(headers.get(Known::Origin), headers.get(Known::Host)) {
             terms.origin = None;
             return self.refuse_kind(now, &terms, Kind::Forbidden, reply);
         }
@@ -101,13 +102,14 @@ impl Engine {
         reply: &mut Vec<u8>,
         out: &mut Out,
     ) -> Verdict {
-        if !is_json(post) {
-            return self.refuse_kind(now, &post.terms, Kind::UnsupportedMedia, reply);
+        if let Err(why) = demand_json(post) {
+            return self.refuse(now, &post.terms, None, &Fall::new(Kind::UnsupportedMedia, why), reply);
         }
         let body = match jsonrpc::parse(body) {
             Ok(body) => body,
             Err(refusal) => {
-                let fall = Fall::new(refusal.kind, refusal.why);
+                let what = if refusal.kind == Kind::Parse { "Parse error: the body is not valid JSON" } else { "Invalid request" };
+                let fall = Fall::new(refusal.kind, format!("{what}: {}", refusal.why));
                 return self.refuse(now, &post.terms, refusal.id, &fall, reply);
             }
         };
@@ -191,10 +193,17 @@ fn id_of<'a>(body: &Body<'a>) -> Option<Id<'a>> {
     }
 }
 
-/// Whether the body is declared to be plain JSON.
-fn is_json(post: &Post<'_>) -> bool {
-    let is_plain = post.headers.get(Known::ContentEncoding).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"));
-    let Some(value) = post.headers.get(Known::ContentType) else { return false };
+/// The body must be declared to be plain JSON.
+fn demand_json(post: &Post<'_>) -> Result<(), &'static str> {
+    let value = post.headers.get(Known::ContentType).unwrap_or_default();
     let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    is_plain && essence.eq_ignore_ascii_case(b"application/json")
+    if !essence.eq_ignore_ascii_case(b"application/json") {
+        return Err(Kind::UnsupportedMedia.message());
+    }
+    match post.headers.get(Known::ContentEncoding) {
+        Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => {
+            Err("Unsupported media type: the body must not be encoded (Content-Encoding)")
+        }
+        _ => Ok(()),
+    }
 }

@@ -133,7 +133,7 @@ pub(super) fn on_post(
 fn enter(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo) -> Result<SessionKey, Stop> {
     let id = post.headers.get(Known::SessionId).filter(|id| !id.is_empty()).ok_or(Stop::Fault(Kind::SessionMissing))?;
     if post.headers.repeated(Known::SessionId) {
-        return Err(Stop::Fault(Kind::InvalidRequest));
+        return Err(Stop::Fault(Kind::SessionRepeated));
     }
     let key = match engine.legacy.sessions.find(&mut engine.sealer, memo, id) {
         Found::Here(key) => key,
@@ -143,8 +143,8 @@ fn enter(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo) ->
     if engine.legacy.sessions.get(key).is_none_or(|session| session.endpoint != post.endpoint) {
         return Err(Stop::Fault(Kind::SessionNotFound));
     }
-    let named = post.headers.get(Known::ProtocolVersion);
-    if named.is_some_and(|named| Version::parse(named).is_none_or(|version| version.era() != Era::Legacy)) {
+    let mut named = post.headers.values(Known::ProtocolVersion);
+    if named.any(|named| Version::parse(named).is_none_or(|version| version.era() != Era::Legacy)) {
         return Err(Stop::Fault(Kind::VersionHeader));
     }
     engine.legacy.sessions.touch(key, now.mono);
@@ -264,7 +264,8 @@ fn on_notification(engine: &mut Engine, now: Now, key: SessionKey, notification:
 pub(super) fn on_get(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo, reply: &mut Vec<u8>, out: &mut Out) -> Verdict {
     // A GET that accepts whatever comes does not ask for a stream.
     if !post.terms.sse || post.headers.get(Known::Accept).is_none() {
-        return refuse(engine, now, post, Kind::NotAcceptable, reply);
+        let fall = Fall::new(Kind::NotAcceptable, "Not acceptable: a GET must accept text/event-stream");
+        return engine.refuse(now, &post.terms, None, &fall, reply);
     }
     let key = match enter(engine, now, post, memo) {
         Ok(key) => key,

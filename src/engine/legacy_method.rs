@@ -157,7 +157,9 @@ fn call(
         Err(NotBegun::Duplicate) => {
             return Err(Fall::new(Kind::InvalidRequest, "Invalid request: a request with this id is in work"));
         }
-        Err(NotBegun::Full) => return Err(Fall::new(Kind::Overloaded, Kind::Overloaded.message())),
+        Err(NotBegun::Full) => {
+            return Err(Fall::new(Kind::Overloaded, "This session has too many requests in work; send more when some have ended"));
+        }
     }
     let client_info = session.client_info();
     let spec = CallSpec {
@@ -259,10 +261,10 @@ fn write_error(body: &mut Vec<u8>, id: Id<'_>, error: &RpcError) -> u16 {
 /// An absent name and one that the caller may not see get the same answer.
 fn write_not_found(body: &mut Vec<u8>, id: Id<'_>, kind: TargetKind, name: &str) -> u16 {
     let (code, message) = match kind {
-        TargetKind::Resource => (code::RESOURCE_NOT_FOUND, "Resource not found"),
-        TargetKind::Prompt => (code::INVALID_PARAMS, "Prompt not found"),
-        TargetKind::Completion => (code::INVALID_PARAMS, "Nothing to complete"),
-        TargetKind::Tool => (code::INVALID_PARAMS, "Tool not found"),
+        TargetKind::Resource => (code::RESOURCE_NOT_FOUND, format!("Resource not found: {name}")),
+        TargetKind::Prompt => (code::INVALID_PARAMS, format!("Prompt not found: {name}")),
+        TargetKind::Completion => (code::INVALID_PARAMS, "Nothing to complete: ref names no prompt and no resource template".to_owned()),
+        TargetKind::Tool => (code::INVALID_PARAMS, format!("Tool not found: {name}")),
     };
     let mut data = Vec::new();
     if kind == TargetKind::Resource {
@@ -270,7 +272,7 @@ fn write_not_found(body: &mut Vec<u8>, id: Id<'_>, kind: TargetKind, name: &str)
         json::write_str(&mut data, name);
         data.push(b'}');
     }
-    jsonrpc::error(body, Some(id), code, &format!("{message}: {name}"), (!data.is_empty()).then_some(&data));
+    jsonrpc::error(body, Some(id), code, &message, (!data.is_empty()).then_some(&data));
     200
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, Response, config, modern, modern_with};
+use super::cluster::{Cluster, Response, config, modern, modern_with, post};
 use super::fixture::server;
 use crate::base::fault::Kind;
 use crate::engine::Role;
@@ -39,8 +39,26 @@ fn browsers_of_this_host_are_told_that_they_may() {
     assert_eq!(cluster.take(conn).field("access-control-allow-origin").as_deref(), Some("http://localhost:3000"));
     let evil = cluster.exchange(conn, &modern_with("tools/list", None, "", "", "{}", "Origin: http://evil.example\r\n"));
     assert_eq!((evil.status, evil.field("access-control-allow-origin")), (403, None));
+    let both = format!("{origin}Origin: http://evil.example\r\n");
+    let both = cluster.exchange(conn, &modern_with("tools/list", None, "", "", "{}", &both));
+    assert_eq!((both.status, both.field("access-control-allow-origin")), (403, None));
     let plain = cluster.exchange(conn, b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((plain.status, plain.field("access-control-max-age")), (204, None));
+}
+
+#[test]
+fn what_is_refused_is_told_why_and_what_helps() {
+    let mut cluster = cluster();
+    let conn = cluster.connect(0);
+    let mut why = |request: &[u8]| cluster.exchange(conn, request).json()["error"]["message"].as_str().expect("a message").to_owned();
+    assert!(why(&post("", "{")).starts_with("Parse error: the body is not valid JSON: "));
+    assert_eq!(why(&post("", "{}")), r#"Invalid request: jsonrpc is not "2.0""#);
+    assert!(why(&post("Content-Encoding: gzip\r\n", "{}")).contains("Content-Encoding"));
+    assert!(why(&post("Origin: http://evil.example\r\n", "{}")).contains("--allowed-origin"));
+    assert!(why(&post("", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)).contains("initialize"));
+    assert!(why(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n").ends_with("a GET must accept text/event-stream"));
+    let bare = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":[]}}"#;
+    assert!(why(&post("MCP-Protocol-Version: 2026-07-28\r\n", bare)).ends_with("_meta must be an object"));
 }
 
 #[test]

@@ -78,6 +78,8 @@ fn the_version_header_must_name_a_legacy_version() {
         let answer = cluster.exchange(conn, &post(&format!("{session}{header}"), PING));
         assert_eq!(answer.status, wanted, "{version}");
     }
+    let twice = format!("{session}MCP-Protocol-Version: 2025-11-25\r\nMCP-Protocol-Version: nonsense\r\n");
+    assert_eq!(cluster.exchange(conn, &post(&twice, PING)).status, 400, "every value counts");
     let unknown = cluster.exchange(conn, &post("MCP-Protocol-Version: 2025-11-25\r\n", &initialize("2025-11-25", "{}")));
     assert_eq!(unknown.status, 200);
 }

@@ -52,6 +52,9 @@ pub fn envelope<'a>(params: &Params<'a>) -> Result<Envelope<'a>, &'static str> {
 
 /// Which required members `_meta` lacks.
 pub(super) const fn missing(params: &Params<'_>) -> &'static str {
+    if params.meta.malformed {
+        return "Invalid params: _meta must be an object";
+    }
     match (params.meta.protocol_version.is_some(), params.meta.client_capabilities.is_some()) {
         (false, false) => {
             "Invalid params: _meta lacks io.modelcontextprotocol/protocolVersion and io.modelcontextprotocol/clientCapabilities"
