@@ -17,8 +17,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve MCP over Streamable HTTP until SIGTERM or SIGINT
     Serve(Box<ServeArgs>),
-    /// Read the host and say what is off, and the command that mends it
-    Check,
+    /// Read the host and say what is off for a server with these flags, and the command that mends it
+    Check(Box<ServeArgs>),
 }
 
 /// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`) and in the

@@ -1,6 +1,11 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
+use crate::base::limits;
 use crate::cli::{Eras, IoUring, ServeArgs};
+use crate::engine::seal::{KeyPair, SealKeys};
+use crate::engine::{self, EngineConfig};
+use crate::wire::http1::HttpLimits;
+use crate::{registry, rt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -138,6 +143,58 @@ impl Config {
         Resolver::default().resolve(args, file)
     }
 
+    /// What the shell is told.
+    #[must_use]
+    pub fn shell(&self) -> rt::Config {
+        rt::Config {
+            listen: self.listen.clone(),
+            admin: self.admin,
+            cores: self.cores,
+            cpus: self.cpus.clone(),
+            pin: self.pin,
+            spin: Duration::from_micros(self.spin_us),
+            connections_max: self.max_connections,
+            idle_timeout: self.idle_timeout,
+            head_timeout: self.head_timeout,
+            body_timeout: self.body_timeout,
+            write_timeout: self.write_timeout,
+            drain_timeout: self.drain_timeout,
+            http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
+            blocking_threads: self.blocking_threads,
+            ring: match self.io_uring {
+                IoUring::Auto => rt::RingChoice::Auto,
+                IoUring::Linux5_8 => rt::RingChoice::Legacy,
+            },
+        }
+    }
+
+    /// What every engine is told. Reads the sealing keys.
+    ///
+    /// # Errors
+    /// What is wrong with the keys.
+    pub fn engine(&self) -> Result<EngineConfig, Problems> {
+        let keys = match &self.seal_key {
+            Some(path) => read_keys(path),
+            None => KeyPair::random().map_err(|error| format!("no key can be made: {error}; give one with --seal-key")),
+        };
+        let keys = keys.map_err(|problem| Problems(vec![problem]))?;
+        Ok(EngineConfig {
+            era: match self.era {
+                Eras::Legacy => engine::Eras::Legacy,
+                Eras::Modern => engine::Eras::Modern,
+                Eras::Both => engine::Eras::Both,
+            },
+            registry: registry::Config { shards: self.shards, ..registry::Config::default() },
+            request_timeout: self.request_timeout,
+            allowed_origins: self.allowed_origin.clone(),
+            allowed_hosts: self.allowed_host.clone(),
+            local_only: !self.is_exposed(),
+            session_idle_timeout: self.session_timeout,
+            sessions_max: self.max_sessions,
+            ..EngineConfig::new(SealKeys::new(keys))
+        })
+    }
+
     /// The configuration as TOML.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -149,6 +206,11 @@ impl Config {
     pub fn is_exposed(&self) -> bool {
         self.listen.iter().chain(&self.admin).any(|address| !address.ip().is_loopback())
     }
+}
+
+fn read_keys(path: &Path) -> Result<KeyPair, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("--seal-key {}: {error}", path.display()))?;
+    KeyPair::parse(&text).map_err(|error| format!("--seal-key {}: {error}", path.display()))
 }
 
 fn read(path: &Path) -> Result<File, String> {
@@ -172,12 +234,12 @@ impl Resolver {
             cores: args.cores.or(file.cores),
             cpus: self.cpus(args.cpus.as_deref(), file.cpus),
             pin: !args.no_pin && file.pin.unwrap_or(true),
-            shards: args.shards.or(file.shards).unwrap_or(crate::base::limits::SHARDS_DEFAULT),
+            shards: args.shards.or(file.shards).unwrap_or(limits::SHARDS_DEFAULT),
             spin_us: args.spin_us.or(file.spin_us).unwrap_or(0),
             io_uring: args.io_uring.or(file.io_uring).unwrap_or_default(),
             max_connections: args.max_connections.or(file.max_connections),
-            max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(crate::base::limits::SESSIONS_PER_CORE_DEFAULT),
-            max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(crate::base::limits::BODY_BYTES_DEFAULT),
+            max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(limits::SESSIONS_PER_CORE_DEFAULT),
+            max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(limits::BODY_BYTES_DEFAULT),
             request_timeout: self.timeout("request-timeout", seconds_of(args.request_timeout, file.request_timeout, 60.0)),
             idle_timeout: self.timeout("idle-timeout", seconds_of(args.idle_timeout, file.idle_timeout, 600.0)),
             head_timeout: self.timeout("head-timeout", seconds_of(args.head_timeout, file.head_timeout, 10.0)),
@@ -197,7 +259,6 @@ impl Resolver {
     }
 
     fn relations(&mut self, config: &Config) {
-        use crate::base::limits;
         self.within("shards", config.shards.into(), 1, limits::SHARDS_MAX.into());
         self.within("max-sessions", config.max_sessions, 1, u32::MAX as usize);
         self.within("max-body-bytes", config.max_body_bytes, 1024, 1 << 30);

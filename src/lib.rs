@@ -1,11 +1,89 @@
-//! ringhub: a thread-per-core io_uring server, registry and gateway for the Model Context Protocol.
+//! ringhub: a thread-per-core io_uring server, registry and gateway for the Model Context Protocol (MCP).
+//!
+//! To host your own server, write it with [`native`] and hand it to [`serve()`]; the README shows a whole program. This page
+//! is for those who want to know how it works.
+//!
+//! # Words
+//!
+//! One meaning each, the same in code, documentation, logs and metrics. A *node* is one process. A *core* is one pinned
+//! executor and all it owns. A *shard* is one slice of the registry, owned by one core. A *conn* is one TCP connection. A
+//! *session* is an MCP session, which only the legacy *era* has: Legacy begins with the `initialize` handshake, Modern
+//! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
+//! in this process. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there. A *frame*
+//! goes from core to core over a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who
+//! calls: the digest of the bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped.
+//! A *fault* is an error as a peer sees it.
+//!
+//! # Floors
+//!
+//! Pure state machines in the middle, one thin io_uring shell around them. A file uses lower floors only, and rooms on one
+//! floor never import each other; a test holds that.
+//!
+//! ```text
+//! 5  main, cli, config, serve, check, log   flags, environment and file to one validated configuration; announce; exit code
+//! 4  rt                                     the shell: executors, io_uring, sockets, clock, signals, threads
+//! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
+//! 2  registry  native                       endpoints and bindings; in-process servers and their API
+//! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
+//! 0  base                                   ids, time, limits, faults, metrics
+//! ```
+//!
+//! The seam between the shell and the engine is data, not a trait: bytes and frames go in, an [`engine::Out`] comes out.
+//! Nothing below the shell does I/O or reads a clock, so all of it runs in plain tests, several cores in one thread, under
+//! virtual time.
+//!
+//! # One request
+//!
+//! 1. Each core has its own listener on the same port (`SO_REUSEPORT`). A connection takes its permit before any state is
+//!    made for it. When the cores hold unequal numbers, a new connection is handed to the core with fewest.
+//! 2. The ring's provided buffers receive the bytes; an idle connection holds none. [`wire::http1`] frames requests in place.
+//!    [`wire::jsonrpc`] finds the members of the message in one pass over the untouched bytes; they are never altered.
+//! 3. The engine decides the era and walks the checks in the order the specification gives, then looks the endpoint up in the
+//!    near cache of [`registry`].
+//! 4. A tool runs on the connection's own core. When it is done at once, its answer is encoded into the connection's outbound
+//!    buffer: no task, no allocation, no lock. When it is not, its future joins the core's task set and the answer follows
+//!    later, as JSON or as a stream of events.
+//! 5. All replies of a turn leave in one send per connection, all sends of a turn in one system call.
+//!
+//! # Who owns what
+//!
+//! Connections, buffers, calls, streams, counters: the core that has the connection. Shards: their owner core, the only
+//! writer. There is no lock and no shared reference count on the path of a request. Shared by all cores are the counters
+//! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
+//! a limit of 350 means 350), and the directory of sessions.
+//!
+//! # Where the design differs from what one might expect
+//!
+//! - A legacy session lives on the core that took its `initialize`; its id, sealed, names that core. A request for it that
+//!   arrives elsewhere takes its whole connection there, at once, between two requests. So streams, cancellations and
+//!   answers to server requests of one session always meet on one core, and no reply ever crosses the mesh. A move costs no
+//!   more than a hop, and all later requests of the connection cost nothing extra. An id that is dead is answered from the
+//!   shared directory without a move.
+//! - In the modern era, a handler that asks its client something is not parked. It is dropped; what it was told so far
+//!   travels, sealed, in `requestState`; and it runs again from its start when the client comes back, on any core of any
+//!   process with the same key. In the legacy era the same `ask` sends a request and waits.
+//! - The lanes between cores are bounded rings of the `rtrb` crate, one producer and one consumer each. glommio's channel
+//!   mesh cannot be asked whether it is empty without leaving a waker behind.
+//! - Futures of handlers run in a task set of the engine, not as glommio tasks: spawning one there takes a lock that all
+//!   executors share, and a task set that is a value can be driven by a test. A future that uses glommio's own timers or
+//!   files is wrapped in [`rt::with_glommio`].
+//! - The core's one task sleeps in its own io_uring, never in glommio's: an idle wake-up then costs a third less.
 
 pub mod base;
+mod check;
 pub mod cli;
 pub mod config;
 pub mod engine;
-pub mod guard;
+mod log;
 pub mod native;
 pub mod registry;
 pub mod rt;
+mod serve;
 pub mod wire;
+
+pub use check::check;
+pub use serve::serve;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,7 +2,7 @@
 
 use crate::cli::ServeArgs;
 use crate::config::{Config, Problems};
-use crate::native::Server;
+use crate::native::{BuildError, Server};
 use crate::rt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,16 +12,20 @@ use std::sync::Arc;
 /// Exit code of a configuration that is wrong, as of a flag that is.
 const MISCONFIGURED: u8 = 2;
 
-/// Serves the servers that `factory` builds at `/mcp`, until SIGTERM or SIGINT. This is all of a program that hosts its own
-/// server: parse [`ServeArgs`], hand both over, return the exit code. What is wrong is printed, with its remedy.
+/// Serves what `factory` builds at `/mcp`, until SIGTERM or SIGINT. This is all of a program that hosts its own server: parse
+/// [`ServeArgs`], hand both over, return the exit code. What is wrong is printed, with its remedy.
 ///
-/// The factory is run once on every core, and what it builds stays there: it need not be `Send`.
-pub fn serve(args: &ServeArgs, factory: impl Fn() -> Server + Send + Sync + 'static) -> ExitCode {
+/// The factory is run on every core, and what it builds stays there: it need not be `Send`.
+pub fn serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> + Send + Sync + 'static) -> ExitCode {
     match try_serve(args, factory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(problems)) => {
             eprint!("ringhub: the configuration is wrong:\n{problems}");
             ExitCode::from(MISCONFIGURED)
+        }
+        Err(Failure::Server(error)) => {
+            eprintln!("ringhub: the server cannot be built: {error}");
+            ExitCode::FAILURE
         }
         Err(Failure::Start(error)) => {
             eprintln!("ringhub: {error}");
@@ -32,10 +36,11 @@ pub fn serve(args: &ServeArgs, factory: impl Fn() -> Server + Send + Sync + 'sta
 
 enum Failure {
     Config(Problems),
+    Server(BuildError),
     Start(rt::StartError),
 }
 
-fn try_serve(args: &ServeArgs, factory: impl Fn() -> Server + Send + Sync + 'static) -> Result<(), Failure> {
+fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> + Send + Sync + 'static) -> Result<(), Failure> {
     let config = Config::load(args).map_err(Failure::Config)?;
     if args.print_config {
         print!("{}", config.to_toml());
@@ -43,12 +48,20 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Server + Send + Sync + 'sta
     }
     let engine = config.engine().map_err(Failure::Config)?;
     crate::log::start(&config.log).map_err(|problem| Failure::Config(Problems(vec![problem])))?;
-    let running = rt::start(config.shell(), engine, vec![Arc::new(factory)]).map_err(Failure::Start)?;
-    print!("{}", announcement(&running));
-    if config.is_exposed() {
-        tracing::warn!("ringhub can be reached from other machines and asks nobody who they are: put it behind something that does, or listen on 127.0.0.1");
+    // Once before the cores do, so that what is wrong with it is said in words.
+    factory().map_err(Failure::Server)?;
+    if config.seal_key.is_none() {
+        tracing::info!("sealing with a key of this start: sessions and request states end with it (--seal-key FILE keeps them)");
     }
-    running.join().map_err(Failure::Start)
+    rt::run_with(config.shell(), engine, vec![Arc::new(factory)], |running| {
+        print!("{}", announcement(running));
+        if config.is_exposed() {
+            tracing::warn!(
+                "ringhub can be reached from other machines and asks nobody who they are: put it behind something that does, or listen on 127.0.0.1"
+            );
+        }
+    })
+    .map_err(Failure::Start)
 }
 
 /// What is printed when everything listens.

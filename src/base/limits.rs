@@ -54,6 +54,29 @@ pub const CLIENT_INFO_BYTES_MAX: usize = 512;
 pub const CALLS_PER_CORE_MAX: usize = 65_536;
 /// Most bytes waiting in one connection's outbound queue before its streams are cut.
 pub const OUTBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Unsent bytes beyond which a connection's next request waits until its reader has caught up.
+pub const OUTBOUND_PAUSE_BYTES: usize = 256 * 1024;
+/// Most bytes a connection may send ahead while its request is in work; then it is read no further until there is room.
+pub const INPUT_AHEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of idle buffers one core keeps for its next connections.
+pub const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A buffer that grew beyond this is freed rather than kept.
+pub const POOLED_BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// Most input discarded by a connection that is being closed, bytes.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// Longest time a connection lingers after its sending side was shut, milliseconds.
+pub const LINGER_MS_MAX: u64 = 1000;
+/// Most connections that linger at once in one process. Beyond it a closing is plain.
+pub const LINGERING_MAX: usize = 256;
+/// File descriptors left for everything but connections: with fewer free, accepting pauses and the backlog is the queue.
+pub const FD_HEADROOM: usize = 64;
+/// Most connections of the admin listener, which are not counted as connections.
+pub const ADMIN_CONNS_MAX: usize = 64;
+/// Completions taken from the ring in one turn.
+pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
+/// A turn longer than this is counted and logged, milliseconds.
+pub const TURN_MS_MAX: u64 = 5;
+
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Most bytes of URIs one legacy session may subscribe to, all together.
@@ -74,5 +97,7 @@ const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX, "a target must fit a he
 const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixteen bits");
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MAX, "a turn cannot take more than a lane holds");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
+const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

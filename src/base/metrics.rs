@@ -73,6 +73,16 @@ closed_enum! {
         /// See its help.
         SlowTurns = "slow_turns_total", "Turns longer than 5 ms";
         /// See its help.
+        IdleClosed = "idle_connections_closed_total", "Connections closed because no request came in time";
+        /// See its help.
+        PlainCloses = "unlingered_closings_total", "Connections closed without lingering because too many lingered";
+        /// See its help.
+        AcceptPauses = "accept_pauses_total", "Times accepting paused for want of file descriptors or memory";
+        /// See its help.
+        Wakes = "wakes_total", "Times another core was woken";
+        /// See its help.
+        Sleeps = "sleeps_total", "Times the core slept in its ring";
+        /// See its help.
         SlowReaders = "slow_readers_total", "Connections cut because their outbound queue was full or did not move";
     }
 }

@@ -1,0 +1,134 @@
+//! What can be set about the shell.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::base::limits;
+use crate::native::BuildError;
+use crate::wire::http1::HttpLimits;
+
+/// Which io_uring path runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RingChoice {
+    /// The best that the kernel offers.
+    #[default]
+    Auto,
+    /// Operations of kernel 5.8 alone.
+    Legacy,
+}
+
+/// Settings of the shell.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where MCP is served. Port 0 takes any free port.
+    pub listen: Vec<SocketAddr>,
+    /// Where health and metrics are served.
+    pub admin: Option<SocketAddr>,
+    /// How many cores; one per CPU in `cpus` when absent.
+    pub cores: Option<usize>,
+    /// CPUs to run on; every allowed one when absent.
+    pub cpus: Option<Vec<usize>>,
+    /// Whether each core is pinned to a CPU of its own.
+    pub pin: bool,
+    /// How long a core looks for work before it sleeps. For dedicated CPUs only: on shared ones it takes time from the load.
+    pub spin: Duration,
+    /// Most connections of all cores together; what the limit of open files leaves room for when absent.
+    pub connections_max: Option<usize>,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Duration,
+    /// How long a request's head may take, from its first byte.
+    pub head_timeout: Duration,
+    /// How long a request's body may take, from the end of its head.
+    pub body_timeout: Duration,
+    /// How long a send may wait for the peer to take anything.
+    pub write_timeout: Duration,
+    /// How long a drain may take. What lives then is cut.
+    pub drain_timeout: Duration,
+    /// What one request may be long.
+    pub http: HttpLimits,
+    /// Threads for blocking handlers.
+    pub blocking_threads: usize,
+    /// Which io_uring path runs.
+    pub ring: RingChoice,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
+            admin: None,
+            cores: None,
+            cpus: None,
+            pin: true,
+            spin: Duration::ZERO,
+            connections_max: None,
+            idle_timeout: Duration::from_secs(300),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: limits::BODY_BYTES_DEFAULT },
+            blocking_threads: 4,
+            ring: RingChoice::Auto,
+        }
+    }
+}
+
+/// Why the process cannot start. Every text names the remedy.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address is taken.
+    PortInUse(SocketAddr),
+    /// The port needs a privilege.
+    PortForbidden(SocketAddr),
+    /// The address cannot be listened on.
+    Address(SocketAddr, std::io::Error),
+    /// The host lacks something.
+    Host(Vec<super::host::Finding>),
+    /// Settings contradict each other or the host.
+    Config(String),
+    /// A server cannot be built.
+    Server(BuildError),
+    /// The operating system refused something else.
+    System(&'static str, std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PortInUse(address) => {
+                write!(
+                    f,
+                    "{address} is in use: end the process that listens there (`ss -ltnp`), or choose another port with --listen or --admin"
+                )
+            }
+            Self::PortForbidden(address) => {
+                write!(f, "{address} needs a privilege: choose a port from 1024 on, or allow it: `setcap cap_net_bind_service=+ep ringhub`")
+            }
+            Self::Address(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; choose an address of this host with --listen or --admin")
+            }
+            Self::Host(findings) => {
+                f.write_str("this host cannot run ringhub yet:")?;
+                findings.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
+            }
+            Self::Config(text) => f.write_str(text),
+            Self::Server(error) => error.fmt(f),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_remedy() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        assert!(StartError::PortInUse(address).to_string().contains("another port"));
+        assert!(StartError::PortForbidden(address).to_string().contains("setcap"));
+    }
+}

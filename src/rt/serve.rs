@@ -1,0 +1,297 @@
+//! From received bytes to the engine and back: requests are taken as long as they are whole, answers go straight into the outbound
+//! buffer, and what the engine wants done besides is carried out in order.
+
+use super::conn::{Awaits, NEVER, Phase};
+use super::core::Core;
+use super::ring::Op;
+use crate::base::fault;
+use crate::base::ids::ConnId;
+use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES};
+use crate::base::metrics::Counter;
+use crate::engine::{Effect, Inbound, Verdict};
+use crate::wire::http1::{self, Framed, HeaderSlots};
+
+/// Room that the engine's own buffer keeps from call to call, bytes.
+const OUT_BYTES_KEPT: usize = 256 * 1024;
+
+/// What became of a whole request.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    /// Its bytes are done with.
+    Yes,
+    /// It is to be offered again.
+    No,
+}
+
+impl Core {
+    /// Takes what was received.
+    pub(super) fn take_bytes(&mut self, index: u32, received: &[u8]) {
+        let Some(conn) = self.conns.get(index) else { return };
+        match conn.phase {
+            Phase::Dead => (),
+            Phase::Closing | Phase::Lingering => self.discard(index, received.len()),
+            // The usual case: the request is taken where the kernel put it.
+            Phase::Open if !conn.choked && conn.stored() == 0 => {
+                let used = self.pump(index, received);
+                self.store(index, &received[used..]);
+                self.limit_input(index);
+            }
+            Phase::Open if !conn.choked => {
+                self.store(index, received);
+                self.pump_stored(index);
+            }
+            Phase::Open | Phase::Busy | Phase::Parked | Phase::Leaving => {
+                self.store(index, received);
+                self.limit_input(index);
+            }
+        }
+    }
+
+    fn store(&mut self, index: u32, rest: &[u8]) {
+        let Some(conn) = self.conns.get(index) else { return };
+        if !rest.is_empty() && !matches!(conn.phase, Phase::Closing | Phase::Lingering | Phase::Dead) {
+            conn.bytes.get_or_insert_with(|| self.pool.get()).input.extend_from_slice(rest);
+        }
+    }
+
+    /// Input after the end of what is served: read, so that closing does not reset the connection before the peer has the answer.
+    fn discard(&mut self, index: u32, count: usize) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        match conn.discard_left.checked_sub(count) {
+            Some(left) => conn.discard_left = left,
+            None if conn.phase == Phase::Lingering => self.kill(index),
+            None => {
+                // The answer is still on its way: no more is read, and nothing is thrown away.
+                conn.discard_left = 0;
+                if !conn.full {
+                    conn.full = true;
+                    self.ring.cancel(Op::Recv, index);
+                }
+            }
+        }
+    }
+
+    /// Takes the requests that are whole. The answer says how many bytes are done with.
+    fn pump(&mut self, index: u32, input: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let Some(conn) = self.conns.get(index) else { return input.len() };
+            if conn.phase != Phase::Open || conn.choked {
+                return at;
+            }
+            let rest = &input[at..];
+            if rest.is_empty() {
+                self.await_request(index);
+                return at;
+            }
+            match conn.framer.next(rest, &self.config.http) {
+                Framed::Whole(frame) => match self.serve(index, rest, &frame) {
+                    Taken::Yes => at += frame.consumed,
+                    Taken::No => return at,
+                },
+                Framed::More { expect_continue, in_body } => {
+                    self.await_rest(index, expect_continue, in_body);
+                    return at;
+                }
+                Framed::Reject(kind) => {
+                    self.reject(index, kind);
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    /// Takes what is stored, as far as it is whole.
+    fn pump_stored(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else { return };
+        if conn.phase != Phase::Open || conn.choked {
+            return;
+        }
+        let mut input = conn.bytes.as_mut().map(|bytes| std::mem::take(&mut bytes.input)).unwrap_or_default();
+        let used = self.pump(index, &input);
+        let Some(conn) = self.conns.get(index) else { return };
+        input.drain(..used);
+        if matches!(conn.phase, Phase::Closing | Phase::Lingering | Phase::Dead) {
+            input.clear();
+        }
+        if let Some(bytes) = &mut conn.bytes {
+            bytes.input = input;
+        }
+        if conn.phase == Phase::Open && !conn.choked {
+            if conn.ended {
+                return self.begin_closing(index);
+            }
+            self.pool.reclaim(conn);
+            self.unlimit_input(index);
+        } else {
+            self.limit_input(index);
+        }
+    }
+
+    /// The rest of a request is to come.
+    fn await_rest(&mut self, index: u32, expect_continue: bool, in_body: bool) {
+        let Some(conn) = self.conns.get(index) else { return };
+        if expect_continue {
+            conn.bytes.get_or_insert_with(|| self.pool.get()).output.extend_from_slice(http1::CONTINUE);
+        }
+        // The deadline runs from the first byte of the head and from the last: more bytes do not move it.
+        if in_body && conn.awaits != Awaits::Body {
+            self.await_until(index, Awaits::Body, self.timeouts.body);
+        } else if !in_body && conn.awaits != Awaits::Head {
+            self.await_until(index, Awaits::Head, self.timeouts.head);
+        }
+        if expect_continue {
+            self.mark(index);
+        }
+    }
+
+    /// Offers a whole request to the engine.
+    fn serve(&mut self, index: u32, input: &[u8], frame: &http1::Frame) -> Taken {
+        let Some(conn) = self.conns.get(index) else { return Taken::No };
+        let mut slots = HeaderSlots::new();
+        let request = match http1::view(input, frame, &mut slots, &mut self.dechunked) {
+            Ok(request) => request,
+            Err(kind) => {
+                self.reject(index, kind);
+                return Taken::No;
+            }
+        };
+        let id = conn.id(index);
+        let bytes = conn.bytes.get_or_insert_with(|| self.pool.get());
+        let inbound = Inbound { conn: id, peer: conn.peer, role: conn.role, request: &request, memo: &mut conn.memo };
+        let verdict = self.engine.on_request(self.now, inbound, &mut bytes.output, &mut self.out);
+        conn.awaits = Awaits::Nothing;
+        conn.read_due = NEVER;
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(index);
+        }
+        match verdict {
+            Verdict::Answered { close } => self.on_answered(index, close),
+            Verdict::Later => self.on_later(index),
+            Verdict::Park => {
+                conn.phase = Phase::Parked;
+                conn.end_told = false;
+                return Taken::No;
+            }
+            Verdict::Move(target) => {
+                self.depart(index, target);
+                return Taken::No;
+            }
+        }
+        Taken::Yes
+    }
+
+    fn on_answered(&mut self, index: u32, close: bool) {
+        let Some(conn) = self.conns.get(index) else { return };
+        if close {
+            self.begin_closing(index);
+        } else if conn.unsent() > OUTBOUND_PAUSE_BYTES {
+            // Requests come faster than answers are read.
+            conn.choked = true;
+        }
+    }
+
+    fn on_later(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index) else { return };
+        conn.phase = Phase::Busy;
+        conn.end_told = false;
+        if conn.ended {
+            self.tell_end(index);
+            self.watch(index);
+        }
+    }
+
+    /// Answers with a fault of the framing and closes.
+    pub(super) fn reject(&mut self, index: u32, kind: fault::Kind) {
+        let Some(conn) = self.conns.get(index) else { return };
+        let bytes = conn.bytes.get_or_insert_with(|| self.pool.get());
+        self.engine.on_reject(self.now, kind, &mut bytes.output);
+        self.begin_closing(index);
+    }
+
+    /// Looks again at the input of connections that could not be served before. Others may join while this runs: they wait a turn.
+    pub(super) fn resume(&mut self) {
+        for _ in 0..self.resumed.len() {
+            let Some(index) = self.resumed.pop_front() else { return };
+            self.pump_stored(index);
+            self.apply();
+        }
+    }
+
+    /// Carries out what the engine wants done, in order.
+    pub(super) fn apply(&mut self) {
+        // Carrying out one effect can make the engine want more: a connection that is cut ends its calls.
+        while !self.out.is_empty() {
+            let mut doing = std::mem::take(&mut self.doing);
+            std::mem::swap(&mut self.out, &mut doing);
+            for effect in doing.effects.drain(..) {
+                self.carry_out(effect, &doing.bytes);
+            }
+            doing.clear();
+            doing.bytes.shrink_to(OUT_BYTES_KEPT);
+            self.doing = doing;
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, bytes: &[u8]) {
+        match effect {
+            Effect::Write { conn, range } => self.write(conn, bytes.get(range).unwrap_or_default()),
+            Effect::End { conn, close } => self.end(conn, close),
+            Effect::Resume { conn } => {
+                if let Some(parked) = self.conns.find(conn).filter(|found| found.phase == Phase::Parked) {
+                    parked.phase = Phase::Open;
+                    self.resumed.push_back(conn.index);
+                }
+            }
+            Effect::Close { conn } => self.cut_short(conn),
+            Effect::Send { to, lane, frame } => {
+                if let Err(frame) = self.send_frame(to, lane, frame) {
+                    self.metrics.count(Counter::LaneFull);
+                    self.engine.on_unsent(to, lane, frame);
+                }
+            }
+            Effect::Blocking(job) => self.jobs.push(job),
+        }
+    }
+
+    fn write(&mut self, id: ConnId, data: &[u8]) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if !matches!(conn.phase, Phase::Open | Phase::Busy | Phase::Parked) {
+            return;
+        }
+        conn.bytes.get_or_insert_with(|| self.pool.get()).output.extend_from_slice(data);
+        if conn.unsent() > OUTBOUND_BYTES_MAX {
+            self.cut_slow_reader(id.index);
+        } else {
+            self.mark(id.index);
+        }
+    }
+
+    /// The pending response is complete.
+    fn end(&mut self, id: ConnId, close: bool) {
+        let Some(conn) = self.conns.find(id).filter(|conn| conn.phase == Phase::Busy) else { return };
+        if close {
+            return self.begin_closing(id.index);
+        }
+        conn.phase = Phase::Open;
+        conn.choked = conn.unsent() > OUTBOUND_PAUSE_BYTES;
+        if !conn.choked {
+            self.resumed.push_back(id.index);
+        }
+        self.mark(id.index);
+    }
+
+    /// A response cannot be completed: the peer must not take what it has for the whole.
+    fn cut_short(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.find(id).filter(|conn| conn.phase != Phase::Dead) {
+            // The engine knows.
+            conn.phase = Phase::Closing;
+            conn.abort = true;
+            self.kill(id.index);
+        }
+    }
+}
+
+const _: () = assert!(LINGER_BYTES_MAX <= u32::MAX as usize);

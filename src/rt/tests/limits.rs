@@ -1,0 +1,123 @@
+//! Limits: of connections, of what a reader may leave unread, of descriptors.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::client::{Client, RINGS, config, eventually, request, serve};
+use crate::base::metrics::{Counter, Gauge};
+use crate::rt::{Config, Running};
+
+fn total(running: &Running, counter: Counter) -> u64 {
+    running.metrics().iter().map(|core| core.counter(counter)).sum()
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("a list").count()
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so() {
+    for ring in RINGS {
+        let running = serve(Config { connections_max: Some(5), ..config(ring, 3) });
+        let mut served: Vec<_> = (0..5).map(|_| Client::connect(&running)).collect();
+        for client in &mut served {
+            assert_eq!(client.call("/echo", b"in").body, b"in");
+        }
+        for _ in 0..10 {
+            let mut refused = Client::connect(&running);
+            // A request may be on its way already: the answer must arrive nevertheless.
+            refused.send(&request("/echo", b"out"));
+            let answer = refused.answer();
+            assert_eq!((answer.status, answer.closes()), (503, true));
+            assert!(answer.head.contains("Retry-After: "), "{}", answer.head);
+            refused.expect_end();
+        }
+        assert_eq!(total(&running, Counter::ConnsRefused), 10);
+        served.pop();
+        eventually("a permit is free again", || {
+            let mut client = Client::connect(&running);
+            client.call("/echo", b"x").status == 200
+        });
+    }
+}
+
+#[test]
+fn connections_that_come_and_vanish_leave_nothing() {
+    for ring in RINGS {
+        let running = serve(config(ring, 2));
+        let address = running.addresses()[0];
+        let mut healthy = Client::connect(&running);
+        assert_eq!(healthy.call("/echo", b"a").body, b"a");
+        let before = open_descriptors();
+        for round in 0..2500 {
+            let stream = TcpStream::connect(address).expect("a connection");
+            match round % 4 {
+                0 => (),
+                1 => std::io::Write::write_all(&mut &stream, b"POST /echo HT").expect("a write"),
+                2 => {
+                    // The request is cancelled: nobody waits for its answer.
+                    std::io::Write::write_all(&mut &stream, &request("/never", b"")).expect("a write");
+                    crate::rt::listen::set_reset(std::os::fd::AsRawFd::as_raw_fd(&stream));
+                }
+                _ => crate::rt::listen::set_reset(std::os::fd::AsRawFd::as_raw_fd(&stream)),
+            }
+        }
+        eventually("every connection but one is closed", || {
+            total(&running, Counter::ConnsAccepted) == total(&running, Counter::ConnsClosed) + 1
+        });
+        assert_eq!(healthy.call("/echo", b"b").body, b"b");
+        // Other tests of this process open and close descriptors at the same time.
+        eventually("descriptors are back", || open_descriptors() <= before + 200);
+        assert_eq!(running.node.conns.taken(), 1);
+    }
+}
+
+#[test]
+fn readers_that_do_not_read_are_cut() {
+    for ring in RINGS {
+        let running = serve(Config { write_timeout: Duration::from_millis(400), ..config(ring, 1) });
+        // A stream that grows beyond the bound of the outbound queue.
+        let mut flooded = Client::connect(&running);
+        flooded.send(&request("/flood", b""));
+        eventually("the stream is cut", || total(&running, Counter::SlowReaders) == 1);
+        // An answer that is larger than the buffers of TCP, and a reader that stands still.
+        let mut still = Client::connect(&running);
+        still.send(&request("/big/30000000", b""));
+        eventually("the reader is cut", || total(&running, Counter::SlowReaders) == 2);
+        let mut observer = Client::connect(&running);
+        assert_eq!(observer.call("/events", b"").text(), "gone=1 half_closed=0 pending=0");
+        // A slow one that does read gets everything.
+        let mut slow = Client::connect(&running);
+        slow.send(&request("/big/3000000", b""));
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(slow.answer().body.len(), 3_000_000);
+        eventually("the cut ones are gone", || running.metrics()[0].gauge(Gauge::Conns) == 2);
+    }
+}
+
+#[test]
+fn answers_that_are_not_read_hold_up_requests_not_memory() {
+    for ring in RINGS {
+        let running = serve(config(ring, 1));
+        let mut client = Client::connect(&running);
+        // 600 requests for 100 KB each, sent at once and read late.
+        client.send(&(0..600).flat_map(|_| request("/big/100000", b"")).collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..600 {
+            assert_eq!(client.answer().body.len(), 100_000);
+        }
+    }
+}
+
+#[test]
+fn admin_connections_are_apart() {
+    for ring in RINGS {
+        let admin = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+        let running = serve(Config { connections_max: Some(1), admin, ..config(ring, 2) });
+        let _only = Client::connect(&running);
+        let mut admin = Client::to(running.admin().expect("an address"));
+        assert_eq!(admin.call("/core", b"").text(), "0");
+        eventually("the limit is reached", || Client::connect(&running).call("/echo", b"").status == 503);
+        assert_eq!(admin.call("/echo", b"still").body, b"still");
+    }
+}

@@ -1,0 +1,8 @@
+//! The shell's behaviour over real sockets, on every ring path, with an engine that does what the path of a request says.
+
+mod client;
+mod drain;
+mod limits;
+mod mesh;
+mod requests;
+pub(crate) mod script;
