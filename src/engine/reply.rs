@@ -139,6 +139,9 @@ pub(super) fn fault(
 ) {
     body.clear();
     error.write(body, kind);
+    // RFC 9110 section 15.6.4: tells a client that may come again when to.
+    let again: &[(&str, &[u8])] = &[("Retry-After", b"1")];
+    let extra = if kind.status() == 503 && extra.is_empty() { again } else { extra };
     json(out, terms, date, kind.status(), extra, body);
 }
 
