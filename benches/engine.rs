@@ -28,7 +28,11 @@ fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS_DEFAULT).max(1);
     let mut driver = Driver::new();
     let calls = [
-        ("tools/call echo, 2026-07-28", modern("tools/call", "Mcp-Name: echo\r\n", r#""name":"echo","arguments":{"message":"hello"},"#), "hello"),
+        (
+            "tools/call echo, 2026-07-28",
+            modern("tools/call", "Mcp-Name: echo\r\n", r#""name":"echo","arguments":{"message":"hello"},"#),
+            "hello",
+        ),
         ("tools/list, 2026-07-28", modern("tools/list", "", ""), "\"tools\""),
         ("server/discover, 2026-07-28", modern("server/discover", "", ""), "supportedVersions"),
     ];
@@ -37,7 +41,8 @@ fn main() {
     }
     let (session, answer) = driver.initialize();
     assert!(answer.contains("2025-11-25"), "{answer}");
-    let call = legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{"message":"hello"}}}"#);
+    let call =
+        legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{"message":"hello"}}}"#);
     driver.time(rounds, "tools/call echo, 2025-11-25", &call, "hello");
     let ping = legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#);
     driver.time(rounds, "ping, 2025-11-25", &ping, "\"result\":{}");

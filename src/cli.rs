@@ -70,31 +70,31 @@ pub struct ServeArgs {
     pub max_body_bytes: Option<usize>,
 
     /// Seconds a request may take to be answered [default: 60]
-    #[arg(long, value_name = "S", env = "RINGHUB_REQUEST_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_REQUEST_TIMEOUT", allow_negative_numbers = true)]
     pub request_timeout: Option<f64>,
 
     /// Seconds a connection may stay idle [default: 600]
-    #[arg(long, value_name = "S", env = "RINGHUB_IDLE_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_IDLE_TIMEOUT", allow_negative_numbers = true)]
     pub idle_timeout: Option<f64>,
 
     /// Seconds a request's header fields may take to arrive [default: 10]
-    #[arg(long, value_name = "S", env = "RINGHUB_HEAD_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_HEAD_TIMEOUT", allow_negative_numbers = true)]
     pub head_timeout: Option<f64>,
 
     /// Seconds a request's body may take to arrive [default: 30]
-    #[arg(long, value_name = "S", env = "RINGHUB_BODY_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_BODY_TIMEOUT", allow_negative_numbers = true)]
     pub body_timeout: Option<f64>,
 
     /// Seconds a client may take to read what waits for it [default: 30]
-    #[arg(long, value_name = "S", env = "RINGHUB_WRITE_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_WRITE_TIMEOUT", allow_negative_numbers = true)]
     pub write_timeout: Option<f64>,
 
     /// Seconds a legacy session may stay unused [default: 1800]
-    #[arg(long, value_name = "S", env = "RINGHUB_SESSION_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_SESSION_TIMEOUT", allow_negative_numbers = true)]
     pub session_timeout: Option<f64>,
 
     /// Seconds that work in flight has to finish after SIGTERM or SIGINT [default: 30]
-    #[arg(long, value_name = "S", env = "RINGHUB_DRAIN_TIMEOUT")]
+    #[arg(long, value_name = "S", env = "RINGHUB_DRAIN_TIMEOUT", allow_negative_numbers = true)]
     pub drain_timeout: Option<f64>,
 
     /// Origin a browser may come from besides those of this machine; may be given several times

@@ -1,10 +1,11 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
+use crate::base::limits;
 use crate::cli::{Eras, IoUring, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{self, EngineConfig};
-use crate::rt;
 use crate::wire::http1::HttpLimits;
+use crate::{registry, rt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -142,22 +143,9 @@ impl Config {
         Resolver::default().resolve(args, file)
     }
 
-    /// The configuration as TOML.
+    /// What the shell is told.
     #[must_use]
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|error| format!("# the configuration cannot be written as TOML: {error}\n"))
-    }
-
-    /// Whether an address that is served can be reached from other machines.
-    #[must_use]
-    pub fn is_exposed(&self) -> bool {
-        self.listen.iter().chain(&self.admin).any(|address| !address.ip().is_loopback())
-    }
-}
-
-impl Config {
-    /// What the shell is set to.
-    pub(crate) fn shell(&self) -> rt::Config {
+    pub fn shell(&self) -> rt::Config {
         rt::Config {
             listen: self.listen.clone(),
             admin: self.admin,
@@ -171,7 +159,7 @@ impl Config {
             body_timeout: self.body_timeout,
             write_timeout: self.write_timeout,
             drain_timeout: self.drain_timeout,
-            http: HttpLimits { body_bytes_max: self.max_body_bytes, ..rt::Config::default().http },
+            http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
             blocking_threads: self.blocking_threads,
             ring: match self.io_uring {
                 IoUring::Auto => rt::RingChoice::Auto,
@@ -180,33 +168,49 @@ impl Config {
         }
     }
 
-    /// What the engines are set to. Reads the key file.
+    /// What every engine is told. Reads the sealing keys.
     ///
     /// # Errors
-    /// What is wrong with the key file.
-    pub(crate) fn engine(&self) -> Result<EngineConfig, Problems> {
+    /// What is wrong with the keys.
+    pub fn engine(&self) -> Result<EngineConfig, Problems> {
         let keys = match &self.seal_key {
-            Some(path) => {
-                let problem = |error: &dyn fmt::Display| Problems(vec![format!("--seal-key {}: {error}", path.display())]);
-                let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
-                KeyPair::parse(&text).map_err(|error| problem(&error))?
-            }
-            None => KeyPair::random().map_err(|error| Problems(vec![format!("no key can be drawn: {error}")]))?,
+            Some(path) => read_keys(path),
+            None => KeyPair::random().map_err(|error| format!("no key can be made: {error}; give one with --seal-key")),
         };
-        let mut engine = EngineConfig::new(SealKeys::new(keys));
-        engine.era = match self.era {
-            Eras::Legacy => engine::Eras::Legacy,
-            Eras::Modern => engine::Eras::Modern,
-            Eras::Both => engine::Eras::Both,
-        };
-        engine.request_timeout = self.request_timeout;
-        engine.allowed_origins.clone_from(&self.allowed_origin);
-        engine.allowed_hosts.clone_from(&self.allowed_host);
-        engine.local_only = !self.is_exposed();
-        engine.session_idle_timeout = self.session_timeout;
-        engine.sessions_max = self.max_sessions;
-        Ok(engine)
+        let keys = keys.map_err(|problem| Problems(vec![problem]))?;
+        Ok(EngineConfig {
+            era: match self.era {
+                Eras::Legacy => engine::Eras::Legacy,
+                Eras::Modern => engine::Eras::Modern,
+                Eras::Both => engine::Eras::Both,
+            },
+            registry: registry::Config { shards: self.shards, ..registry::Config::default() },
+            request_timeout: self.request_timeout,
+            allowed_origins: self.allowed_origin.clone(),
+            allowed_hosts: self.allowed_host.clone(),
+            local_only: !self.is_exposed(),
+            session_idle_timeout: self.session_timeout,
+            sessions_max: self.max_sessions,
+            ..EngineConfig::new(SealKeys::new(keys))
+        })
     }
+
+    /// The configuration as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# the configuration cannot be written as TOML: {error}\n"))
+    }
+
+    /// Whether an address that is served can be reached from other machines.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        self.listen.iter().chain(&self.admin).any(|address| !address.ip().is_loopback())
+    }
+}
+
+fn read_keys(path: &Path) -> Result<KeyPair, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("--seal-key {}: {error}", path.display()))?;
+    KeyPair::parse(&text).map_err(|error| format!("--seal-key {}: {error}", path.display()))
 }
 
 fn read(path: &Path) -> Result<File, String> {
@@ -230,12 +234,12 @@ impl Resolver {
             cores: args.cores.or(file.cores),
             cpus: self.cpus(args.cpus.as_deref(), file.cpus),
             pin: !args.no_pin && file.pin.unwrap_or(true),
-            shards: args.shards.or(file.shards).unwrap_or(crate::base::limits::SHARDS_DEFAULT),
+            shards: args.shards.or(file.shards).unwrap_or(limits::SHARDS_DEFAULT),
             spin_us: args.spin_us.or(file.spin_us).unwrap_or(0),
             io_uring: args.io_uring.or(file.io_uring).unwrap_or_default(),
             max_connections: args.max_connections.or(file.max_connections),
-            max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(crate::base::limits::SESSIONS_PER_CORE_DEFAULT),
-            max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(crate::base::limits::BODY_BYTES_DEFAULT),
+            max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(limits::SESSIONS_PER_CORE_DEFAULT),
+            max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(limits::BODY_BYTES_DEFAULT),
             request_timeout: self.timeout("request-timeout", seconds_of(args.request_timeout, file.request_timeout, 60.0)),
             idle_timeout: self.timeout("idle-timeout", seconds_of(args.idle_timeout, file.idle_timeout, 600.0)),
             head_timeout: self.timeout("head-timeout", seconds_of(args.head_timeout, file.head_timeout, 10.0)),
@@ -255,7 +259,6 @@ impl Resolver {
     }
 
     fn relations(&mut self, config: &Config) {
-        use crate::base::limits;
         self.within("shards", config.shards.into(), 1, limits::SHARDS_MAX.into());
         self.within("max-sessions", config.max_sessions, 1, u32::MAX as usize);
         self.within("max-body-bytes", config.max_body_bytes, 1024, 1 << 30);

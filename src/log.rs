@@ -10,8 +10,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// # Errors
 /// What is wrong with the filter. A logger that the program has set up before stays, which is no error.
 pub fn start(filter: &str) -> Result<(), String> {
-    let targets: Targets =
-        filter.parse().map_err(|error| format!("--log {filter}: {error}; write a level, or levels per module such as info,ringhub::rt=debug"))?;
+    let targets: Targets = filter
+        .parse()
+        .map_err(|error| format!("--log {filter}: {error}; write a level, or levels per module such as info,ringhub::rt=debug"))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A program that hosts ringhub may log in its own way.
     let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();

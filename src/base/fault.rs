@@ -54,6 +54,9 @@ macro_rules! faults {
             /// JSON-RPC error code of the answer.
             #[must_use]
             pub const fn code(self) -> i32 { match self { $(Self::$kind => $code,)* } }
+            /// Seconds after which the request may be tried again, where that helps (RFC 9110 section 10.2.3).
+            #[must_use]
+            pub const fn retry_after_s(self) -> Option<&'static str> { if self.status() == 503 { Some("1") } else { None } }
             /// Who caused it.
             #[must_use]
             pub const fn side(self) -> Side { match self { $(Self::$kind => Side::$side,)* } }

@@ -2,7 +2,8 @@
 
 use super::ladder::Fall;
 use super::modern::Post;
-use super::session::{ConnMemo, Found, Opening};
+use super::session::{Found, Opening};
+use super::session_id::ConnMemo;
 use super::{Engine, Verdict, legacy, reply};
 use crate::base::fault::Kind;
 use crate::base::limits::{CLIENT_INFO_BYTES_MAX, SESSION_ID_BYTES_MAX};

@@ -25,11 +25,11 @@ pub(super) fn notify(engine: &mut Engine, now: Now, asker: Asker, method: &str, 
     engine.scratch.message = message;
 }
 
-/// Sends a message on the response's stream, which it becomes if it must. False when it cannot be one.
-pub(super) fn tell(engine: &mut Engine, now: Now, id: PendingId, message: &[u8], out: &mut Out) -> bool {
-    let Some((key, stream)) = commit(engine, now, id, out) else { return false };
-    emit(engine, now, key, stream, message, out);
-    true
+/// Sends a message on the response's stream, which it becomes if it must and can.
+pub(super) fn tell(engine: &mut Engine, now: Now, id: PendingId, message: &[u8], out: &mut Out) {
+    if let Some((key, stream)) = commit(engine, now, id, out) {
+        emit(engine, now, key, stream, message, out);
+    }
 }
 
 /// Makes the response a stream of its session, unless it is one already. None when nobody is there to hear it, or the session is gone.

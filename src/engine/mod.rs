@@ -30,6 +30,7 @@ mod route;
 pub mod seal;
 mod server_request;
 pub mod session;
+pub mod session_id;
 pub mod session_state;
 pub mod stream_log;
 mod tasks;
@@ -66,7 +67,7 @@ pub use crate::registry::Endpoint;
 pub use config::{EngineConfig, Eras};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
-pub use session::ConnMemo;
+pub use session_id::ConnMemo;
 
 /// What the cores of one process share. Made once, before the first core starts, and never freed.
 #[derive(Debug)]

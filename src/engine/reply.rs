@@ -139,10 +139,8 @@ pub(super) fn fault(
 ) {
     body.clear();
     error.write(body, kind);
-    // RFC 9110 section 15.6.4: tells a client that may come again when to.
-    let again: &[(&str, &[u8])] = &[("Retry-After", b"1")];
-    let extra = if kind.status() == 503 && extra.is_empty() { again } else { extra };
-    json(out, terms, date, kind.status(), extra, body);
+    let retry_after = kind.retry_after_s().map(|seconds| [("Retry-After", seconds.as_bytes())]);
+    json(out, terms, date, kind.status(), retry_after.as_ref().map_or(extra, |field| field), body);
 }
 
 /// What a JSON-RPC error says beyond its kind.

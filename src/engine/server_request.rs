@@ -35,10 +35,12 @@ fn send(
     out: &mut Out,
 ) -> Result<(), NoResult> {
     let pending = engine.legacy.pendings.get_mut(asker.0).ok_or(NoResult::Lost)?;
-    let session = engine.legacy.sessions.get_mut(pending.session).ok_or(NoResult::Lost)?;
+    let session = engine.legacy.sessions.get(pending.session).ok_or(NoResult::Lost)?;
     if !can(session.capabilities, method) {
         return Err(NoResult::Error(undeclared(method)));
     }
+    let (session_key, _) = legacy_stream::commit(engine, now, asker.0, out).ok_or(NoResult::Lost)?;
+    let session = engine.legacy.sessions.get_mut(session_key).ok_or(NoResult::Lost)?;
     let token = engine.legacy.tokens.draw();
     if !session.ask(token, Ask { call, key: key.into() }) {
         return Err(NoResult::Lost);
@@ -48,11 +50,8 @@ fn send(
     let mut message = std::mem::take(&mut engine.scratch.message);
     message.clear();
     jsonrpc::request(&mut message, Id::String(&id), method.method(), params);
-    let is_sent = legacy_stream::tell(engine, now, asker.0, &message, out);
+    legacy_stream::tell(engine, now, asker.0, &message, out);
     engine.scratch.message = message;
-    if !is_sent {
-        return Err(NoResult::Lost);
-    }
     // A person may be asked: the request's own deadline would be too short.
     let until = now.mono.after(engine.config.request_state_ttl);
     engine.calls.postpone(call, until);

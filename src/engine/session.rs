@@ -6,72 +6,24 @@ use std::{rc::Rc, time::Duration};
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    directory::{DirectoryKey, SEEN_STEP_S, SessionDirectory},
-    seal::{Purpose, Sealer, sealed_len},
+    directory::{SEEN_STEP_S, SessionDirectory},
+    seal::Sealer,
+    session_id::{ConnMemo, Ticket},
     session_state::{Ended, Session},
     stream_log::EventLog,
 };
 use crate::{
     base::{
         ids::{CoreId, SessionKey},
-        limits::{CLIENT_INFO_BYTES_MAX, SESSION_ID_BYTES_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
+        limits::{CLIENT_INFO_BYTES_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
         time::Nanos,
     },
     wire::mcp::{ClientCapabilities, Version},
 };
 
-/// First byte of what a session id seals.
-const FORMAT: u8 = 1;
-/// What a session id seals: format, boot, home core, session key, directory key.
-const PAYLOAD_BYTES: usize = 1 + 8 + 2 + 8 + 8;
-const ID_BYTES: usize = sealed_len(PAYLOAD_BYTES);
-const _: () = assert!(ID_BYTES <= SESSION_ID_BYTES_MAX, "a conn keeps the whole id");
-
 const NONE: u32 = u32::MAX;
 /// Sessions ended by one tick: expiry of very many must not make a turn long.
 const EXPIRED_PER_TICK_MAX: usize = 256;
-
-/// What a session id stands for, once opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Ticket {
-    home: CoreId,
-    key: SessionKey,
-    at: DirectoryKey,
-}
-
-/// The last session id that came over a connection and what it stands for, so that a warm request opens no seal.
-#[derive(Clone, Debug)]
-pub struct ConnMemo {
-    id: [u8; SESSION_ID_BYTES_MAX],
-    id_bytes: u8,
-    home: CoreId,
-    key: SessionKey,
-    at: DirectoryKey,
-}
-
-const _: () = assert!(size_of::<ConnMemo>() <= 128, "every connection holds one");
-
-impl Default for ConnMemo {
-    fn default() -> Self {
-        let key = SessionKey { index: 0, generation: 0 };
-        Self { id: [0; SESSION_ID_BYTES_MAX], id_bytes: 0, home: CoreId(0), key, at: DirectoryKey(0) }
-    }
-}
-
-impl ConnMemo {
-    fn recall(&self, text: &[u8]) -> Option<Ticket> {
-        let known = self.id_bytes != 0 && self.id.get(..usize::from(self.id_bytes)) == Some(text);
-        known.then_some(Ticket { home: self.home, key: self.key, at: self.at })
-    }
-
-    fn remember(&mut self, text: &[u8], ticket: Ticket) {
-        let Some(room) = self.id.get_mut(..text.len()) else { return };
-        room.copy_from_slice(text);
-        // An id is at most SESSION_ID_BYTES_MAX long, which is below 256.
-        self.id_bytes = text.len() as u8;
-        (self.home, self.key, self.at) = (ticket.home, ticket.key, ticket.at);
-    }
-}
 
 /// Whose session an id names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,13 +156,7 @@ impl Sessions {
     /// Appends the session's id, sealed. Two ids of one session differ and both are good.
     pub fn write_id(&self, key: SessionKey, sealer: &mut Sealer, out: &mut Vec<u8>) {
         let Some(session) = self.get(key) else { return };
-        let mut payload = [0; PAYLOAD_BYTES];
-        payload[0] = FORMAT;
-        payload[1..9].copy_from_slice(&self.boot.to_le_bytes());
-        payload[9..11].copy_from_slice(&self.core.0.to_le_bytes());
-        payload[11..19].copy_from_slice(&key.pack().to_le_bytes());
-        payload[19..].copy_from_slice(&session.directory_key().0.to_le_bytes());
-        sealer.seal(Purpose::SessionId, &payload, b"", out);
+        Ticket { home: self.core, key, at: session.directory_key() }.write(self.boot, sealer, out);
     }
 
     /// Whose session the id names. A conn that named it before needs no cryptography; a dead session of another core is known
@@ -218,7 +164,7 @@ impl Sessions {
     pub fn find(&self, sealer: &mut Sealer, memo: &mut ConnMemo, text: &[u8]) -> Found {
         let ticket = match memo.recall(text) {
             Some(ticket) => ticket,
-            None => match self.open_id(sealer, text) {
+            None => match Ticket::read(self.boot, sealer, text) {
                 Some(ticket) => {
                     memo.remember(text, ticket);
                     ticket
@@ -233,23 +179,6 @@ impl Sessions {
             Some(glimpse) => Found::Elsewhere(glimpse.home),
             None => Found::Dead,
         }
-    }
-
-    fn open_id(&self, sealer: &mut Sealer, text: &[u8]) -> Option<Ticket> {
-        if text.len() != ID_BYTES {
-            return None;
-        }
-        let payload: &[u8; PAYLOAD_BYTES] = sealer.open(Purpose::SessionId, text, b"").ok()?.try_into().ok()?;
-        let (format, rest) = payload.split_first()?;
-        let (boot, rest) = rest.split_first_chunk()?;
-        let (home, rest) = rest.split_first_chunk()?;
-        let (key, at) = rest.split_first_chunk()?;
-        let ours = *format == FORMAT && u64::from_le_bytes(*boot) == self.boot;
-        ours.then_some(Ticket {
-            home: CoreId(u16::from_le_bytes(*home)),
-            key: SessionKey::unpack(u64::from_le_bytes(*key)),
-            at: DirectoryKey(u64::from_le_bytes(at.try_into().ok()?)),
-        })
     }
 
     /// The session, if it is open.
@@ -450,7 +379,10 @@ fn seconds(now: Nanos) -> u32 {
 mod tests {
     use super::*;
     use crate::{
-        base::ids::{CallId, ConnId},
+        base::{
+            ids::{CallId, ConnId},
+            limits::SESSION_ID_BYTES_MAX,
+        },
         engine::seal::{KeyPair, NONCE_PREFIX_BYTES, SealKeys},
     };
 

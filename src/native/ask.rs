@@ -17,6 +17,13 @@ use super::sample::{Sampled, Sampling};
 use crate::wire::mcp::{ClientCapabilities, Era};
 
 /// What a client must have declared before it can be asked something.
+///
+/// ```
+/// use ringhub::native::{Capability, ClientCapabilities};
+/// let declared = ClientCapabilities::SAMPLING;
+/// assert!(Capability::Sampling.is_in(declared) && !Capability::SamplingTools.is_in(declared));
+/// assert_eq!(Capability::Roots.required(), r#"{"roots":{}}"#);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Capability {
     /// To have its model write something: [`Context::sample`].
@@ -71,6 +78,23 @@ impl Capability {
 ///
 /// In a handler, `?` makes a [`ToolError`](super::ToolError) of it: a client that lacks the capability is told which one (2026-07-28:
 /// -32021 with HTTP 400), anything else is told to the model.
+///
+/// ```
+/// use ringhub::native::{testing::Client, AskError, Capability, ClientCapabilities, Context, Empty, Server};
+///
+/// let server = Server::builder("demo", "1.0")
+///     .tool_async("where", |_: Empty, cx: Context| async move {
+///         match cx.roots("roots").await {
+///             Ok(roots) => format!("{} roots", roots.len()),
+///             Err(AskError::Undeclared(Capability::Roots)) => "the client has no roots".to_owned(),
+///             Err(error) => error.to_string(),
+///         }
+///     })
+///     .build()?;
+/// let reply = Client::new(server).capabilities(ClientCapabilities::NONE).call("where", serde_json::json!({}))?;
+/// assert_eq!(reply.text(), "the client has no roots");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum AskError {
@@ -108,6 +132,20 @@ impl fmt::Display for AskError {
 impl std::error::Error for AskError {}
 
 /// A directory or file that the client lets servers work on: see [`Context::roots`].
+///
+/// ```
+/// use ringhub::native::{testing::Client, Context, Empty, Root, Server, ToolError};
+///
+/// let server = Server::builder("demo", "1.0")
+///     .tool_async("where", |_: Empty, cx: Context| async move {
+///         let roots: Vec<Root> = cx.roots("roots").await?;
+///         Ok::<_, ToolError>(roots.into_iter().map(|root| root.name.unwrap_or(root.uri)).collect::<String>())
+///     })
+///     .build()?;
+/// let mut client = Client::new(server).answer("roots", serde_json::json!({"roots": [{"uri": "file:///home/ada"}]}));
+/// assert_eq!(client.call("where", serde_json::json!({}))?.text(), "file:///home/ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Root {
@@ -123,8 +161,25 @@ struct Roots {
 }
 
 /// A question to the client, of any kind: see [`Context::ask`].
+///
+/// ```
+/// use ringhub::native::{testing::Client, Answer, Ask, Context, Empty, Server, ToolError};
+///
+/// let server = Server::builder("demo", "1.0")
+///     .tool_async("ask", |_: Empty, cx: Context| async move {
+///         Ok::<_, ToolError>(match cx.ask("any", Ask::Roots).await? {
+///             Answer::Roots(roots) => roots.len().to_string(),
+///             other => format!("{other:?}"),
+///         })
+///     })
+///     .build()?;
+/// let mut client = Client::new(server).answer("any", serde_json::json!({"roots": []}));
+/// assert_eq!(client.call("ask", serde_json::json!({}))?.text(), "0");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is one per question, for a moment")]
 pub enum Ask {
     /// A form for its user.
     Elicit(Elicitation),
@@ -136,7 +191,7 @@ pub enum Ask {
     Roots,
 }
 
-/// The answer to an [`Ask`] of the same kind.
+/// The answer to an [`Ask`] of the same kind; see there for an example.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Answer {

@@ -74,7 +74,6 @@ pub fn server() -> Result<Server, BuildError> {
         .instructions(
             "A server to try a connection with: `echo` answers its message, `add` adds two numbers, `time` tells the time in UTC.",
         )
-        .changes(false)
         .cache_discover(list_cache)
         .cache(super::host::List::Tools, list_cache)
         .cache(super::host::List::Prompts, list_cache)

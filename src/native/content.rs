@@ -1,13 +1,22 @@
 //! Content blocks: what tools answer and prompts are made of.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::resource::ResourceContents;
+use crate::wire::mcp::Version;
 
 /// Whose words a message is, or for whom content is meant.
+///
+/// ```
+/// use ringhub::native::Role;
+/// assert_eq!(serde_json::to_value(Role::Assistant)?, "assistant");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -212,6 +221,18 @@ impl Content {
         }
     }
 
+    /// The block as the revision knows it: what it does not know becomes text, since a client refuses the whole result for one unknown block.
+    pub(super) fn known_to(&self, version: Version) -> Cow<'_, Self> {
+        let text = match &self.block {
+            Block::ResourceLink(link) if !version.resource_links() => {
+                format!("{}: {}", link.title.as_ref().unwrap_or(&link.name), link.uri)
+            }
+            Block::Audio { mime_type, .. } if version == Version::V2024_11_05 => format!("[sound, {mime_type}]"),
+            _ => return Cow::Borrowed(self),
+        };
+        Cow::Owned(Self { block: Block::Text { text }, annotations: self.annotations.clone(), meta: self.meta.clone() })
+    }
+
     fn of(block: Block) -> Self {
         Self { block, annotations: None, meta: Map::new() }
     }
@@ -311,6 +332,15 @@ mod tests {
             json(&Content::link(ResourceLink::new("a://b", "b")).meta("x", 1)),
             json!({"type": "resource_link", "uri": "a://b", "name": "b", "_meta": {"x": 1}})
         );
+    }
+
+    #[test]
+    fn revisions_get_the_blocks_they_know() {
+        let link = Content::link(ResourceLink::new("a://b", "b"));
+        assert_eq!(link.known_to(Version::V2025_03_26).as_text(), Some("b: a://b"));
+        assert_eq!(link.known_to(Version::V2025_06_18).as_ref(), &link);
+        let sound = Content::audio([], "audio/wav");
+        assert!(sound.known_to(Version::V2024_11_05).as_text().is_some() && sound.known_to(Version::V2025_03_26).as_text().is_none());
     }
 
     #[test]

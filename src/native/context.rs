@@ -225,11 +225,6 @@ impl Context {
         self.state.call.get()
     }
 
-    /// Gives the call another name, before anything was answered: a call that is first seen to need a slot when it did not complete.
-    pub(crate) fn rename(&self, call: CallId) {
-        self.state.call.set(call);
-    }
-
     /// Takes the questions recorded since the last time (modern era). Not empty after a poll that returned `Pending`: the call is to be
     /// answered with `input_required`, and its future dropped.
     pub(crate) fn questions(&self) -> Vec<Question> {
@@ -272,7 +267,7 @@ impl Context {
     }
 }
 
-/// What [`Context::sleep`] returns.
+/// What [`Context::sleep`] returns: see [`Context`] for an example.
 #[derive(Debug)]
 pub struct Sleep {
     host: Rc<Host>,
@@ -293,10 +288,14 @@ impl Future for Sleep {
         if self.host.now().mono >= self.until {
             return Poll::Ready(());
         }
-        let mut timers = self.host.timers().borrow_mut();
+        let waker = task.waker();
+        let timers = self.host.timers();
         match self.armed.get() {
-            Some(id) => timers.rearm(id, task.waker()),
-            None => self.armed.set(Some(timers.arm(self.until, task.waker().clone()))),
+            Some(id) => {
+                let replaced = timers.borrow_mut().rearm(id, waker);
+                drop(replaced);
+            }
+            None => self.armed.set(Some(timers.borrow_mut().arm(self.until, waker.clone()))),
         }
         Poll::Pending
     }
@@ -305,12 +304,26 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.armed.get() {
-            self.host.timers().borrow_mut().disarm(id);
+            let waker = self.host.timers().borrow_mut().disarm(id);
+            drop(waker);
         }
     }
 }
 
 /// What a client says of itself: see [`Context::client`].
+///
+/// ```
+/// use ringhub::native::{testing::Client, Context, Empty, Server, Version};
+/// let server = Server::builder("demo", "1.0")
+///     .tool("whoami", |_: Empty, cx: &Context| {
+///         let client = cx.client();
+///         assert!(client.protocol == Version::V2026_07_28 && client.capabilities.sampling());
+///         client.name.unwrap_or_default()
+///     })
+///     .build()?;
+/// assert_eq!(Client::new(server).call("whoami", serde_json::json!({}))?.text(), "testing");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientView {
@@ -334,6 +347,23 @@ struct Implementation {
 }
 
 /// What can be said to have changed: see [`Context::notify`].
+///
+/// ```
+/// use ringhub::native::{testing::Client, Context, Empty, List, Server};
+/// let server = Server::builder("demo", "1.0")
+///     .tool("touch", |_: Empty, cx: &Context| {
+///         let changes = cx.notify();
+///         changes.prompts_changed();
+///         changes.resources_changed();
+///         changes.resource_updated("demo://a");
+///     })
+///     .build()?;
+/// let mut client = Client::new(server);
+/// client.call("touch", serde_json::json!({}))?;
+/// assert_eq!(client.changed(), [List::Prompts, List::Resources]);
+/// assert_eq!(client.updated(), ["demo://a"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Changes<'a> {
     context: &'a Context,

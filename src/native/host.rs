@@ -16,6 +16,17 @@ use crate::wire::mcp::{ClientCapabilities, Level, Version};
 const POOL_MAX: usize = 1024;
 
 /// A list of a server that can change.
+///
+/// ```
+/// use ringhub::native::{testing::Client, Context, Empty, List, Server};
+/// let server = Server::builder("demo", "1.0")
+///     .tool("change", |_: Empty, cx: &Context| cx.notify().tools_changed())
+///     .build()?;
+/// let mut client = Client::new(server);
+/// client.call("change", serde_json::json!({}))?;
+/// assert_eq!(client.changed(), [List::Tools]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum List {
     /// Its tools.

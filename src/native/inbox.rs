@@ -28,7 +28,13 @@ impl Event {
     }
 }
 
-/// The queue between other threads and one core. Off the request path: only blocking handlers, foreign wakers and [`super::Notifier`] use it.
+/// The queue between other threads and one core, made by whoever runs the core. Off the request path: only blocking handlers, foreign wakers and [`super::Notifier`] use it.
+///
+/// ```
+/// use ringhub::native::Inbox;
+/// let inbox = Inbox::new(Box::new(|| println!("the core is to look")));
+/// # let _ = inbox;
+/// ```
 pub struct Inbox {
     queue: Mutex<Queue>,
     wake: Box<dyn Fn() + Send + Sync>,

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 ///
 /// ```
 /// use ringhub::native::join;
-/// # std::task::Poll::Ready(()).map(|()| ());
 /// let both = join((async { 1 }, async { "two" }));
 /// let mut both = std::pin::pin!(both);
 /// let mut task = std::task::Context::from_waker(std::task::Waker::noop());
@@ -20,7 +19,7 @@ pub fn join<J: Join>(futures: J) -> impl Future<Output = J::Output> {
     futures.join()
 }
 
-/// What [`join`] takes.
+/// What [`join`] takes; see there for an example.
 pub trait Join {
     /// The results, in order.
     type Output;

@@ -26,6 +26,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(test)]
+mod allocations;
 mod ask;
 mod blocking;
 pub mod builtin;
@@ -33,6 +35,8 @@ mod call;
 mod completion;
 mod content;
 mod context;
+#[cfg(test)]
+mod driven;
 mod elicit;
 mod entries;
 mod error;
@@ -76,8 +80,9 @@ pub use server::{BuildError, Builder, Factory, Server};
 pub use template::Variables;
 pub use tool::{Empty, Tool};
 
-pub(crate) use entries::Capabilities;
-pub(crate) use header::{HeaderKind, HeaderParam};
+#[cfg(test)]
+pub(crate) use header::HeaderKind;
+pub(crate) use header::HeaderParam;
 pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
 pub(crate) use tool::ToolEntry;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 
 use crate::base::fault::code;
 
-/// Who may keep a result (2026-07-28, caching).
+/// Who may keep a result (2026-07-28, caching). See [`Cache`] for an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Scope {
     /// Any cache may serve it to anyone.

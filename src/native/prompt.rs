@@ -1,5 +1,6 @@
 //! Prompts: messages that a client's user picks.
 
+use std::borrow::Cow;
 use std::future::Future;
 
 use schemars::JsonSchema;
@@ -186,6 +187,12 @@ impl PromptResult {
 ///
 /// Implemented for text (one message of the user), [`PromptMessage`], lists of it, [`PromptResult`] (see [`PromptMessage`] for an
 /// example), and for a `Result` of these with [`ToolError`], [`AskError`], `String` or `&'static str` as its error.
+///
+/// ```
+/// use ringhub::native::{IntoPrompt, PromptMessage, PromptResult};
+/// assert_eq!("hello".into_prompt()?, PromptResult::new().message(PromptMessage::user("hello")));
+/// # Ok::<(), ringhub::native::ToolError>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a prompt can answer",
     note = "return text, `PromptMessage`, `Vec<PromptMessage>`, `PromptResult`, or a `Result` of one of them"
@@ -310,10 +317,15 @@ fn entry<A: JsonSchema>(mut prompt: Prompt, run: Run) -> Result<PromptEntry, Str
 }
 
 fn write(result: impl IntoPrompt, version: Version, out: &mut Vec<u8>) -> Outcome {
-    let PromptResult { description, messages } = match result.into_prompt() {
+    let PromptResult { description, mut messages } = match result.into_prompt() {
         Ok(result) => result,
         Err(error) => return error.into_rpc_outcome(version.era()),
     };
+    for message in &mut messages {
+        if let Cow::Owned(known) = message.content.known_to(version) {
+            message.content = known;
+        }
+    }
     let start = out.len();
     if let Some(description) = description {
         out.extend_from_slice(br#""description":"#);

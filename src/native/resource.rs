@@ -194,7 +194,18 @@ impl Resource {
 }
 
 /// A family of resources, by a URI template (RFC 6570 level 1, such as `notes://{year}/{name}`; `{+name}` takes slashes too).
-/// Its handler is given beside it: see [`Builder::template`](super::Builder::template), and [`Variables`] for an example.
+/// Its handler is given beside it: see [`Builder::template`](super::Builder::template), and [`Variables`] for more.
+///
+/// ```
+/// use ringhub::native::{testing::Client, Cache, Context, Server, Template, Variables};
+/// let notes = Template::new("notes://{name}", "note").title("Note").description("A note by name").cache(Cache::private(1_000));
+/// let server = Server::builder("demo", "1.0").template(notes, |at: &Variables, _: &Context| at.get("name").to_owned()).build()?;
+/// let mut client = Client::new(server);
+/// assert_eq!(client.templates()[0]["uriTemplate"], "notes://{name}");
+/// let read = client.read("notes://milk")?;
+/// assert_eq!((read.text(), read.cache), ("milk".to_owned(), Some(Cache::private(1_000))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Template {
     uri: String,

@@ -89,13 +89,13 @@ impl<'a> ResultWriter<'a> {
         self.out.push(b'}');
     }
 
-    /// Adds a block of content.
+    /// Adds a block of content. What the client's revision does not know becomes text.
     ///
     /// # Errors
     /// None for content made by this crate: its parts always have a JSON form.
     pub fn content(&mut self, content: &Content) -> Result<(), ToolError> {
         self.begin_block();
-        serde_json::to_writer(&mut *self.out, content).map_err(|error| no_json(&error))
+        serde_json::to_writer(&mut *self.out, &content.known_to(self.version)).map_err(|error| no_json(&error))
     }
 
     /// Sets the structured part, once. With `and_text`, the same JSON is added as a block of text, for clients that know no structured part.

@@ -167,6 +167,17 @@ impl Sampling {
 }
 
 /// What the client's model wrote.
+///
+/// ```
+/// use ringhub::native::Sampled;
+/// let written = serde_json::json!({
+///     "role": "assistant", "model": "m", "stopReason": "endTurn",
+///     "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}],
+/// });
+/// let sampled: Sampled = serde_json::from_value(written)?;
+/// assert_eq!((sampled.text().as_str(), sampled.blocks().len(), sampled.stop_reason.as_deref()), ("one\ntwo", 2, Some("endTurn")));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -29,20 +29,22 @@ impl Timers {
         id
     }
 
-    /// Replaces who is woken. Does nothing when the timer has fired.
-    pub fn rearm(&mut self, id: TimerId, waker: &Waker) {
-        if let Some(held) = self.waiting.get_mut(&id) {
-            held.clone_from(waker);
-        }
+    /// Replaces who is woken. Does nothing when the timer has fired. Who was to be woken before is handed out, to be dropped outside any
+    /// borrow: dropping a waker may run anything.
+    pub fn rearm(&mut self, id: TimerId, waker: &Waker) -> Option<Waker> {
+        let held = self.waiting.get_mut(&id)?;
+        if held.will_wake(waker) { None } else { Some(std::mem::replace(held, waker.clone())) }
     }
 
     /// Disarms a timer; its place in the heap is reclaimed when it comes due, or when disarmed ones outnumber the armed.
-    pub fn disarm(&mut self, id: TimerId) {
-        self.waiting.remove(&id);
+    /// Who was to be woken is handed out, as by [`Self::rearm`].
+    pub fn disarm(&mut self, id: TimerId) -> Option<Waker> {
+        let held = self.waiting.remove(&id);
         if self.heap.len() > 64 + 2 * self.waiting.len() {
             let waiting = &self.waiting;
             self.heap.retain(|Reverse((_, id))| waiting.contains_key(id));
         }
+        held
     }
 
     /// Takes the waker of one timer that is due.
@@ -92,7 +94,7 @@ mod tests {
         let mut timers = Timers::default();
         for _ in 0..10_000 {
             let id = timers.arm(Nanos(5), Waker::noop().clone());
-            timers.disarm(id);
+            assert!(timers.disarm(id).is_some());
         }
         assert!(timers.heap.len() <= 65, "{}", timers.heap.len());
         assert_eq!(timers.next(), Nanos::NEVER);

@@ -216,11 +216,6 @@ pub(crate) struct ToolEntry {
 }
 
 impl ToolEntry {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The item of `tools/list`, in JSON.
     pub fn definition(&self, era: Era) -> &[u8] {
         match (&self.legacy_definition, era) {

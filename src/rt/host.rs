@@ -149,6 +149,13 @@ pub(crate) fn limit_of(resource: libc::__rlimit_resource_t) -> (u64, u64) {
     (limit.rlim_cur, limit.rlim_max)
 }
 
+/// Keeps the kernel from backing this process with huge pages: with them, memory that was freed stays resident by the 2 MiB, and what a
+/// connection costs cannot be told. Children inherit it.
+pub(crate) fn refuse_huge_pages() {
+    // SAFETY: it reads and writes no memory.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 /// Raises the limit of descriptors to what the process may have without asking. The answer is what it then has.
 pub(crate) fn raise_descriptors() -> u64 {
     let (soft, hard) = limit_of(libc::RLIMIT_NOFILE);
@@ -165,11 +172,11 @@ fn memlock_finding(soft: u64, kernel: (u32, u32), cores: usize) -> Finding {
     let remedy = format!("`ulimit -l {}`, LimitMEMLOCK= in the systemd unit, or `docker run --ulimit memlock=-1`", needed / 1024);
     if soft >= needed {
         Finding::ok(format!(
-            "locked memory: {}",
+            "locked memory (memlock): {}",
             if soft == libc::RLIM_INFINITY { "unlimited".to_owned() } else { format!("{} KiB", soft / 1024) }
         ))
     } else {
-        Finding::fatal(format!("locked memory: {} KiB, and {} are needed", soft / 1024, needed / 1024), remedy)
+        Finding::fatal(format!("locked memory (memlock): {} KiB, and {} are needed", soft / 1024, needed / 1024), remedy)
     }
 }
 
@@ -181,7 +188,7 @@ pub(crate) fn connections_for(descriptors: u64, cores: usize) -> usize {
 fn descriptors_finding((_, hard): (u64, u64), connections_max: Option<usize>, cores: usize) -> Finding {
     let room = connections_for(hard, cores);
     let wanted = connections_max.unwrap_or(1);
-    let what = format!("open files: at most {hard}, which is room for {room} connections");
+    let what = format!("open files (nofile): at most {hard}, which is room for {room} connections");
     let remedy = format!(
         "`ulimit -Hn {}`, LimitNOFILE= in the systemd unit, or `docker run --ulimit nofile=...`",
         wanted + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores
@@ -194,16 +201,16 @@ fn descriptors_finding((_, hard): (u64, u64), connections_max: Option<usize>, co
 }
 
 fn backlog_finding(somaxconn: i32) -> Finding {
-    let what = format!("backlog of listeners: {somaxconn}");
+    let what = format!("backlog of listeners (somaxconn): {somaxconn}");
     if somaxconn < BACKLOG_MIN { Finding::warn(what, "`sysctl -w net.core.somaxconn=4096`") } else { Finding::ok(what) }
 }
 
 fn ports_finding(range: &str, config: &Config) -> Finding {
     let mut numbers = range.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
     let (Some(low), Some(high)) = (numbers.next(), numbers.next()) else {
-        return Finding::warn("ports that outgoing connections use: unknown", "");
+        return Finding::warn("outgoing connections' port range: unknown", "");
     };
-    let what = format!("ports that outgoing connections use: {low} to {high}");
+    let what = format!("outgoing connections' port range: {low} to {high}");
     let taken = config.listen.iter().chain(&config.admin).find(|address| (low..=high).contains(&address.port()));
     match taken {
         Some(address) => Finding::warn(

@@ -201,6 +201,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         RingChoice::Legacy => RingPath::Legacy,
         RingChoice::Auto => ring::probe().path.unwrap_or(RingPath::Legacy),
     };
+    host::refuse_huge_pages();
     engine.clock.get_or_insert(mono);
     let descriptors = usize::try_from(host::raise_descriptors()).unwrap_or(usize::MAX);
     let (addresses, admin, doors) = open_doors(&config, cores)?;

@@ -3,12 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "bodies/engine.rs"]
+mod engine;
 #[path = "bodies/http1.rs"]
 mod http1;
 #[path = "bodies/jsonrpc.rs"]
 mod jsonrpc;
 #[path = "bodies/sse.rs"]
 mod sse;
+
+#[test]
+fn engine_corpus() {
+    replay("engine", engine::run);
+}
 
 #[test]
 fn http1_corpus() {

@@ -1,55 +1,24 @@
 //! A warm call allocates nothing on the engine's side.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::client;
 use super::cluster::{Response, config, modern, modern_with, post};
 use super::fixture::server;
+use crate::base::allocations::so_far;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{ConnMemo, Engine, Inbound, Out, Role, Shared, Verdict};
 use crate::native::{Factory, Inbox};
 use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
 
-/// Counts what each thread asks of the system's allocator.
-struct Counting;
-
-thread_local! {
-    static ASKED: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every duty is the system allocator's; the count is a plain cell of the thread without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ASKED.set(ASKED.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ASKED.set(ASKED.get() + 1);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Sends the request this often and says how many allocations that took, and how often it was answered at once.
 fn allocations(engine: &mut Engine, input: &[u8], times: u64) -> (u64, u64) {
     let limits = HttpLimits { head_bytes_max: 4096, body_bytes_max: 4096 };
     let (mut reply, mut out, mut joined, mut memo) = (Vec::with_capacity(4096), Out::default(), Vec::new(), ConnMemo::default());
     let mut answered = 0;
-    let before = ASKED.get();
+    let before = so_far();
     for round in 0..times {
         let Framed::Whole(frame) = Framer::default().next(input, &limits) else { panic!("whole") };
         let mut slots = HeaderSlots::new();
@@ -63,7 +32,7 @@ fn allocations(engine: &mut Engine, input: &[u8], times: u64) -> (u64, u64) {
         }
         assert!(reply.starts_with(b"HTTP/1.1 200 OK"), "{}", reply.escape_ascii());
     }
-    (ASKED.get() - before, answered)
+    (so_far() - before, answered)
 }
 
 /// Opens a session of the legacy era and gives its id.

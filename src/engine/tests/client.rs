@@ -61,6 +61,10 @@ fn builder() -> Builder {
             Ok::<_, ToolError>(cx.sample("line", Sampling::new(10).user("A line")).await?.text())
         })
         .tool_async("roots", |_: Empty, cx: Context| async move { Ok::<_, ToolError>(cx.roots("roots").await?.len().to_string()) })
+        .tool_async("ask_late", |_: Empty, cx: Context| async move {
+            cx.sleep(Duration::from_secs(1)).await;
+            Ok::<_, ToolError>(cx.roots("roots").await?.len().to_string())
+        })
         .tool("change", |_: Empty, cx: &Context| {
             cx.notify().tools_changed();
             cx.notify().resource_updated("test://a");

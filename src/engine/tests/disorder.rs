@@ -6,7 +6,7 @@ use super::client::{Client, call, cluster, event_ids, request};
 use super::cluster::{Cluster, post};
 use crate::base::ids::ConnId;
 
-const TOOLS: [&str; 9] = ["echo", "talk", "slow", "steps", "reconnect", "elicit", "change", "block", "nope"];
+const TOOLS: [&str; 10] = ["ask_late", "echo", "talk", "slow", "steps", "reconnect", "elicit", "change", "block", "nope"];
 const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
 /// A small generator of numbers (xorshift64*), so that a seed says all about a run.

@@ -7,6 +7,7 @@ mod disorder;
 mod edges;
 mod exchanges;
 mod fixture;
+mod fuzzing;
 mod handshake;
 mod ladder;
 mod listening;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::{Client, call, cluster, cluster_with, text};
+use super::client::{Client, call, cluster, cluster_with, event_ids, text};
 use super::cluster::config;
 
 fn posted(id: &Value, result: &Value) -> String {
@@ -91,4 +91,21 @@ fn a_question_outlives_the_deadline_of_its_request_and_not_its_own() {
     let withdrawn = rest.iter().find(|event| event["method"] == "notifications/cancelled").expect("the question is withdrawn");
     assert!(withdrawn["params"]["requestId"].as_str().unwrap().starts_with("ask-"));
     assert_eq!(rest.last().unwrap()["error"]["code"], -32603);
+}
+
+#[test]
+fn nobody_is_asked_once_nobody_can_hear_it_and_a_lost_question_is_fetched() {
+    let mut cluster = cluster(1);
+    let client = Client::open(&mut cluster, "2025-11-25");
+    let (conn, _) = client.post_aside(&mut cluster, &call("1", "ask_late"));
+    cluster.gone(conn);
+    cluster.pass(Duration::from_secs(2));
+    assert!(cluster.engines[0].is_idle(), "without a stream there is nothing to come back to");
+    let (conn, asked) = client.post_aside(&mut cluster, &call("2", "roots"));
+    cluster.gone(conn);
+    let prime = &event_ids(&asked)[0];
+    let (resumed, replay) = client.get(&mut cluster, Some(prime));
+    let question = replay.events().pop().expect("the question again");
+    client.post(&mut cluster, &posted(&question["id"], &json!({"roots": []})));
+    assert_eq!(text(&cluster.take(resumed).events()[0]), "0");
 }

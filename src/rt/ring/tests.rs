@@ -1,3 +1,5 @@
+//! Both sets of operations against the kernel, and the older one with the kernel told to refuse all else.
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
