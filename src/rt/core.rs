@@ -127,6 +127,8 @@ pub(crate) struct Core {
     pub(super) metrics: &'static CoreMetrics,
     pub(super) jobs: Jobs,
     pub(super) doors: Vec<Door>,
+    /// Few descriptors are left: connections are accepted one at a time.
+    pub(super) filling: bool,
     /// Connections with something to send, or to be closed once everything is sent.
     pub(super) dirty: Vec<u32>,
     /// Connections whose stored input is to be looked at again.
@@ -168,6 +170,7 @@ impl Core {
             metrics: parts.metrics,
             jobs: parts.jobs,
             doors: doors.collect(),
+            filling: false,
             dirty: Vec::new(),
             resumed: VecDeque::new(),
             leaving: Vec::new(),

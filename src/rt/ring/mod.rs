@@ -92,12 +92,12 @@ impl Ring {
         self.in_flight
     }
 
-    /// Accepts on a listener: until it fails or is cancelled, or once.
-    pub(crate) fn accept(&mut self, listener: RawFd, index: u32) {
+    /// Accepts on a listener: until it fails or is cancelled; or once, if told so or on the older path.
+    pub(crate) fn accept(&mut self, listener: RawFd, index: u32, once: bool) {
         let token = Token::new(Op::Accept, index);
         self.submit(match self.path {
-            RingPath::Modern => modern::accept(listener, token),
-            RingPath::Legacy => legacy::accept(listener, token),
+            RingPath::Modern if !once => modern::accept(listener, token),
+            RingPath::Modern | RingPath::Legacy => legacy::accept(listener, token),
         });
     }
 

@@ -54,7 +54,7 @@ fn accepts_receives_and_sends() {
     for path in PATHS {
         let mut ring = Ring::new(path).expect("a ring");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        ring.accept(listener.as_raw_fd(), 0);
+        ring.accept(listener.as_raw_fd(), 0, false);
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
         let accepted = wait_for(&mut ring, Op::Accept, 1)[0];
         assert_eq!(accepted.is_last(), path == RingPath::Legacy);
