@@ -13,7 +13,7 @@ use ringhub::base::time::{Nanos, Now};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{ConnMemo, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
 use ringhub::native::{Factory, Inbox, builtin};
-use ringhub::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
+use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, Taken, take};
 
 /// Requests timed in one round.
 const REQUESTS: u32 = 20_000;
@@ -67,6 +67,7 @@ fn legacy(session: &str, body: &str) -> Vec<u8> {
 struct Driver {
     engine: Engine,
     memo: ConnMemo,
+    framer: Framer,
     reply: Vec<u8>,
     joined: Vec<u8>,
     out: Out,
@@ -81,14 +82,14 @@ impl Driver {
         let inbox = Arc::new(Inbox::new(Box::new(|| {})));
         let engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("the built-in server can be built");
         let (reply, joined) = (Vec::with_capacity(64 * 1024), Vec::new());
-        Self { engine, memo: ConnMemo::default(), reply, joined, out: Out::default(), nanos: 0 }
+        Self { engine, memo: ConnMemo::default(), framer: Framer::default(), reply, joined, out: Out::default(), nanos: 0 }
     }
 
     /// One request as the shell would hand it in.
     fn ask(&mut self, input: &[u8]) -> Verdict {
-        let Framed::Whole(frame) = Framer::default().next(input, &LIMITS) else { panic!("the request is whole") };
         let mut slots = HeaderSlots::new();
-        let request = view(input, &frame, &mut slots, &mut self.joined).expect("the request can be viewed");
+        let taken = take(&mut self.framer, input, &LIMITS, &mut slots, &mut self.joined);
+        let Taken::Whole(request, _) = taken else { panic!("the request is whole") };
         let (conn, peer) = (ConnId { index: 0, generation: 0 }, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let inbound = Inbound { conn, peer, role: Role::Public, request: &request, memo: &mut self.memo };
         self.nanos += 1;
