@@ -1,6 +1,6 @@
 //! What one request costs in the engine, alone: framed, viewed, dispatched, handled and answered, without a socket.
 //!
-//! `cargo bench --bench engine [-- ROUNDS]`; pin it (`taskset -c 0 …`) for figures to compare. Each figure is the median of its rounds,
+//! `cargo bench --bench engine [-- ROUNDS [PART OF A NAME]]`; pin it (`taskset -c 0 …`) for figures to compare. Each figure is the median of its rounds,
 //! with the fastest and the slowest beside it. Every answer is asserted.
 
 use std::hint::black_box;
@@ -26,7 +26,8 @@ const FIELDS: &str = "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: appl
 fn main() {
     // The test runner passes flags of its own, such as --bench: only a number counts.
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS_DEFAULT).max(1);
-    let mut driver = Driver::new();
+    let only = std::env::args().skip(1).find(|argument| argument.parse::<usize>().is_err() && !argument.starts_with('-'));
+    let mut driver = Driver::new(only);
     let calls = [
         (
             "tools/call echo, 2026-07-28",
@@ -66,6 +67,8 @@ fn legacy(session: &str, body: &str) -> Vec<u8> {
 /// One connection to one engine.
 struct Driver {
     engine: Engine,
+    /// Part of the names of what is to be timed.
+    only: Option<String>,
     memo: ConnMemo,
     framer: Framer,
     reply: Vec<u8>,
@@ -75,14 +78,14 @@ struct Driver {
 }
 
 impl Driver {
-    fn new() -> Self {
+    fn new(only: Option<String>) -> Self {
         let config = EngineConfig::new(SealKeys::new(KeyPair::single([1; 32])));
         let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), 1, 1000, [2; 16])));
         let servers: Vec<Arc<Factory>> = vec![Arc::new(builtin::server)];
         let inbox = Arc::new(Inbox::new(Box::new(|| {})));
         let engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("the built-in server can be built");
         let (reply, joined) = (Vec::with_capacity(64 * 1024), Vec::new());
-        Self { engine, memo: ConnMemo::default(), framer: Framer::default(), reply, joined, out: Out::default(), nanos: 0 }
+        Self { engine, only, memo: ConnMemo::default(), framer: Framer::default(), reply, joined, out: Out::default(), nanos: 0 }
     }
 
     /// One request as the shell would hand it in.
@@ -99,6 +102,9 @@ impl Driver {
     }
 
     fn time(&mut self, rounds: usize, name: &str, request: &[u8], expected: &str) {
+        if self.only.as_ref().is_some_and(|part| !name.contains(part)) {
+            return;
+        }
         for _ in 0..100 {
             assert_eq!(self.ask(request), Verdict::Answered { close: false }, "{name}");
         }
