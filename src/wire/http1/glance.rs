@@ -7,7 +7,7 @@
 
 use crate::base::fault::Kind;
 
-use super::field::{content_length, find_control, is_host, is_tchar, trim};
+use super::field::{content_length, find_byte, find_control, is_host, is_tchar, trim};
 use super::frame::{Framed, Framer, HttpLimits};
 use super::known::Known;
 use super::request_line::Method;
@@ -73,6 +73,8 @@ struct Seen<'a> {
     method: Method,
     method_text: &'static str,
     target: &'a str,
+    /// Without the query and its question mark.
+    path_len: usize,
     headers: Headers<'a>,
     body: &'a [u8],
     len: usize,
@@ -80,9 +82,9 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn over<'s>(self, slots: &'s HeaderSlots<'a>) -> (Request<'s>, usize) {
-        let Self { method, method_text, target, body, len, .. } = self;
+        let Self { method, method_text, target, path_len, body, len, .. } = self;
         let headers = self.headers.over(&slots.fields);
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) = (target.get(..path_len).unwrap_or_default(), target.get(path_len + 1..));
         let keep_alive = keep_alive(&headers, 1);
         (Request { method, method_text, target, path, query, minor: 1, keep_alive, headers, body }, len)
     }
@@ -93,7 +95,7 @@ impl<'a> Seen<'a> {
 #[inline]
 fn glance<'a>(input: &'a [u8], limits: &HttpLimits, slots: &mut HeaderSlots<'a>) -> Option<Seen<'a>> {
     let (method, method_text, after_method) = method(input)?;
-    let (target, after_target) = target(after_method)?;
+    let (target, path_len, after_target) = target(after_method)?;
     let mut rest = after_target.strip_prefix(b" HTTP/1.1\r\n")?;
     let mut headers = Headers::empty();
     let mut body_len = None;
@@ -104,6 +106,8 @@ fn glance<'a>(input: &'a [u8], limits: &HttpLimits, slots: &mut HeaderSlots<'a>)
         }
         let (field, after_field) = field(rest)?;
         match headers.place(slots.fields.len(), field.name) {
+            // The name of a known field is a token. Of any other it must be seen.
+            None if field.name.is_empty() || !field.name.iter().all(|&byte| is_tchar(byte)) => return None,
             Some(Known::Host) if headers.repeated(Known::Host) || !is_host(field.value) => return None,
             Some(Known::ContentLength) if body_len.is_some() => return None,
             Some(Known::ContentLength) => body_len = Some(content_length(field.value).ok()?),
@@ -118,7 +122,7 @@ fn glance<'a>(input: &'a [u8], limits: &HttpLimits, slots: &mut HeaderSlots<'a>)
     if !headers.has(Known::Host) || head_len > limits.head_bytes_max || body.len() > limits.body_bytes_max {
         return None;
     }
-    Some(Seen { method, method_text, target, headers, body, len: head_len + body.len() })
+    Some(Seen { method, method_text, target, path_len, headers, body, len: head_len + body.len() })
 }
 
 /// A method that MCP uses, and what follows the space behind it.
@@ -131,31 +135,31 @@ fn method(input: &[u8]) -> Option<(Method, &'static str, &[u8])> {
     }
 }
 
-/// A target in origin form without anything that would need a closer look, and what follows it.
+/// A target in origin form without anything that would need a closer look, the length of its path, and what follows it.
 #[expect(clippy::indexing_slicing, reason = "a u8 cannot miss a table of 256")]
-fn target(input: &[u8]) -> Option<(&str, &[u8])> {
+fn target(input: &[u8]) -> Option<(&str, usize, &[u8])> {
     const LEN_MAX: usize = 256;
-    let mut has_query = false;
-    let len = input
-        .iter()
-        .take(LEN_MAX)
-        .position(|&byte| !(PLAIN[byte as usize] || (byte == b'?' && !std::mem::replace(&mut has_query, true))))?;
+    let plain = |bytes: &[u8]| bytes.iter().take(LEN_MAX).position(|&byte| !PLAIN[byte as usize]);
+    let path_len = plain(input)?;
+    let len = match input.get(path_len) {
+        Some(b'?') => path_len + 1 + plain(input.get(path_len + 1..)?)?,
+        _ => path_len,
+    };
     let (target, rest) = input.split_at_checked(len)?;
     if target.first() != Some(&b'/') {
         return None;
     }
-    Some((str::from_utf8(target).ok()?, rest))
+    Some((str::from_utf8(target).ok()?, path_len, rest))
 }
 
-/// A field line of visible text, and what follows its CRLF.
+/// A field line with a value of visible text, and what follows its CRLF. The name is yet to be checked.
 #[inline]
 fn field(input: &[u8]) -> Option<(Field<'_>, &[u8])> {
-    let name_len = input.iter().position(|&byte| !is_tchar(byte))?;
-    let (name, after_name) = input.split_at_checked(name_len)?;
-    let [b':', after_colon @ ..] = after_name else { return None };
+    let (name, after_name) = input.split_at_checked(find_byte(b':', input)?)?;
+    let after_colon = after_name.get(1..)?;
     let (value, after_value) = after_colon.split_at_checked(find_control(after_colon)?)?;
     let [b'\r', b'\n', rest @ ..] = after_value else { return None };
-    (!name.is_empty()).then_some((Field { name, value: trim(value) }, rest))
+    Some((Field { name, value: trim(value) }, rest))
 }
 
 #[cfg(test)]
