@@ -230,7 +230,7 @@ impl Calls {
 
 impl Engine {
     /// Starts a call. The handler runs now, outside any borrow of the engine's state.
-    pub(super) fn begin(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+    pub(super) fn begin(&mut self, now: Now, begin: &mut Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         let begun = self.begin_uncounted(now, begin, binding, out);
         if let Begun::Done(ending) = &begun {
             self.count_ending(begin.target.kind(), ending);
@@ -238,14 +238,15 @@ impl Engine {
         begun
     }
 
-    fn begin_uncounted(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+    fn begin_uncounted(&mut self, now: Now, begin: &mut Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         self.scratch.members.clear();
         if self.calls.len() >= CALLS_PER_CORE_MAX {
             return Begun::Done(Ending::Overloaded);
         }
         let id = self.calls.next_id();
         self.calls.starting = Some((id, begin.caller));
-        let context = self.host.context(&CallSpec { call: id, ..begin.spec });
+        begin.spec.call = id;
+        let context = self.host.context(&begin.spec);
         match self.start(begin.spec.server, &begin.target, &context) {
             Started::Done(outcome) => Begun::Done(Ending::Outcome(outcome)),
             Started::NotFound => Begun::Done(Ending::NotFound),

@@ -175,8 +175,8 @@ fn call(
         state: None,
     };
     let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
-    let begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Legacy(Asker(id)) };
-    let begun = engine.begin(now, &begin, || None, out);
+    let mut begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Legacy(Asker(id)) };
+    let begun = engine.begin(now, &mut begin, || None, out);
     if owed.is_none() && (matches!(begun, Begun::Waiting(_)) || engine.has_wishes()) {
         let pending = Pending { session: key, conn: Some(post.conn), stream: None, gather: None, waiting: 1 };
         *owed = Some(engine.legacy.pendings.insert(pending));
