@@ -53,7 +53,7 @@ fn a_client_that_does_not_read_is_cut_and_the_others_are_served() {
     });
 }
 
-/// Resident memory once it has not changed for three seconds, longer than a core takes to notice that it is quiet.
+/// Resident memory once it has not changed for six seconds: a core takes up to five to notice that it is quiet and to give memory back.
 fn settled_bytes(pid: u32) -> u64 {
     let level = Cell::new((resident_bytes(pid), Instant::now()));
     until("memory has settled", || {
@@ -61,7 +61,7 @@ fn settled_bytes(pid: u32) -> u64 {
         if now != level.get().0 {
             level.set((now, Instant::now()));
         }
-        level.get().1.elapsed() > Duration::from_secs(3)
+        level.get().1.elapsed() > Duration::from_secs(6)
     });
     level.get().0
 }
