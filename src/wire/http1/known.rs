@@ -70,7 +70,7 @@ known! {
 const _: () = assert!(Known::ALL.len() <= 32, "repetition is one bit per field in 32");
 
 impl Known {
-    /// The known field with this name, in any case of letters. The name must be a token. Its length leaves at most three to compare with.
+    /// The known field with this name, in any case of letters. Its length leaves at most three to compare with.
     #[must_use]
     pub fn find(name: &[u8]) -> Option<Self> {
         match name.len() {
@@ -102,10 +102,13 @@ fn one_of<const LEN: usize, const N: usize>(name: &[u8], candidates: [(&[u8; LEN
     candidates.into_iter().find(|(lower, _)| is_same(name, lower)).map(|(_, known)| known)
 }
 
-/// Whether a token is this name of lower-case letters and hyphens. Setting one bit folds the case of letters; what else it
-/// maps onto a hyphen is CR, which no token has.
+/// Whether it is this name of lower-case letters and hyphens, in any case. Setting one bit folds the case of letters, and would
+/// also make a CR a hyphen: so letters alone are folded.
 fn is_same<const LEN: usize>(name: &[u8; LEN], lower: &[u8; LEN]) -> bool {
-    name.iter().zip(lower).fold(0, |differing, (&a, &b)| differing | ((a | 0x20) ^ b)) == 0
+    name.iter().zip(lower).fold(0, |differing, (&a, &b)| {
+        let fold = if b == b'-' { 0 } else { 0x20 };
+        differing | ((a | fold) ^ b)
+    }) == 0
 }
 
 #[cfg(test)]
@@ -128,7 +131,7 @@ mod tests {
             let mut name = known.name().as_bytes().to_owned();
             for at in 0..name.len() {
                 let own = name[at];
-                for byte in (0..=u8::MAX).filter(|b| b.is_ascii_graphic() && !b.eq_ignore_ascii_case(&own)) {
+                for byte in (0..=u8::MAX).filter(|b| !b.eq_ignore_ascii_case(&own)) {
                     name[at] = byte;
                     assert_eq!(Known::find(&name), None, "{}", name.escape_ascii());
                 }
