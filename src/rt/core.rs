@@ -26,6 +26,8 @@ use crate::engine::{Lane, Out};
 
 /// The longest sleep while a future uses glommio's reactor.
 const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
+/// How long what is in use is watched before the rest is given back: two seconds.
+const APPRAISE_TICKS: u32 = 20;
 /// Slow turns are counted always and logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -156,6 +158,8 @@ pub(crate) struct Core {
     pub(super) dechunked: Vec<u8>,
     pub(super) now: Now,
     pub(super) tick: u32,
+    /// The tick at which unused memory was last looked for.
+    appraised: u32,
     pub(super) drain: Option<Drain>,
     completions: Vec<Completion>,
     parcels: Vec<(CoreId, Parcel)>,
@@ -195,6 +199,7 @@ impl Core {
             dechunked: Vec::new(),
             now,
             tick: tick_of(now.mono),
+            appraised: tick_of(now.mono),
             drain: None,
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
             parcels: Vec::new(),
@@ -276,7 +281,20 @@ impl Core {
         self.apply();
         self.open_doors();
         self.go_on_draining();
+        self.tidy();
         self.metrics.set(Gauge::Conns, self.conns.len() as u64);
+        self.metrics.set(Gauge::ReceiveBuffers, u64::from(self.ring.buffers()));
+    }
+
+    /// Gives back memory that a while of ticks had no use for: after a burst a core is as small as before.
+    fn tidy(&mut self) {
+        if self.tick >= self.appraised + APPRAISE_TICKS {
+            self.appraised = self.tick;
+            self.ring.appraise();
+            self.pool.appraise();
+            self.conns.trim();
+        }
+        self.ring.tidy();
     }
 
     fn take_parcels(&mut self) {
@@ -317,6 +335,7 @@ impl Core {
                 self.node.wakes()[self.id.index()].clear_event();
                 self.watch_event();
             }
+            Some(Op::Recall) => self.ring.on_recalled(completion),
             Some(Op::Wake | Op::Timeout | Op::Cancel | Op::Provide) | None => (),
         }
     }

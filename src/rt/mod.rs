@@ -13,6 +13,8 @@ mod core;
 mod drain;
 pub mod host;
 mod listen;
+#[doc(hidden)]
+pub mod measure;
 mod mesh;
 mod permit;
 mod ring;

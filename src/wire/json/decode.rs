@@ -42,13 +42,15 @@ impl Decoder {
 
     /// Decodes one raw value that the scanner accepted.
     ///
-    /// Short values are read by serde_json alone. What simd-json refuses is read once more by it, whose word is final: it knows the forms that simd-json lacks (128-bit
+    /// Short values without escapes are read by serde_json alone. What simd-json refuses is read once more by it, whose word is final: it knows the forms that simd-json lacks (128-bit
     /// integers, raw values), and says where the fault lies.
     ///
     /// # Errors
     /// The value does not fit `T`.
     pub fn decode<T: DeserializeOwned>(&mut self, raw: &[u8]) -> Result<T, DecodeError> {
-        let fast = if raw.len() > SMALL_BYTES_MAX { self.decode_fast(raw) } else { None };
+        // Escapes would cost serde_json a buffer of its own.
+        let is_small = raw.len() <= SMALL_BYTES_MAX && memchr::memchr(b'\\', raw).is_none();
+        let fast = if is_small { None } else { self.decode_fast(raw) };
         if raw.len() > KEPT_BYTES_MAX {
             *self = Self::default();
         }
