@@ -25,6 +25,9 @@ const PLAIN: [bool; 256] = {
     table
 };
 
+/// Where an MCP endpoint usually is.
+const USUAL_TARGET: &str = "/mcp";
+
 /// What the bytes at the start of an input amount to.
 #[derive(Debug)]
 pub enum Taken<'s> {
@@ -149,7 +152,9 @@ fn target(input: &[u8]) -> Option<(&str, usize, &[u8])> {
     if target.first() != Some(&b'/') {
         return None;
     }
-    Some((str::from_utf8(target).ok()?, path_len, rest))
+    // The usual path spares its conversion.
+    let target = if target == USUAL_TARGET.as_bytes() { USUAL_TARGET } else { str::from_utf8(target).ok()? };
+    Some((target, path_len, rest))
 }
 
 /// A field line with a value of visible text, and what follows its CRLF. The name is yet to be checked.
