@@ -1,6 +1,6 @@
 //! What one request costs in the engine, alone: framed, viewed, dispatched, handled and answered, without a socket.
 //!
-//! `cargo bench --bench engine [-- ROUNDS]`; pin it (`taskset -c 0 …`) for figures to compare. Each figure is the median of its rounds,
+//! `cargo bench --bench engine [-- ROUNDS [PART OF A NAME]]`; pin it (`taskset -c 0 …`) for figures to compare. Each figure is the median of its rounds,
 //! with the fastest and the slowest beside it. Every answer is asserted.
 
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use ringhub::base::time::{Nanos, Now};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{ConnMemo, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
 use ringhub::native::{Factory, Inbox, builtin};
-use ringhub::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
+use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, Taken, take};
 
 /// Requests timed in one round.
 const REQUESTS: u32 = 20_000;
@@ -26,7 +26,8 @@ const FIELDS: &str = "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAccept: appl
 fn main() {
     // The test runner passes flags of its own, such as --bench: only a number counts.
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS_DEFAULT).max(1);
-    let mut driver = Driver::new();
+    let only = std::env::args().skip(1).find(|argument| argument.parse::<usize>().is_err() && !argument.starts_with('-'));
+    let mut driver = Driver::new(only);
     let calls = [
         (
             "tools/call echo, 2026-07-28",
@@ -66,7 +67,10 @@ fn legacy(session: &str, body: &str) -> Vec<u8> {
 /// One connection to one engine.
 struct Driver {
     engine: Engine,
+    /// Part of the names of what is to be timed.
+    only: Option<String>,
     memo: ConnMemo,
+    framer: Framer,
     reply: Vec<u8>,
     joined: Vec<u8>,
     out: Out,
@@ -74,21 +78,21 @@ struct Driver {
 }
 
 impl Driver {
-    fn new() -> Self {
+    fn new(only: Option<String>) -> Self {
         let config = EngineConfig::new(SealKeys::new(KeyPair::single([1; 32])));
         let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), 1, 1000, [2; 16])));
         let servers: Vec<Arc<Factory>> = vec![Arc::new(builtin::server)];
         let inbox = Arc::new(Inbox::new(Box::new(|| {})));
         let engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("the built-in server can be built");
         let (reply, joined) = (Vec::with_capacity(64 * 1024), Vec::new());
-        Self { engine, memo: ConnMemo::default(), reply, joined, out: Out::default(), nanos: 0 }
+        Self { engine, only, memo: ConnMemo::default(), framer: Framer::default(), reply, joined, out: Out::default(), nanos: 0 }
     }
 
     /// One request as the shell would hand it in.
     fn ask(&mut self, input: &[u8]) -> Verdict {
-        let Framed::Whole(frame) = Framer::default().next(input, &LIMITS) else { panic!("the request is whole") };
         let mut slots = HeaderSlots::new();
-        let request = view(input, &frame, &mut slots, &mut self.joined).expect("the request can be viewed");
+        let taken = take(&mut self.framer, input, &LIMITS, &mut slots, &mut self.joined);
+        let Taken::Whole(request, _) = taken else { panic!("the request is whole") };
         let (conn, peer) = (ConnId { index: 0, generation: 0 }, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let inbound = Inbound { conn, peer, role: Role::Public, request: &request, memo: &mut self.memo };
         self.nanos += 1;
@@ -98,6 +102,9 @@ impl Driver {
     }
 
     fn time(&mut self, rounds: usize, name: &str, request: &[u8], expected: &str) {
+        if self.only.as_ref().is_some_and(|part| !name.contains(part)) {
+            return;
+        }
         for _ in 0..100 {
             assert_eq!(self.ask(request), Verdict::Answered { close: false }, "{name}");
         }

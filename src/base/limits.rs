@@ -60,6 +60,8 @@ pub const OUTBOUND_PAUSE_BYTES: usize = 256 * 1024;
 pub const INPUT_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of idle buffers one core keeps for its next connections.
 pub const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of idle buffers that a core keeps however long it has no use for them.
+pub const POOLED_BYTES_KEPT: usize = 256 * 1024;
 /// A buffer that grew beyond this is freed rather than kept.
 pub const POOLED_BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// Most input discarded by a connection that is being closed, bytes.

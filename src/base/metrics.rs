@@ -99,6 +99,8 @@ closed_enum! {
         /// See its help.
         Listens = "listens", "Open subscriptions/listen streams and legacy GET streams";
         /// See its help.
+        ReceiveBuffers = "receive_buffers", "Buffers of 4 KiB in circulation between the core and the kernel";
+        /// See its help.
         TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use super::legacy;
 use super::mrtr::Binding;
@@ -17,8 +18,8 @@ use crate::native::host::{CallSpec, Effect as Wish};
 use crate::native::inbox::Event;
 use crate::native::outcome::{Finished, Job, Outcome, Started};
 
-/// A turn of a handler that is longer than this is logged with the handler's name, nanoseconds.
-const SLOW_TURN_NS: u64 = 5_000_000;
+/// A turn of a handler that is longer than this is logged with the handler's name.
+const SLOW_TURN: Duration = Duration::from_millis(5);
 
 /// What of a server is called.
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +230,7 @@ impl Calls {
 
 impl Engine {
     /// Starts a call. The handler runs now, outside any borrow of the engine's state.
-    pub(super) fn begin(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+    pub(super) fn begin(&mut self, now: Now, begin: &mut Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         let begun = self.begin_uncounted(now, begin, binding, out);
         if let Begun::Done(ending) = &begun {
             self.count_ending(begin.target.kind(), ending);
@@ -237,14 +238,15 @@ impl Engine {
         begun
     }
 
-    fn begin_uncounted(&mut self, now: Now, begin: &Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
+    fn begin_uncounted(&mut self, now: Now, begin: &mut Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         self.scratch.members.clear();
         if self.calls.len() >= CALLS_PER_CORE_MAX {
             return Begun::Done(Ending::Overloaded);
         }
         let id = self.calls.next_id();
         self.calls.starting = Some((id, begin.caller));
-        let context = self.host.context(&CallSpec { call: id, ..begin.spec });
+        begin.spec.call = id;
+        let context = self.host.context(&begin.spec);
         match self.start(begin.spec.server, &begin.target, &context) {
             Started::Done(outcome) => Begun::Done(Ending::Outcome(outcome)),
             Started::NotFound => Begun::Done(Ending::NotFound),
@@ -513,11 +515,8 @@ impl Engine {
 
     /// Names a handler that held the core up.
     fn lap(&mut self, name: &str) {
-        let Some(clock) = self.config.clock else { return };
-        let read = clock();
-        let took = read.since(self.lapped);
-        self.lapped = read;
-        if took.as_nanos() > u128::from(SLOW_TURN_NS) {
+        let took = self.laps.lap();
+        if took > SLOW_TURN {
             tracing::warn!(handler = name, took_ms = took.as_millis() as u64, "a handler held its core up; make it async or blocking");
         }
     }

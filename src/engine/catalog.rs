@@ -66,8 +66,10 @@ struct Page {
 pub(super) struct Hosted {
     pub server: Server,
     pub offers: Offers,
-    /// `serverInfo`: a JSON object.
+    /// `serverInfo` of `initialize` and `server/discover`: a JSON object.
     pub info: Vec<u8>,
+    /// `serverInfo` of every other result: the name and the version alone, which is what the specification demands.
+    brief: Vec<u8>,
     /// The result of `server/discover`: a JSON object.
     pub discover: Vec<u8>,
     /// What ends the object of a complete result: `resultType`, and `_meta` with `serverInfo`.
@@ -86,12 +88,15 @@ impl Hosted {
     /// Encodes what can be encoded beforehand.
     pub fn new(server: Server) -> Self {
         let info = server.info().to_vec();
-        let mut tail = br#""resultType":"complete","_meta":{"#.to_vec();
-        write_str(&mut tail, meta_key::SERVER_INFO);
-        tail.push(b':');
-        tail.extend_from_slice(&info);
-        tail.extend_from_slice(b"}}");
-        let mut hosted = Self { offers: offers(&server), server, info, discover: Vec::new(), tail, lists: [const { Vec::new() }; 4] };
+        let mut brief = br#"{"name":"#.to_vec();
+        write_str(&mut brief, server.name());
+        brief.extend_from_slice(br#","version":"#);
+        write_str(&mut brief, server.version());
+        brief.push(b'}');
+        let mut tail = Vec::new();
+        write_tail(&mut tail, ResultType::Complete, None, &brief);
+        let mut hosted =
+            Self { offers: offers(&server), server, info, brief, discover: Vec::new(), tail, lists: [const { Vec::new() }; 4] };
         hosted.discover = hosted.encode_discover();
         for kind in ListKind::ALL {
             hosted.lists[kind as usize] = hosted.encode_list(kind);
@@ -129,34 +134,12 @@ impl Hosted {
 
     /// Appends the object of a result of the modern era: `members`, and what every such result has.
     pub fn write_result(&self, out: &mut Vec<u8>, members: &[u8], result_type: ResultType, cache: Option<Cache>, meta: Option<&[u8]>) {
-        out.push(b'{');
-        out.extend_from_slice(members);
-        if !members.is_empty() {
-            out.push(b',');
-        }
-        if let Some(cache) = cache {
-            write_cache(out, cache);
-            out.push(b',');
-        }
+        begin_result(out, members, cache);
         if result_type == ResultType::Complete && meta.is_none() {
             out.extend_from_slice(&self.tail);
-            return;
+        } else {
+            write_tail(out, result_type, meta, &self.brief);
         }
-        let name = match result_type {
-            ResultType::Complete => "complete",
-            ResultType::InputRequired => "input_required",
-        };
-        out.extend_from_slice(br#""resultType":"#);
-        write_str(out, name);
-        out.extend_from_slice(br#","_meta":{"#);
-        if let Some(own) = meta.map(inner).filter(|own| !own.is_empty()) {
-            out.extend_from_slice(own);
-            out.push(b',');
-        }
-        write_str(out, meta_key::SERVER_INFO);
-        out.push(b':');
-        out.extend_from_slice(&self.info);
-        out.extend_from_slice(b"}}");
     }
 
     fn encode_discover(&self) -> Vec<u8> {
@@ -167,7 +150,8 @@ impl Hosted {
             write_str(&mut members, instructions);
         }
         let mut out = Vec::new();
-        self.write_result(&mut out, &members, ResultType::Complete, Some(self.server.discover_cache()), None);
+        begin_result(&mut out, &members, Some(self.server.discover_cache()));
+        write_tail(&mut out, ResultType::Complete, None, &self.info);
         out
     }
 
@@ -222,6 +206,35 @@ fn write_cache(out: &mut Vec<u8>, cache: Cache) {
         Scope::Public => br#","cacheScope":"public""#,
         Scope::Private => br#","cacheScope":"private""#,
     });
+}
+
+/// Appends how the object of a result begins: `members`, and how long it may be kept.
+fn begin_result(out: &mut Vec<u8>, members: &[u8], cache: Option<Cache>) {
+    out.push(b'{');
+    out.extend_from_slice(members);
+    if !members.is_empty() {
+        out.push(b',');
+    }
+    if let Some(cache) = cache {
+        write_cache(out, cache);
+        out.push(b',');
+    }
+}
+
+/// Appends how the object of a result ends: `resultType`, and `_meta` with its own members and `serverInfo`.
+fn write_tail(out: &mut Vec<u8>, result_type: ResultType, meta: Option<&[u8]>, info: &[u8]) {
+    out.extend_from_slice(match result_type {
+        ResultType::Complete => br#""resultType":"complete","_meta":{"#,
+        ResultType::InputRequired => br#""resultType":"input_required","_meta":{"#,
+    });
+    if let Some(own) = meta.map(inner).filter(|own| !own.is_empty()) {
+        out.extend_from_slice(own);
+        out.push(b',');
+    }
+    write_str(out, meta_key::SERVER_INFO);
+    out.push(b':');
+    out.extend_from_slice(info);
+    out.extend_from_slice(b"}}");
 }
 
 /// The members of an object without its braces.

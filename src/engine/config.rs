@@ -65,6 +65,9 @@ pub struct EngineConfig {
     pub batch_messages_max: usize,
     /// Reads the clock that [`crate::base::time::Now::mono`] comes from, to name handlers that hold the core up. None: nobody is named.
     pub clock: Option<fn() -> Nanos>,
+    /// Reads a clock that is cheaper than `clock` and moves on at least every 5 ms: while it stands still no handler can have held the core
+    /// up, and `clock` need not be read. None: `clock` is read after every turn of a handler.
+    pub coarse_clock: Option<fn() -> Nanos>,
 }
 
 impl EngineConfig {
@@ -86,6 +89,7 @@ impl EngineConfig {
             keepalive_comment: Duration::from_secs(15),
             batch_messages_max: limits::BATCH_MESSAGES_MAX,
             clock: None,
+            coarse_clock: None,
         }
     }
 }

@@ -17,13 +17,21 @@ use crate::wire::jsonrpc::{self, Body, Id, Message};
 use crate::wire::mcp::{Inbound as Seen, Route, classify};
 
 const PREFLIGHT_MAX_AGE: &[u8] = b"86400";
+/// What nearly every client sends as Accept.
+const ACCEPT_USUAL: &[u8] = b"application/json, text/event-stream";
+/// The same in the other order.
+const ACCEPT_TURNED: &[u8] = b"text/event-stream, application/json";
+/// The media type of every body that is taken.
+const JSON: &[u8] = b"application/json";
 
 /// How a request wants to be answered, once its Origin is known to be allowed.
 pub(super) fn terms<'a>(request: &Request<'a>, is_draining: bool) -> Terms<'a> {
     let (json, sse) = match request.headers.get(Known::Accept) {
-        // What nearly every client sends.
-        Some(b"application/json, text/event-stream" | b"text/event-stream, application/json") | None => (true, true),
-        Some(_) => (request.headers.accepts(Media::Json), request.headers.accepts(Media::EventStream)),
+        // Compared as a whole, which a pattern would do byte by byte.
+        Some(value) if value != ACCEPT_USUAL && value != ACCEPT_TURNED => {
+            (request.headers.accepts(Media::Json), request.headers.accepts(Media::EventStream))
+        }
+        _ => (true, true),
     };
     Terms {
         minor: request.minor,
@@ -102,8 +110,8 @@ impl Engine {
         reply: &mut Vec<u8>,
         out: &mut Out,
     ) -> Verdict {
-        if let Err(why) = demand_json(post) {
-            return self.refuse(now, &post.terms, None, &Fall::new(Kind::UnsupportedMedia, why), reply);
+        if !is_json(post) {
+            return self.refuse(now, &post.terms, None, &Fall::new(Kind::UnsupportedMedia, why_not_json(post)), reply);
         }
         let body = match jsonrpc::parse(body) {
             Ok(body) => body,
@@ -193,17 +201,24 @@ fn id_of<'a>(body: &Body<'a>) -> Option<Id<'a>> {
     }
 }
 
-/// The body must be declared to be plain JSON.
-fn demand_json(post: &Post<'_>) -> Result<(), &'static str> {
-    let value = post.headers.get(Known::ContentType).unwrap_or_default();
-    let essence = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    if !essence.eq_ignore_ascii_case(b"application/json") {
-        return Err(Kind::UnsupportedMedia.message());
-    }
+/// A media type without its parameters.
+fn essence(value: &[u8]) -> &[u8] {
+    value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()
+}
+
+/// Whether the body is declared to be plain JSON.
+fn is_json(post: &Post<'_>) -> bool {
+    let is_plain = post.headers.get(Known::ContentEncoding).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"));
+    let Some(value) = post.headers.get(Known::ContentType) else { return false };
+    is_plain && (value == JSON || essence(value).eq_ignore_ascii_case(JSON))
+}
+
+/// Why it is not.
+fn why_not_json(post: &Post<'_>) -> &'static str {
     match post.headers.get(Known::ContentEncoding) {
         Some(coding) if !coding.eq_ignore_ascii_case(b"identity") => {
-            Err("Unsupported media type: the body must not be encoded (Content-Encoding)")
+            "Unsupported media type: the body must not be encoded (Content-Encoding)"
         }
-        _ => Ok(()),
+        _ => Kind::UnsupportedMedia.message(),
     }
 }

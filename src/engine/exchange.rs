@@ -49,10 +49,6 @@ impl Exchanges {
         self.table.is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
-
     /// A response begins. The connection has no other.
     pub fn open(&mut self, conn: ConnId, terms: &Terms<'_>, owner: Owner, now: Nanos) {
         let exchange = Exchange { terms: terms.kept(), owner, is_stream: false, wrote: now };

@@ -2,12 +2,17 @@
 
 use super::config::EngineConfig;
 
+/// Longest Host that is remembered, bytes.
+const HOST_KEPT_BYTES_MAX: usize = 256;
+
 /// Which origins and hosts are allowed; made once from the settings.
 #[derive(Debug)]
 pub(super) struct Gate {
     origins: Names,
     hosts: Names,
     checks_host: bool,
+    /// The Host that was allowed last: nearly every request names the same one. Empty: none yet.
+    host_allowed: Vec<u8>,
 }
 
 /// A list of names where `*` stands for every one.
@@ -34,12 +39,13 @@ impl Gate {
             origins: Names::new(&config.allowed_origins),
             hosts: Names::new(&config.allowed_hosts),
             checks_host: config.local_only || !config.allowed_hosts.is_empty(),
+            host_allowed: Vec::with_capacity(HOST_KEPT_BYTES_MAX),
         }
     }
 
     /// Whether a request with these fields may be served (2025-11-25 and 2026-07-28, transports, "Security Warning": an Origin that is
     /// not allowed is refused). A page that a browser loaded from this host itself is always allowed.
-    pub fn allows(&self, origin: Option<&[u8]>, host: Option<&[u8]>) -> bool {
+    pub fn allows(&mut self, origin: Option<&[u8]>, host: Option<&[u8]>) -> bool {
         origin.is_none_or(|origin| self.allows_origin(origin)) && host.is_none_or(|host| self.allows_host(host))
     }
 
@@ -52,12 +58,17 @@ impl Gate {
         (scheme == b"http" || scheme == b"https") && is_this_host(without_port(&origin[at + 3..]))
     }
 
-    fn allows_host(&self, host: &[u8]) -> bool {
-        if !self.checks_host {
+    fn allows_host(&mut self, host: &[u8]) -> bool {
+        if !self.checks_host || (!host.is_empty() && host == self.host_allowed) {
             return true;
         }
         let name = without_port(host);
-        is_this_host(name) || self.hosts.has(name) || self.hosts.has(host)
+        let is_allowed = is_this_host(name) || self.hosts.has(name) || self.hosts.has(host);
+        if is_allowed && host.len() <= HOST_KEPT_BYTES_MAX {
+            self.host_allowed.clear();
+            self.host_allowed.extend_from_slice(host);
+        }
+        is_allowed
     }
 }
 
@@ -85,7 +96,7 @@ mod tests {
         EngineConfig::new(Arc::clone(&SealKeys::new(KeyPair::single([1; 32]))))
     }
 
-    fn allows(gate: &Gate, origin: &str, host: &str) -> bool {
+    fn allows(gate: &mut Gate, origin: &str, host: &str) -> bool {
         let field = |text: &'static str| (!text.is_empty()).then_some(text.as_bytes());
         let (origin, host): (&'static str, &'static str) = (Box::leak(origin.into()), Box::leak(host.into()));
         gate.allows(field(origin), field(host))
@@ -93,25 +104,36 @@ mod tests {
 
     #[test]
     fn local_names_pass_with_any_port() {
-        let gate = Gate::new(&config());
+        let mut gate = Gate::new(&config());
         for name in ["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9", "[::1]", "[::1]:80"] {
-            assert!(allows(&gate, "", name), "{name}");
-            assert!(allows(&gate, &format!("http://{name}"), "localhost"), "{name}");
-            assert!(allows(&gate, &format!("https://{name}"), "localhost"), "{name}");
+            assert!(allows(&mut gate, "", name), "{name}");
+            assert!(allows(&mut gate, &format!("http://{name}"), "localhost"), "{name}");
+            assert!(allows(&mut gate, &format!("https://{name}"), "localhost"), "{name}");
         }
-        assert!(allows(&gate, "", ""));
+        assert!(allows(&mut gate, "", ""));
     }
 
     #[test]
     fn other_names_are_refused() {
-        let gate = Gate::new(&config());
+        let mut gate = Gate::new(&config());
         for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.2", "::1"] {
-            assert!(!allows(&gate, "", host), "{host}");
+            assert!(!allows(&mut gate, "", host), "{host}");
         }
         for origin in
             ["http://evil.example", "null", "localhost", "file://localhost", "http://localhost@evil.example", "http://localhost.evil"]
         {
-            assert!(!allows(&gate, origin, "localhost"), "{origin}");
+            assert!(!allows(&mut gate, origin, "localhost"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_was_allowed_lets_no_other_in() {
+        let mut gate = Gate::new(&config());
+        for _ in 0..3 {
+            assert!(allows(&mut gate, "", "localhost:8080"));
+            assert!(!allows(&mut gate, "", "localhost:8080.evil.example"));
+            assert!(!allows(&mut gate, "http://evil.example", "localhost:8080"));
+            assert!(!allows(&mut gate, "", "evil.example"));
         }
     }
 
@@ -121,19 +143,19 @@ mod tests {
         config.allowed_origins = vec!["https://app.example/".into()];
         config.allowed_hosts = vec!["mcp.example".into()];
         config.local_only = false;
-        let gate = Gate::new(&config);
-        assert!(allows(&gate, "https://app.example", "mcp.example:443"));
-        assert!(!allows(&gate, "https://app.example:444", "mcp.example"));
-        assert!(!allows(&gate, "", "other.example"));
+        let mut gate = Gate::new(&config);
+        assert!(allows(&mut gate, "https://app.example", "mcp.example:443"));
+        assert!(!allows(&mut gate, "https://app.example:444", "mcp.example"));
+        assert!(!allows(&mut gate, "", "other.example"));
         config.allowed_hosts = vec!["*".into()];
         config.allowed_origins = vec!["*".into()];
-        assert!(allows(&Gate::new(&config), "null", "other.example"));
+        assert!(allows(&mut Gate::new(&config), "null", "other.example"));
     }
 
     #[test]
     fn on_other_addresses_any_host_is_taken_unless_some_are_named() {
         let mut config = config();
         config.local_only = false;
-        assert!(allows(&Gate::new(&config), "", "anything.example"));
+        assert!(allows(&mut Gate::new(&config), "", "anything.example"));
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn on_post(
         return refuse(engine, now, post, Kind::NotAcceptable, reply);
     }
     if let Body::One(Message::Request(request)) = body
-        && Method::parse(request.method) == Method::Initialize
+        && request.method == Method::Initialize.name()
     {
         return handshake::on_initialize(engine, now, post, memo, request, reply);
     }
@@ -140,11 +140,13 @@ fn enter(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo) ->
         Found::Elsewhere(core) => return Err(Stop::Move(core)),
         Found::Dead => return Err(Stop::Fault(Kind::SessionNotFound)),
     };
-    if engine.legacy.sessions.get(key).is_none_or(|session| session.endpoint != post.endpoint) {
-        return Err(Stop::Fault(Kind::SessionNotFound));
-    }
-    let mut named = post.headers.values(Known::ProtocolVersion);
-    if named.any(|named| Version::parse(named).is_none_or(|version| version.era() != Era::Legacy)) {
+    let session = engine.legacy.sessions.get(key).filter(|session| session.endpoint == post.endpoint);
+    let version = session.ok_or(Stop::Fault(Kind::SessionNotFound))?.version;
+    // Most name the session's own version, which is of this era.
+    let named = post.headers.get(Known::ProtocolVersion).filter(|named| *named != version.as_str().as_bytes());
+    let is_other = |named: &[u8]| Version::parse(named).is_none_or(|version| version.era() != Era::Legacy);
+    let is_repeated = post.headers.repeated(Known::ProtocolVersion);
+    if named.is_some_and(is_other) || (is_repeated && post.headers.values(Known::ProtocolVersion).any(is_other)) {
         return Err(Stop::Fault(Kind::VersionHeader));
     }
     engine.legacy.sessions.touch(key, now.mono);
@@ -171,12 +173,9 @@ fn on_single(
             legacy_stream::reply(engine, now, id, status, &body, out);
             Verdict::Later
         }
-        (Answer::Now(status), owed) => {
-            if let Some(id) = owed {
-                engine.legacy.pendings.remove(id);
-            }
-            let date = engine.date_at(now);
-            reply::json(reply, &post.terms, &date, status, &[], &body);
+        (Answer::Now(status), _) => {
+            let date = engine.date.at(now.wall_ms);
+            reply::json(reply, &post.terms, date, status, &[], &body);
             Verdict::Answered { close: post.terms.close }
         }
         (Answer::Waiting(id), _) => {

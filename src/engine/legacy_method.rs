@@ -29,7 +29,7 @@ pub(super) enum Answer {
 }
 
 /// One request within its session. The reply, when there is one at once, is appended to `body`. `owed` is the response that it is part of
-/// (a batch), or becomes the one that was made for it.
+/// (a batch), or becomes the one that was made for it: a call that is over at once and wished for nothing makes none.
 #[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
 pub(super) fn on_request(
     engine: &mut Engine,
@@ -176,11 +176,15 @@ fn call(
         input_responses: None,
         state: None,
     };
-    let pendings = &mut engine.legacy.pendings;
-    let id = *owed
-        .get_or_insert_with(|| pendings.insert(Pending { session: key, conn: Some(post.conn), stream: None, gather: None, waiting: 1 }));
-    let begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Legacy(Asker(id)) };
-    match engine.begin(now, &begin, || None, out) {
+    let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
+    let mut begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Legacy(Asker(id)) };
+    let begun = engine.begin(now, &mut begin, || None, out);
+    if owed.is_none() && (matches!(begun, Begun::Waiting(_)) || engine.has_wishes()) {
+        let pending = Pending { session: key, conn: Some(post.conn), stream: None, gather: None, waiting: 1 };
+        *owed = Some(engine.legacy.pendings.insert(pending));
+        debug_assert_eq!(*owed, Some(id), "nothing else owes a response while a call is started");
+    }
+    match begun {
         Begun::Done(ending) => {
             let members = std::mem::take(&mut engine.scratch.members);
             let status = write_ending(engine, request.id, target.kind(), target.name(), &ending, &members, body);

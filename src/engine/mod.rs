@@ -15,6 +15,7 @@ mod exchange;
 mod gate;
 mod handshake;
 mod ladder;
+mod lap;
 mod legacy;
 mod legacy_method;
 mod legacy_stream;
@@ -56,6 +57,7 @@ use catalog::Hosted;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
 use reply::{Date, Terms};
@@ -199,8 +201,7 @@ pub struct Engine {
     sealer: Sealer,
     date: DateCache,
     scratch: Scratch,
-    /// When the clock was last read to name slow handlers.
-    lapped: Nanos,
+    laps: Laps,
     is_draining: bool,
 }
 
@@ -251,7 +252,7 @@ impl Engine {
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),
-            lapped: Nanos(0),
+            laps: Laps::new(config),
             is_draining: false,
         })
     }
@@ -390,7 +391,7 @@ impl Engine {
     /// One entry into the engine: handlers see this moment, wakes stay on the thread, and what changed is told at the end.
     fn turn<R>(&mut self, now: Now, out: &mut Out, run: impl FnOnce(&mut Self, &mut Out) -> R) -> R {
         self.host.set_now(now);
-        self.lapped = self.lapped.max(now.mono);
+        self.laps.enter(now.mono);
         let running = self.tasks.run();
         let result = run(self, out);
         self.carry_out(now, out);

@@ -155,10 +155,10 @@ fn call(
         input_responses: request.params.input_responses,
         state: state.as_deref(),
     };
-    let begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Modern(post.conn) };
+    let mut begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Modern(post.conn) };
     // Not computed for a call that is over at once.
     let binding = || method.may_ask().then(|| binding.unwrap_or_else(|| Binding::new(post.endpoint, &post.principal, request)));
-    Ok(match engine.begin(now, &begin, binding, out) {
+    Ok(match engine.begin(now, &mut begin, binding, out) {
         Begun::Done(ending) => over(engine, now, post, request, &target, &ending, reply, out),
         Begun::Waiting(call) => {
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);

@@ -40,14 +40,21 @@ impl Pendings {
         self.slots.len() == self.free.len()
     }
 
-    pub fn insert(&mut self, post: Pending) -> PendingId {
-        let index = self.free.pop().unwrap_or_else(|| {
+    /// The id that the next response gets. Most never need it: they complete at once.
+    pub fn next_id(&mut self) -> PendingId {
+        if self.free.is_empty() {
+            self.free.push(self.slots.len() as u32);
             self.slots.push((0, None));
-            (self.slots.len() - 1) as u32
-        });
-        let (generation, slot) = &mut self.slots[index as usize];
-        *slot = Some(post);
-        PendingId { index, generation: *generation }
+        }
+        let index = self.free[self.free.len() - 1];
+        PendingId { index, generation: self.slots[index as usize].0 }
+    }
+
+    pub fn insert(&mut self, post: Pending) -> PendingId {
+        let id = self.next_id();
+        self.free.pop();
+        self.slots[id.index as usize].1 = Some(post);
+        id
     }
 
     pub fn get_mut(&mut self, id: PendingId) -> Option<&mut Pending> {
@@ -80,7 +87,10 @@ mod tests {
         let mut pendings = Pendings::default();
         let first = pendings.insert(pending(1));
         assert!(pendings.remove(first).is_some());
+        let named = pendings.next_id();
+        assert!(pendings.get_mut(named).is_none() && pendings.is_empty(), "naming takes nothing");
         let second = pendings.insert(pending(2));
+        assert_eq!(second, named);
         assert!(pendings.get_mut(first).is_none() && pendings.remove(first).is_none());
         assert_eq!(pendings.get_mut(second).map(|pending| pending.session.index), Some(2));
         assert!(pendings.remove(second).is_some());

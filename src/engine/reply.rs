@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use arrayvec::ArrayVec;
+
 use crate::base::fault::Kind;
 use crate::wire::{http1, jsonrpc, sse};
 
@@ -34,15 +36,17 @@ pub(super) type Date = [u8; 29];
 
 const EXPOSED: &[u8] = b"Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate";
 
+/// Four of the caller's own, one about the connection, three for browsers.
+const FIELDS_MAX: usize = 8;
+
 /// Header fields of one response, on the stack.
 struct Fields<'h> {
-    list: [(&'h str, &'h [u8]); 8],
-    len: usize,
+    list: ArrayVec<(&'h str, &'h [u8]), FIELDS_MAX>,
 }
 
 impl<'h> Fields<'h> {
     fn new(terms: &'h Terms<'_>, extra: &[(&'h str, &'h [u8])]) -> Self {
-        let mut fields = Self { list: [("", b""); 8], len: 0 };
+        let mut fields = Self { list: ArrayVec::new_const() };
         for &(name, value) in extra {
             fields.push(name, value);
         }
@@ -58,12 +62,11 @@ impl<'h> Fields<'h> {
     }
 
     fn push(&mut self, name: &'h str, value: &'h [u8]) {
-        self.list[self.len] = (name, value);
-        self.len += 1;
+        self.list.push((name, value));
     }
 
     fn as_slice(&self) -> &[(&'h str, &'h [u8])] {
-        &self.list[..self.len]
+        &self.list
     }
 }
 

@@ -8,7 +8,7 @@ use super::config::EngineConfig;
 use super::out::{Effect, Frame, Lane, Out};
 use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId};
-use crate::base::metrics::CoreMetrics;
+use crate::base::metrics::{CoreMetrics, Counter};
 use crate::registry::{Frame as RegistryFrame, Next, Registry, Route};
 
 /// Where a path leads.
@@ -18,6 +18,15 @@ pub(super) struct Place {
     pub endpoint: u32,
     /// Index of the server bound to it.
     pub server: u32,
+}
+
+/// A path and where it leads.
+#[derive(Debug)]
+struct Last {
+    path: String,
+    place: Place,
+    /// Whether its shard is at home on this core; else its lookups are hits of the near cache.
+    is_at_home: bool,
 }
 
 /// What came of a look.
@@ -38,6 +47,8 @@ pub(super) struct Routes {
     turned_away: HashSet<ConnId>,
     /// Those of them that are to be resumed.
     to_resume: Vec<ConnId>,
+    /// The path that led somewhere last: nearly every request names the same one.
+    last: Option<Last>,
     /// Replies that found no room. As many as other cores may have questions open.
     owed: Vec<(CoreId, RegistryFrame)>,
 }
@@ -45,7 +56,7 @@ pub(super) struct Routes {
 impl Routes {
     pub fn new(core: CoreId, cores: u16, config: &EngineConfig) -> Self {
         let registry = Registry::new(&config.registry, core, cores, &config.endpoints);
-        Self { registry, turned_away: HashSet::new(), to_resume: Vec::new(), owed: Vec::new() }
+        Self { registry, last: None, turned_away: HashSet::new(), to_resume: Vec::new(), owed: Vec::new() }
     }
 
     /// Looks up a path for the request of this connection.
@@ -53,9 +64,15 @@ impl Routes {
         if !self.turned_away.is_empty() && self.turned_away.remove(&conn) {
             return Found::Refused(Kind::Overloaded);
         }
+        if let Some(last) = self.last.as_ref().filter(|last| last.path == path) {
+            if !last.is_at_home {
+                metrics.count(Counter::NearHits);
+            }
+            return Found::Place(last.place);
+        }
         match self.registry.route(path, conn, metrics) {
             Route::Here(binding) => match binding.servers.first() {
-                Some(server) => Found::Place(Place { endpoint: name(path), server: server.number }),
+                Some(server) => self.remember(path, Place { endpoint: name(path), server: server.number }),
                 None => Found::Refused(Kind::NoSuchPath),
             },
             Route::Absent => Found::Refused(Kind::NoSuchPath),
@@ -67,8 +84,19 @@ impl Routes {
         }
     }
 
+    /// Keeps where the path leads, for the next request.
+    fn remember(&mut self, path: &str, place: Place) -> Found {
+        let last = self.last.get_or_insert_with(|| Last { path: String::new(), place, is_at_home: false });
+        last.path.clear();
+        last.path.push_str(path);
+        (last.place, last.is_at_home) = (place, self.registry.is_at_home(path));
+        Found::Place(place)
+    }
+
     /// Another core asks or answers.
     pub fn on_frame(&mut self, from: CoreId, frame: RegistryFrame, out: &mut Out) {
+        // What is known of a path may change with it.
+        self.last = None;
         match self.registry.on_frame(frame) {
             Next::Reply(frame) => out.effects.push(Effect::Send { to: from, lane: Lane::Reply, frame: Frame::Registry(frame) }),
             Next::Resume(conn) => out.effects.push(Effect::Resume { conn }),

@@ -1,7 +1,6 @@
 //! The state of one call that its contexts share. Pooled: a warm call allocates nothing here.
 
 use std::cell::{Cell, RefCell};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Waker;
@@ -35,7 +34,10 @@ pub(crate) struct CallState {
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
-    spans: [Option<Range<usize>>; Text::COUNT],
+    /// Where each text that is there stands; of the others it means nothing.
+    spans: [(u32, u32); Text::COUNT],
+    /// Bit n: text n is there.
+    present: u8,
 }
 
 /// Names a text of a call.
@@ -59,19 +61,26 @@ impl Texts {
         if self.bytes.capacity() > KEPT_BYTES_MAX {
             self.bytes = Vec::new();
         }
-        self.spans = Default::default();
+        self.present = 0;
     }
 
+    /// Takes a text that is not there yet. A request's texts are far shorter than what 32 bits can count.
+    #[inline]
     fn set(&mut self, text: Text, value: Option<&[u8]>) {
-        self.spans[text as usize] = value.map(|value| {
-            let start = self.bytes.len();
-            self.bytes.extend_from_slice(value);
-            start..self.bytes.len()
-        });
+        let Some(value) = value else { return };
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(value);
+        self.spans[text as usize] = (start, self.bytes.len() as u32);
+        self.present |= 1 << text as u8;
+    }
+
+    fn has(&self, text: Text) -> bool {
+        self.present & 1 << text as u8 != 0
     }
 
     fn get(&self, text: Text) -> Option<&[u8]> {
-        self.spans[text as usize].clone().and_then(|span| self.bytes.get(span))
+        let (start, end) = self.spans[text as usize];
+        if self.has(text) { self.bytes.get(start as usize..end as usize) } else { None }
     }
 }
 
@@ -115,8 +124,14 @@ impl CallState {
         self.texts.borrow_mut().clear();
         self.progress.set(f64::NEG_INFINITY);
         self.cancelled.set(false);
-        self.cancel_wakers.borrow_mut().clear();
-        self.cancel_flag.borrow_mut().take();
+        let mut wakers = self.cancel_wakers.borrow_mut();
+        if !wakers.is_empty() {
+            wakers.clear();
+        }
+        let mut flag = self.cancel_flag.borrow_mut();
+        if flag.is_some() {
+            *flag = None;
+        }
         self.questions.borrow_mut().reset();
     }
 
@@ -126,7 +141,7 @@ impl CallState {
     }
 
     pub fn has_text(&self, text: Text) -> bool {
-        self.texts.borrow().get(text).is_some()
+        self.texts.borrow().has(text)
     }
 
     /// Marks the call cancelled and wakes who waits for that. Wakers run outside any borrow.

@@ -113,7 +113,12 @@ impl Server {
     }
 
     pub(crate) fn tool(&self, name: &str) -> Option<&ToolEntry> {
-        self.tools.get(*self.tool_names.get(name)?)
+        if let Some(last) = self.tools.get(self.tool_named_last.get()).filter(|tool| tool.name() == name) {
+            return Some(last);
+        }
+        let at = *self.tool_names.get(name)?;
+        self.tool_named_last.set(at);
+        self.tools.get(at)
     }
 
     pub(crate) fn prompts(&self) -> &[PromptEntry] {

@@ -61,6 +61,10 @@ pub(crate) enum Look {
 
 impl Questions {
     pub fn reset(&mut self) {
+        // Most calls ask nothing, and clearing an empty tree is not free.
+        if !self.opened && self.asked.is_empty() && self.recorded.is_empty() && self.remembered.is_empty() {
+            return;
+        }
         self.opened = false;
         self.asked.clear();
         self.offered.clear();

@@ -1,5 +1,6 @@
 //! Servers, and how they are built.
 
+use std::cell::Cell;
 use std::future::Future;
 
 use hashbrown::HashMap;
@@ -59,6 +60,8 @@ pub struct Server {
     pub(super) instructions: Option<String>,
     pub(super) tools: Vec<ToolEntry>,
     pub(super) tool_names: HashMap<Box<str>, usize>,
+    /// Place of the tool that was looked up last: many calls in a row name the same one.
+    pub(super) tool_named_last: Cell<usize>,
     pub(super) resources: Vec<ResourceEntry>,
     pub(super) templates: Vec<ResourceEntry>,
     pub(super) prompts: Vec<PromptEntry>,
@@ -102,6 +105,7 @@ impl Server {
                 instructions: None,
                 tools: Vec::new(),
                 tool_names: HashMap::new(),
+                tool_named_last: Cell::new(0),
                 resources: Vec::new(),
                 templates: Vec::new(),
                 prompts: Vec::new(),

@@ -42,6 +42,8 @@ struct Members {
     required: u64,
     /// The shape of members not named; none: there may be none.
     others: Option<Shape>,
+    /// Whether every name stands in a message as it is, unless its sender escapes what needs no escape.
+    is_plain: bool,
 }
 
 /// Where a value has a kind that the schema does not admit.
@@ -105,9 +107,12 @@ impl Violation {
 
 impl Members {
     fn check(&self, raw: &[u8]) -> Result<(), Violation> {
+        if self.is_plain && self.passes_plainly(raw) == Some(true) {
+            return Ok(());
+        }
         let mut missing = self.required;
         for (key, value) in json::members(raw) {
-            match self.named.iter().position(|(name, _)| json::key_is(key, name)) {
+            match self.position(key) {
                 Some(index) => {
                     missing &= !(1_u64.checked_shl(index as u32).unwrap_or(0));
                     let (name, shape) = &self.named[index];
@@ -125,12 +130,66 @@ impl Members {
         }
     }
 
+    /// Whether an object of nothing but known members, none of them an object or array itself, passes. None or false: a closer look tells.
+    ///
+    /// This is what most arguments are, and it takes a fraction of the closer look.
+    fn passes_plainly(&self, raw: &[u8]) -> Option<bool> {
+        let mut missing = self.required;
+        let mut rest = raw.strip_prefix(b"{")?.trim_ascii_start();
+        if rest == b"}" {
+            return Some(missing == 0);
+        }
+        loop {
+            let key = rest.strip_prefix(b"\"")?;
+            let named = |name: &str| key.strip_prefix(name.as_bytes()).and_then(|after| after.strip_prefix(b"\""));
+            let mut members = self.named.iter().enumerate();
+            let (index, shape, after) = members.find_map(|(index, (name, shape))| Some((index, shape, named(name)?)))?;
+            let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+            if shape.kinds & kind_of(value) == 0 {
+                return Some(false);
+            }
+            missing &= !(1_u64.checked_shl(index as u32).unwrap_or(0));
+            match after_scalar(value)?.trim_ascii_start().split_first()? {
+                (b',', more) => rest = more.trim_ascii_start(),
+                (b'}', []) => return Some(missing == 0),
+                _ => return None,
+            }
+        }
+    }
+
+    /// The place of the member that a raw key (quotes included) names.
+    fn position(&self, key: &[u8]) -> Option<usize> {
+        let inner = key.get(1..key.len().saturating_sub(1))?;
+        // A key without escapes says what stands there; one with a backslash says something else than its bytes.
+        if memchr::memchr(b'\\', inner).is_none() {
+            return self.named.iter().position(|(name, _)| name.as_bytes() == inner);
+        }
+        self.named.iter().position(|(name, _)| json::key_is(key, name))
+    }
+
     #[cold]
     fn unknown(&self, key: &[u8]) -> Violation {
         let known: Vec<String> = self.named.iter().map(|(name, _)| format!("`{name}`")).collect();
         let known = if known.is_empty() { "there are no fields".to_owned() } else { format!("expected {}", known.join(", ")) };
         let key: String = json::unescape(key).chars().take(80).collect();
         Violation { path: Vec::new(), what: format!("unknown field `{key}`, {known}") }
+    }
+}
+
+/// What follows the value at the start of JSON text, unless that is an object or an array.
+fn after_scalar(text: &[u8]) -> Option<&[u8]> {
+    let Some(mut inner) = text.strip_prefix(b"\"") else {
+        let ends = |byte: &u8| matches!(byte, b',' | b'}') || byte.is_ascii_whitespace();
+        let is_scalar = !matches!(text.first(), Some(b'{' | b'['));
+        return text.iter().position(ends).filter(|_| is_scalar).and_then(|end| text.get(end..));
+    };
+    loop {
+        let at = memchr::memchr2(b'"', b'\\', inner)?;
+        let (found, after) = inner.get(at..)?.split_first()?;
+        if *found == b'"' {
+            return Some(after);
+        }
+        inner = after.get(1..)?;
     }
 }
 
@@ -230,6 +289,7 @@ impl Reader<'_> {
             Some(Value::Bool(false)) => None,
             Some(schema) => Some(self.shape(schema, depth + 1)?),
         };
+        members.is_plain = members.named.iter().all(|(name, _)| !name.contains(['"', '\\']));
         Some(Shape { kinds: kind::OBJECT, object: Some(Box::new(members)), items: None })
     }
 
@@ -330,6 +390,42 @@ mod tests {
             told(r#"{"id":1,"note":null,"size":"Small","address":{"street":"x","more":1},"tags":[],"prices":{"a":1.5},"wanted":false}"#),
             ""
         );
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[allow(dead_code, reason = "only its schema is looked at")]
+    struct Flat {
+        text: String,
+        textual: Option<bool>,
+        number: f64,
+    }
+
+    #[test]
+    fn the_quick_look_and_the_close_one_agree() {
+        let shape = Shape::of(&of_input::<Flat>().expect("a struct")).expect("plain types");
+        let quick = shape.object.as_deref().expect("an object");
+        assert!(quick.is_plain);
+        let mut close = quick.clone();
+        close.is_plain = false;
+        for (raw, passes) in [
+            (r#"{"text":"a","number":1}"#, Some(true)),
+            (r#"{ "text" : "a\"b\\" , "number" : -1.5e3 , "textual" : null }"#, Some(true)),
+            (r#"{"number":1,"textual":true,"text":""}"#, Some(true)),
+            (r#"{"text":"a","number":1,"number":2}"#, Some(true)),
+            (r#"{"text":"a","number":"1"}"#, Some(false)),
+            (r#"{"text":"a"}"#, Some(false)),
+            ("{}", Some(false)),
+            ("{ }", Some(false)),
+            (r#"{"text":"a","number":1,"other":2}"#, None),
+            (r#"{"te\u0078t":"a","number":1}"#, None),
+            (r#"{"text":"a","number":1,"textual":[]}"#, Some(false)),
+            (r#"{"text":"a","number":{"number":1}}"#, Some(false)),
+        ] {
+            json::validate(raw.as_bytes()).expect(raw);
+            assert_eq!(quick.passes_plainly(raw.as_bytes()), passes, "{raw}");
+            assert_eq!(quick.check(raw.as_bytes()), close.check(raw.as_bytes()), "{raw}");
+            assert!(passes != Some(true) || close.check(raw.as_bytes()).is_ok(), "{raw}");
+        }
     }
 
     #[test]

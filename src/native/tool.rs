@@ -216,6 +216,10 @@ pub(crate) struct ToolEntry {
 }
 
 impl ToolEntry {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The item of `tools/list`, in JSON.
     pub fn definition(&self, era: Era) -> &[u8] {
         match (&self.legacy_definition, era) {

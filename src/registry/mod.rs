@@ -147,6 +147,13 @@ impl Registry {
         }
     }
 
+    /// Whether the shard of `path` is at home on this core.
+    #[must_use]
+    pub fn is_at_home(&self, path: &str) -> bool {
+        let shard = self.placement.shard(self.placement.hash(path));
+        self.shards.get(shard.0 as usize).is_some_and(Option::is_some)
+    }
+
     /// Looks up what is bound at `path` for `waiter`.
     pub fn route(&mut self, path: &str, waiter: ConnId, metrics: &CoreMetrics) -> Route {
         let hash = self.placement.hash(path);

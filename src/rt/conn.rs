@@ -1,11 +1,13 @@
 //! One connection: what it holds while idle, what it borrows while bytes are under way, and the table of all connections of a core.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::wheel::Timer;
 use crate::base::ids::{ConnId, CoreId};
-use crate::base::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BYTES_MAX};
+use crate::base::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BYTES_KEPT, POOLED_BYTES_MAX};
 use crate::engine::{ConnMemo, Role};
 use crate::wire::http1::Framer;
 
@@ -192,11 +194,14 @@ pub(crate) struct Pool {
     #[expect(clippy::vec_box, reason = "the boxes themselves go to connections and come back")]
     free: Vec<Box<Bytes>>,
     held: usize,
+    /// Fewest that were free since the last [`Pool::appraise`]: so many were never taken.
+    free_min: usize,
 }
 
 impl Pool {
     pub(crate) fn get(&mut self) -> Box<Bytes> {
         let Some(bytes) = self.free.pop() else { return Box::default() };
+        self.free_min = self.free_min.min(self.free.len());
         self.held -= bytes.capacity();
         bytes
     }
@@ -223,6 +228,19 @@ impl Pool {
             self.free.push(bytes);
         }
     }
+
+    /// Frees what was never taken since the last time, down to a level.
+    pub(crate) fn appraise(&mut self) {
+        let mut unused = 0;
+        while unused < self.free_min && self.held > POOLED_BYTES_KEPT {
+            self.held -= self.free[unused].capacity();
+            unused += 1;
+        }
+        // The last are taken first, so those never taken are the first.
+        self.free.drain(..unused);
+        self.free.shrink_to(2 * self.free.len());
+        self.free_min = self.free.len();
+    }
 }
 
 /// A connection between two cores.
@@ -248,14 +266,12 @@ const CHUNK: usize = 128;
 /// The connections of one core. Slots stand in chunks that never move.
 #[derive(Default)]
 pub(crate) struct Table {
-    chunks: Vec<Box<[Slot]>>,
-    free: Vec<u32>,
+    chunks: Vec<Box<[Option<Conn>]>>,
+    /// The lowest is taken first, so that the chunks at the end become empty.
+    free: BinaryHeap<Reverse<u32>>,
     count: usize,
-}
-
-struct Slot {
+    /// Generation of the last connection. One sequence for all slots: an id stays stale even when its slot was freed and made anew.
     generation: u32,
-    conn: Option<Conn>,
 }
 
 impl Table {
@@ -272,31 +288,42 @@ impl Table {
     pub(crate) fn insert(&mut self, mut conn: Conn) -> u32 {
         if self.free.is_empty() {
             let first = self.slots();
-            self.chunks.push((0..CHUNK).map(|_| Slot { generation: 0, conn: None }).collect());
-            self.free.extend((first..first + CHUNK as u32).rev());
+            self.chunks.push((0..CHUNK).map(|_| None).collect());
+            self.free.extend((first..first + CHUNK as u32).map(Reverse));
         }
-        let index = self.free.pop().expect("a free slot was just made");
-        let slot = self.slot(index).expect("the slot exists");
-        slot.generation = slot.generation.wrapping_add(1);
-        conn.generation = slot.generation;
-        slot.conn = Some(conn);
+        let Reverse(index) = self.free.pop().expect("a free slot was just made");
+        self.generation = self.generation.wrapping_add(1);
+        conn.generation = self.generation;
+        *self.slot(index).expect("the slot exists") = Some(conn);
         self.count += 1;
         index
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<Conn> {
-        let conn = self.slot(index)?.conn.take()?;
-        self.free.push(index);
+        let conn = self.slot(index)?.take()?;
+        self.free.push(Reverse(index));
         self.count -= 1;
         Some(conn)
     }
 
-    fn slot(&mut self, index: u32) -> Option<&mut Slot> {
+    /// Frees the empty chunks at the end; one stays.
+    pub(crate) fn trim(&mut self) {
+        let used = self.chunks.iter().rposition(|chunk| chunk.iter().any(Option::is_some)).map_or(1, |last| last + 1);
+        if used >= self.chunks.len() {
+            return;
+        }
+        self.chunks.truncate(used);
+        let slots = self.slots();
+        self.free.retain(|Reverse(index)| *index < slots);
+        self.free.shrink_to(2 * self.free.len());
+    }
+
+    fn slot(&mut self, index: u32) -> Option<&mut Option<Conn>> {
         self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
     }
 
     pub(crate) fn get(&mut self, index: u32) -> Option<&mut Conn> {
-        self.slot(index)?.conn.as_mut()
+        self.slot(index)?.as_mut()
     }
 
     /// The connection that an id names, if it still lives.
@@ -339,6 +366,59 @@ mod tests {
             assert!(table.remove(index).is_none());
         }
         assert_eq!((table.len(), table.slots()), (0, 384));
+    }
+
+    #[test]
+    fn empty_chunks_at_the_end_are_freed_and_their_ids_stay_stale() {
+        let mut table = Table::default();
+        let ids: Vec<_> = (0..1000)
+            .map(|_| {
+                let index = table.insert(conn());
+                ConnId { index, generation: table.get(index).expect("a connection").generation }
+            })
+            .collect();
+        for id in &ids {
+            if id.index != 200 {
+                table.remove(id.index);
+            }
+        }
+        table.trim();
+        assert_eq!((table.len(), table.slots()), (1, 256), "a connection keeps its chunk and those before it");
+        assert!(table.find(ids[200]).is_some());
+        let mut used: Vec<_> = (0..255).map(|_| table.insert(conn())).collect();
+        used.sort_unstable();
+        assert!(used.iter().copied().eq((0..256).filter(|index| *index != 200)), "the lowest are taken first");
+        for _ in 0..744 {
+            table.insert(conn());
+        }
+        assert_eq!(table.slots(), 1024);
+        for id in ids {
+            assert_eq!(table.find(id).is_some(), id.index == 200, "{id:?}");
+        }
+        for index in 0..1000 {
+            table.remove(index);
+        }
+        table.trim();
+        table.trim();
+        assert_eq!((table.len(), table.slots()), (0, 128));
+        assert_eq!(table.insert(conn()), 0);
+    }
+
+    #[test]
+    fn buffers_that_nobody_took_are_freed_down_to_a_level() {
+        let mut pool = Pool::default();
+        let full = || Some(Box::new(Bytes { input: Vec::with_capacity(16 * 1024), ..Bytes::default() }));
+        (0..200).for_each(|_| pool.put(full()));
+        pool.appraise();
+        assert_eq!(pool.free.len(), 200, "they have just come");
+        let taken: Vec<_> = (0..40).map(|_| pool.get()).collect();
+        taken.into_iter().for_each(|bytes| pool.put(Some(bytes)));
+        pool.appraise();
+        assert_eq!(pool.free.len(), 40, "what was taken is kept");
+        pool.appraise();
+        assert_eq!((pool.free.len(), pool.held), (16, POOLED_BYTES_KEPT));
+        pool.appraise();
+        assert_eq!(pool.free.len(), 16);
     }
 
     #[test]

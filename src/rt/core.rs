@@ -26,6 +26,8 @@ use crate::engine::{Lane, Out};
 
 /// The longest sleep while a future uses glommio's reactor.
 const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
+/// How long what is in use is watched before the rest is given back: two seconds.
+const APPRAISE_TICKS: u32 = 20;
 /// Slow turns are counted always and logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,24 @@ static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Monotonic time since the process's origin.
 pub(crate) fn mono() -> Nanos {
     Nanos(u64::try_from(ORIGIN.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Monotonic time as the kernel last noted it, at its own tick: many times cheaper to read than [`mono`], of an origin of its own.
+pub(crate) fn mono_coarse() -> Nanos {
+    Nanos(coarse(libc::clock_gettime))
+}
+
+/// Whether [`mono_coarse`] moves on at least every 5 ms: the kernel's tick decides.
+pub(crate) fn is_coarse_fine() -> bool {
+    (1..=5_000_000).contains(&coarse(libc::clock_getres))
+}
+
+/// What a call about the coarse clock says, nanoseconds; zero when it says nothing.
+fn coarse(ask: unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> libc::c_int) -> u64 {
+    let mut said = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills a local.
+    unsafe { ask(libc::CLOCK_MONOTONIC_COARSE, &raw mut said) };
+    said.tv_sec.cast_unsigned() * 1_000_000_000 + said.tv_nsec.cast_unsigned()
 }
 
 /// Reads time, with one system call less than two clocks would take.
@@ -127,6 +147,8 @@ pub(crate) struct Core {
     pub(super) metrics: &'static CoreMetrics,
     pub(super) jobs: Jobs,
     pub(super) doors: Vec<Door>,
+    /// Few descriptors are left: connections are accepted one at a time.
+    pub(super) filling: bool,
     /// Connections with something to send, or to be closed once everything is sent.
     pub(super) dirty: Vec<u32>,
     /// Connections whose stored input is to be looked at again.
@@ -136,6 +158,8 @@ pub(crate) struct Core {
     pub(super) dechunked: Vec<u8>,
     pub(super) now: Now,
     pub(super) tick: u32,
+    /// The tick at which unused memory was last looked for.
+    appraised: u32,
     pub(super) drain: Option<Drain>,
     completions: Vec<Completion>,
     parcels: Vec<(CoreId, Parcel)>,
@@ -168,12 +192,14 @@ impl Core {
             metrics: parts.metrics,
             jobs: parts.jobs,
             doors: doors.collect(),
+            filling: false,
             dirty: Vec::new(),
             resumed: VecDeque::new(),
             leaving: Vec::new(),
             dechunked: Vec::new(),
             now,
             tick: tick_of(now.mono),
+            appraised: tick_of(now.mono),
             drain: None,
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
             parcels: Vec::new(),
@@ -255,7 +281,20 @@ impl Core {
         self.apply();
         self.open_doors();
         self.go_on_draining();
+        self.tidy();
         self.metrics.set(Gauge::Conns, self.conns.len() as u64);
+        self.metrics.set(Gauge::ReceiveBuffers, u64::from(self.ring.buffers()));
+    }
+
+    /// Gives back memory that a while of ticks had no use for: after a burst a core is as small as before.
+    fn tidy(&mut self) {
+        if self.tick >= self.appraised + APPRAISE_TICKS {
+            self.appraised = self.tick;
+            self.ring.appraise();
+            self.pool.appraise();
+            self.conns.trim();
+        }
+        self.ring.tidy();
     }
 
     fn take_parcels(&mut self) {
@@ -296,6 +335,7 @@ impl Core {
                 self.node.wakes()[self.id.index()].clear_event();
                 self.watch_event();
             }
+            Some(Op::Recall) => self.ring.on_recalled(completion),
             Some(Op::Wake | Op::Timeout | Op::Cancel | Op::Provide) | None => (),
         }
     }

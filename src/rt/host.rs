@@ -8,8 +8,9 @@ use super::listen;
 use super::ring::{self, RingPath};
 use crate::base::limits::FD_HEADROOM;
 
-/// Descriptors of a core besides its connections: three rings and an eventfd of its executor, its own ring and eventfd, its listeners.
-const DESCRIPTORS_PER_CORE: usize = 10;
+/// Descriptors of a core besides its connections: three rings and an eventfd of its executor, its own ring and eventfd, its listeners, and
+/// for moments a pair of sockets.
+const DESCRIPTORS_PER_CORE: usize = 12;
 /// Below this an executor cannot be made.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 /// Before 5.12 the rings themselves count as locked memory, bytes for each core.

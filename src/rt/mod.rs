@@ -13,6 +13,8 @@ mod core;
 mod drain;
 pub mod host;
 mod listen;
+#[doc(hidden)]
+pub mod measure;
 mod mesh;
 mod permit;
 mod ring;
@@ -37,7 +39,7 @@ pub use bridge::{WithGlommio, with_glommio};
 pub use config::{Config, RingChoice, StartError};
 pub use ring::{Offer, RingPath, probe};
 
-use self::core::{Core, Parts, mono};
+use self::core::{Core, Parts, is_coarse_fine, mono, mono_coarse};
 use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits::CORES_MAX;
 use crate::base::metrics::CoreMetrics;
@@ -203,6 +205,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     };
     host::refuse_huge_pages();
     engine.clock.get_or_insert(mono);
+    engine.coarse_clock = engine.coarse_clock.or_else(|| is_coarse_fine().then_some(mono_coarse as fn() -> crate::base::time::Nanos));
     let descriptors = usize::try_from(host::raise_descriptors()).unwrap_or(usize::MAX);
     let (addresses, admin, doors) = open_doors(&config, cores)?;
     let system = |what| move |error| StartError::System(what, error);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
+use super::listen;
 use super::wake::Wake;
 use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX};
 
@@ -73,6 +74,8 @@ pub(crate) struct Node {
     busy: AtomicUsize,
     /// Descriptors the process may have.
     descriptors_max: usize,
+    /// Connections that can come at once: the backlogs of all public listeners.
+    burst_max: usize,
     /// Accepting is paused for want of descriptors.
     starved: AtomicBool,
 }
@@ -90,6 +93,7 @@ impl Node {
             listeners: AtomicUsize::new(listeners),
             busy: AtomicUsize::new(0),
             descriptors_max,
+            burst_max: listeners.saturating_mul(usize::try_from(listen::backlog()).unwrap_or(0)),
             starved: AtomicBool::new(false),
         }
     }
@@ -161,6 +165,11 @@ impl Node {
     /// Called with the number of a new descriptor. Numbers are given lowest first, so a high one means that few are left.
     pub(crate) fn is_near_limit(&self, fd: i32) -> bool {
         usize::try_from(fd).is_ok_and(|fd| fd + FD_HEADROOM >= self.descriptors_max)
+    }
+
+    /// Whether a burst could use up the descriptors: then connections are accepted one at a time, so that the headroom holds.
+    pub(crate) fn is_filling(&self, fd: i32) -> bool {
+        usize::try_from(fd).is_ok_and(|fd| fd.saturating_add(FD_HEADROOM + self.burst_max) >= self.descriptors_max)
     }
 
     /// Pauses accepting on all cores.
@@ -244,6 +253,7 @@ mod tests {
     fn a_starved_process_recovers_when_descriptors_are_free() {
         let node = node(1, 1);
         assert!(node.is_near_limit(960) && !node.is_near_limit(959));
+        assert!(node.is_filling(959) && node.is_filling(960 - node.burst_max.min(960) as i32));
         node.starve();
         assert!(!node.is_starved(), "this test has descriptors enough");
     }

@@ -9,18 +9,17 @@ use crate::base::ids::ConnId;
 use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES};
 use crate::base::metrics::Counter;
 use crate::engine::{Effect, Inbound, Verdict};
-use crate::wire::http1::{self, Framed, HeaderSlots};
+use crate::wire::http1::{self, HeaderSlots};
 
 /// Room that the engine's own buffer keeps from call to call, bytes.
 const OUT_BYTES_KEPT: usize = 256 * 1024;
 
 /// What became of a whole request.
-#[derive(PartialEq, Eq)]
-enum Taken {
-    /// Its bytes are done with.
-    Yes,
-    /// It is to be offered again.
-    No,
+enum Served {
+    /// This many bytes are done with.
+    Taken(usize),
+    /// It is not whole, it is to be offered again, or it was refused for good.
+    Kept,
 }
 
 impl Core {
@@ -85,19 +84,9 @@ impl Core {
                 self.await_request(index);
                 return at;
             }
-            match conn.framer.next(rest, &self.config.http) {
-                Framed::Whole(frame) => match self.serve(index, rest, &frame) {
-                    Taken::Yes => at += frame.consumed,
-                    Taken::No => return at,
-                },
-                Framed::More { expect_continue, in_body } => {
-                    self.await_rest(index, expect_continue, in_body);
-                    return at;
-                }
-                Framed::Reject(kind) => {
-                    self.reject(index, kind);
-                    return input.len();
-                }
+            match self.serve(index, rest) {
+                Served::Taken(count) => at += count,
+                Served::Kept => return at,
             }
         }
     }
@@ -146,15 +135,19 @@ impl Core {
         }
     }
 
-    /// Offers a whole request to the engine.
-    fn serve(&mut self, index: u32, input: &[u8], frame: &http1::Frame) -> Taken {
-        let Some(conn) = self.conns.get(index) else { return Taken::No };
+    /// Offers the request at the start of the input to the engine, if it is whole.
+    fn serve(&mut self, index: u32, input: &[u8]) -> Served {
+        let Some(conn) = self.conns.get(index) else { return Served::Kept };
         let mut slots = HeaderSlots::new();
-        let request = match http1::view(input, frame, &mut slots, &mut self.dechunked) {
-            Ok(request) => request,
-            Err(kind) => {
+        let (request, count) = match http1::take(&mut conn.framer, input, &self.config.http, &mut slots, &mut self.dechunked) {
+            http1::Taken::Whole(request, count) => (request, count),
+            http1::Taken::More { expect_continue, in_body } => {
+                self.await_rest(index, expect_continue, in_body);
+                return Served::Kept;
+            }
+            http1::Taken::Reject(kind) => {
                 self.reject(index, kind);
-                return Taken::No;
+                return Served::Taken(input.len());
             }
         };
         let id = conn.id(index);
@@ -173,14 +166,14 @@ impl Core {
             Verdict::Park => {
                 conn.phase = Phase::Parked;
                 conn.end_told = false;
-                return Taken::No;
+                return Served::Kept;
             }
             Verdict::Move(target) => {
                 self.depart(index, target);
-                return Taken::No;
+                return Served::Kept;
             }
         }
-        Taken::Yes
+        Served::Taken(count)
     }
 
     fn on_answered(&mut self, index: u32, close: bool) {

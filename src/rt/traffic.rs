@@ -24,7 +24,7 @@ impl Core {
                 && !door.closing
             {
                 door.accepting = true;
-                self.ring.accept(listener.socket.as_raw_fd(), index as u32);
+                self.ring.accept(listener.socket.as_raw_fd(), index as u32, self.filling);
             }
         }
     }
@@ -50,7 +50,15 @@ impl Core {
         door.accepting = !completion.is_last();
         let role = door.listener.as_ref().map_or(Role::Public, |listener| listener.role);
         match completion.result {
-            fd if fd >= 0 => self.welcome(fd, role),
+            fd if fd >= 0 => {
+                let filling = self.node.is_filling(fd);
+                if filling && !std::mem::replace(&mut self.filling, filling) {
+                    // From now on one at a time.
+                    self.pause_doors();
+                }
+                self.filling = filling;
+                self.welcome(fd, role);
+            }
             error if [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].contains(&-error) => self.starve(),
             _ => (),
         }

@@ -82,7 +82,7 @@ fn builder() -> Builder {
         })
         .tool_async("ask_late", |_: Empty, cx: Context| async move {
             cx.sleep(Duration::from_millis(10)).await;
-            Ok::<_, ToolError>(ask(&cx, "who").await?)
+            ask(&cx, "who").await
         })
         .tool(Tool::new("sampler").needs(Capability::Sampling), |_: Empty, _: &Context| "sampled")
         .tool_async("sample_after_progress", |_: Empty, cx: Context| async move {

@@ -5,6 +5,7 @@
 
 mod legacy;
 mod modern;
+mod recall;
 mod store;
 mod token;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use io_uring::register::Probe;
 use io_uring::{IoUring, squeue, types};
 
+use recall::Recall;
 pub(crate) use store::Lease;
 use store::Store;
 pub(crate) use token::{Completion, Op, Token};
@@ -51,6 +53,8 @@ pub(crate) struct Ring {
     path: RingPath,
     /// None once it was leaked, see `Drop`.
     store: Option<Store>,
+    /// Buffers that were asked back.
+    recall: Option<Recall>,
     /// Entries for which the submission queue had no room.
     waiting: VecDeque<squeue::Entry>,
     in_flight: usize,
@@ -74,7 +78,7 @@ impl Ring {
     }
 
     fn around(uring: IoUring, path: RingPath, store: Store) -> Self {
-        Self { uring, path, store: Some(store), waiting: VecDeque::new(), in_flight: 0, wait: types::Timespec::new() }
+        Self { uring, path, store: Some(store), recall: None, waiting: VecDeque::new(), in_flight: 0, wait: types::Timespec::new() }
     }
 
     /// The ring's descriptor, to which other rings send their wakes.
@@ -92,12 +96,12 @@ impl Ring {
         self.in_flight
     }
 
-    /// Accepts on a listener: until it fails or is cancelled, or once.
-    pub(crate) fn accept(&mut self, listener: RawFd, index: u32) {
+    /// Accepts on a listener: until it fails or is cancelled; or once, if told so or on the older path.
+    pub(crate) fn accept(&mut self, listener: RawFd, index: u32, once: bool) {
         let token = Token::new(Op::Accept, index);
         self.submit(match self.path {
-            RingPath::Modern => modern::accept(listener, token),
-            RingPath::Legacy => legacy::accept(listener, token),
+            RingPath::Modern if !once => modern::accept(listener, token),
+            RingPath::Modern | RingPath::Legacy => legacy::accept(listener, token),
         });
     }
 
@@ -156,12 +160,12 @@ impl Ring {
             let (waiting, in_flight) = (&mut self.waiting, &mut self.in_flight);
             // Before everything else: the receives behind them need buffers.
             let mut at = 0;
+            store.refill();
             store.provisions(|entry| {
                 *in_flight += 1;
                 waiting.insert(at, entry);
                 at += 1;
             });
-            store.publish();
         }
         while let Some(entry) = self.waiting.pop_front() {
             if !self.push_now(&entry) {
@@ -244,10 +248,10 @@ impl Ring {
     }
 
     /// The buffer that came with a completion.
-    pub(crate) fn lease(&self, completion: &Completion) -> Option<Lease> {
+    pub(crate) fn lease(&mut self, completion: &Completion) -> Option<Lease> {
         let id = completion.buffer()?;
         let bytes = usize::try_from(completion.result).unwrap_or(0);
-        self.store.as_ref().map(|store| store.lease(id, bytes))
+        self.store.as_mut().map(|store| store.lease(id, bytes))
     }
 
     /// Lets the kernel have a buffer again.
@@ -260,7 +264,50 @@ impl Ring {
     /// The kernel ran out of buffers: gives it more, if there are more.
     pub(crate) fn starve(&mut self) {
         if let Some(store) = &mut self.store {
-            store.grow();
+            store.starve();
+        }
+    }
+
+    /// Buffers that the kernel may receive into, or that hold what it received.
+    pub(crate) fn buffers(&self) -> u16 {
+        self.store.as_ref().map_or(0, Store::circulating)
+    }
+
+    /// The end of a while of ticks: buffers that it did not take are to come back.
+    pub(crate) fn appraise(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.appraise();
+        }
+        self.waiting.shrink_to(SUBMISSIONS as usize);
+    }
+
+    /// Asks buffers back that are to be withheld, some at each tick, and lets their memory go.
+    pub(crate) fn tidy(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        store.release_pages();
+        let surplus = store.surplus();
+        if surplus == 0 || self.recall.is_some() {
+            return;
+        }
+        // Without a descriptor to spare the next tick tries again.
+        let Ok(recall) = Recall::new(surplus) else { return };
+        let token = Token::new(Op::Recall, 0);
+        for _ in 0..recall.left() {
+            self.submit(legacy::recv(recall.socket(), store::GROUP, 1, token));
+        }
+        self.recall = Some(recall);
+    }
+
+    /// A buffer that was asked back has come, or there was none.
+    pub(crate) fn on_recalled(&mut self, completion: &Completion) {
+        if let Some(lease) = self.lease(completion) {
+            self.give_back(lease);
+        }
+        if self.recall.as_mut().is_some_and(Recall::one_less) {
+            self.recall = None;
+            if let Some(store) = &mut self.store {
+                store.release_pages();
+            }
         }
     }
 }

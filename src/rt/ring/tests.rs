@@ -54,7 +54,7 @@ fn accepts_receives_and_sends() {
     for path in PATHS {
         let mut ring = Ring::new(path).expect("a ring");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        ring.accept(listener.as_raw_fd(), 0);
+        ring.accept(listener.as_raw_fd(), 0, false);
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
         let accepted = wait_for(&mut ring, Op::Accept, 1)[0];
         assert_eq!(accepted.is_last(), path == RingPath::Legacy);
@@ -152,6 +152,71 @@ fn more_receives_than_buffers_starve_and_recover() {
         assert_eq!(received, pairs.len(), "{path:?}");
         for lease in leases {
             ring.give_back(lease);
+        }
+    }
+}
+
+/// Runs the ring until as many receives have brought a byte as there are pairs. Only then are the buffers given back.
+fn receive_from_all(ring: &mut Ring, pairs: &[(TcpStream, TcpStream)]) {
+    let mut leases = Vec::new();
+    for _ in 0..500 {
+        let mut taken = Vec::with_capacity(1024);
+        ring.completions(&mut taken);
+        for completion in taken.iter().filter(|c| c.op() == Some(Op::Recv)) {
+            if let Some(lease) = ring.lease(completion) {
+                leases.push(lease);
+            } else if completion.result == -libc::ENOBUFS {
+                ring.starve();
+            }
+            if completion.is_last() {
+                ring.recv(pairs[completion.index() as usize].1.as_raw_fd(), completion.index());
+            }
+        }
+        if leases.len() == pairs.len() {
+            return leases.into_iter().for_each(|lease| ring.give_back(lease));
+        }
+        ring.sleep(Duration::from_millis(20));
+    }
+    panic!("{} received", leases.len());
+}
+
+fn resident(ring: &Ring) -> usize {
+    store::tests::resident(ring.store.as_ref().expect("a store"))
+}
+
+#[test]
+fn after_a_burst_the_buffers_return_to_their_level() {
+    crate::rt::host::raise_descriptors();
+    for path in PATHS {
+        let mut ring = settled(path);
+        let pairs: Vec<_> = (0..1500).map(|_| pair()).collect();
+        for (index, (_, server)) in pairs.iter().enumerate() {
+            ring.recv(server.as_raw_fd(), index as u32);
+        }
+        for round in 0..3 {
+            for (client, _) in &pairs {
+                (&mut &*client).write_all(b"x").expect("a write");
+            }
+            receive_from_all(&mut ring, &pairs);
+            assert!(ring.buffers() >= 1024 && resident(&ring) >= 1000, "{path:?}, {round}: {} {}", ring.buffers(), resident(&ring));
+            // One while in which the burst was seen, and one that was quiet.
+            ring.flush();
+            ring.appraise();
+            ring.tidy();
+            assert!(ring.recall.is_none(), "{path:?}: what was just in use stays");
+            ring.appraise();
+            for _ in 0..20 {
+                ring.tidy();
+                while let Some(recall) = &ring.recall {
+                    let left = recall.left();
+                    let completion = wait_for(&mut ring, Op::Recall, 1);
+                    completion.iter().for_each(|completion| ring.on_recalled(completion));
+                    assert!(ring.recall.as_ref().is_none_or(|recall| recall.left() < left));
+                }
+            }
+            assert_eq!(ring.buffers(), store::BUFFERS_FIRST, "{path:?}");
+            let resident = resident(&ring);
+            assert!(resident <= usize::from(store::BUFFERS_FIRST), "{path:?}: {resident}");
         }
     }
 }

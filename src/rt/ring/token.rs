@@ -24,9 +24,11 @@ pub(crate) enum Op {
     Cancel = 8,
     /// Buffers given to the kernel.
     Provide = 9,
+    /// A buffer asked back from the kernel.
+    Recall = 10,
 }
 
-const OPS: [Op; 9] = [Op::Accept, Op::Recv, Op::Send, Op::Watch, Op::Event, Op::Wake, Op::Timeout, Op::Cancel, Op::Provide];
+const OPS: [Op; 10] = [Op::Accept, Op::Recv, Op::Send, Op::Watch, Op::Event, Op::Wake, Op::Timeout, Op::Cancel, Op::Provide, Op::Recall];
 
 /// Names one operation: its kind in the top byte, then the index of its connection or listener.
 ///

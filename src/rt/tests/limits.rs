@@ -121,3 +121,34 @@ fn admin_connections_are_apart() {
         assert_eq!(admin.call("/echo", b"still").body, b"still");
     }
 }
+
+#[test]
+fn memory_for_a_burst_is_given_back_when_it_is_quiet() {
+    for ring in RINGS {
+        let running = serve(config(ring, 1));
+        let buffers = || running.metrics()[0].gauge(Gauge::ReceiveBuffers);
+        let mut holder = Client::connect(&running);
+        let mut kept: Vec<_> = (0..1000).map(|_| Client::connect(&running)).collect();
+        assert!(kept.iter_mut().all(|client| client.call("/echo", b"here").body == b"here"));
+        for round in 0..2 {
+            eventually("the level of a quiet core", || buffers() == 64);
+            let mut bursts = 0;
+            while buffers() < 128 {
+                assert!(bursts < 50, "{ring:?}, {round}: {} buffers", buffers());
+                bursts += 1;
+                // Holds the core while everybody sends and some come anew, so that it finds all of that at once.
+                holder.send(&request("/big/30000000", b""));
+                kept.iter_mut().for_each(|client| client.send(&request("/echo", b"all at once")));
+                let mut fresh: Vec<_> = (0..500).map(|_| Client::connect(&running)).collect();
+                fresh.iter_mut().for_each(|client| client.send(&request("/echo", b"all at once")));
+                assert!(kept.iter_mut().chain(&mut fresh).all(|client| client.answer().body == b"all at once"));
+                assert_eq!(holder.answer().body.len(), 30_000_000);
+                std::thread::sleep(Duration::from_millis(150));
+            }
+        }
+        drop(kept);
+        eventually("the level of a quiet core", || buffers() == 64);
+        eventually("no connection but one is left", || running.metrics()[0].gauge(Gauge::Conns) == 1);
+        assert_eq!(holder.call("/echo", b"after").body, b"after");
+    }
+}

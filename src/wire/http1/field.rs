@@ -26,6 +26,22 @@ pub(super) const fn is_tchar(byte: u8) -> bool {
     TCHAR[byte as usize]
 }
 
+/// The place of the first `wanted` byte. Eight bytes at a time.
+pub(super) fn find_byte(wanted: u8, bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGHS: u64 = ONES * 0x80;
+    let (words, tail) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let differing = u64::from_le_bytes(*word) ^ (ONES * u64::from(wanted));
+        // The lowest mark is right, as in `find_control`.
+        let marks = differing.wrapping_sub(ONES) & !differing & HIGHS;
+        if marks != 0 {
+            return Some(i * 8 + marks.trailing_zeros() as usize / 8);
+        }
+    }
+    tail.iter().position(|&byte| byte == wanted).map(|at| words.len() * 8 + at)
+}
+
 /// The place of the first control byte (RFC 5234 CTL, so HTAB, CR and LF too). Eight bytes at a time.
 pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 0xff;
@@ -116,9 +132,27 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     }
 }
 
+/// Whether each byte may stand in a reg-name (RFC 3986 section 3.2.2), the comma aside.
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiled: an index out of bounds is an error there")]
+const REG_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+;=";
+    let mut i = 0;
+    while i < others.len() {
+        table[others[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
+#[expect(clippy::indexing_slicing, reason = "a u8 cannot miss a table of 256")]
 const fn is_reg_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
+    REG_NAME[byte as usize]
 }
 
 #[cfg(test)]
@@ -126,6 +160,20 @@ mod tests {
     #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
     use super::*;
+
+    #[test]
+    fn bytes_are_found_where_they_are() {
+        for len in 0..40 {
+            for at in 0..len {
+                let mut bytes = vec![b';'; len];
+                assert_eq!((find_byte(b':', &bytes), find_control(&bytes)), (None, None));
+                bytes[at..].fill(b':');
+                assert_eq!(find_byte(b':', &bytes), Some(at), "{len}");
+                bytes[at..].fill(b'\r');
+                assert_eq!(find_control(&bytes), Some(at), "{len}");
+            }
+        }
+    }
 
     #[test]
     fn a_field_line_is_a_token_a_colon_and_a_value() {

@@ -70,7 +70,7 @@ known! {
 const _: () = assert!(Known::ALL.len() <= 32, "repetition is one bit per field in 32");
 
 impl Known {
-    /// The known field with this name, in any case of letters. The name must be a token. Its length leaves at most three to compare with.
+    /// The known field with this name, in any case of letters. Its length leaves at most three to compare with.
     #[must_use]
     pub fn find(name: &[u8]) -> Option<Self> {
         match name.len() {
@@ -97,15 +97,30 @@ impl Known {
 }
 
 /// The length is known when compiled, so that a comparison is a few words and no loop.
+#[inline(always)]
 fn one_of<const LEN: usize, const N: usize>(name: &[u8], candidates: [(&[u8; LEN], Known); N]) -> Option<Known> {
     let name: &[u8; LEN] = name.try_into().ok()?;
     candidates.into_iter().find(|(lower, _)| is_same(name, lower)).map(|(_, known)| known)
 }
 
-/// Whether a token is this name of lower-case letters and hyphens. Setting one bit folds the case of letters; what else it
-/// maps onto a hyphen is CR, which no token has.
+/// Whether it is this name of lower-case letters and hyphens, in any case: eight bytes at a time, then four, then one.
+#[inline(always)]
 fn is_same<const LEN: usize>(name: &[u8; LEN], lower: &[u8; LEN]) -> bool {
-    name.iter().zip(lower).fold(0, |differing, (&a, &b)| differing | ((a | 0x20) ^ b)) == 0
+    let ((names, name), (lowers, lower)) = (name.as_chunks::<8>(), lower.as_chunks::<8>());
+    let eights = names.iter().zip(lowers).fold(0, |d, (a, b)| d | differing(u64::from_le_bytes(*a), u64::from_le_bytes(*b)));
+    let ((names, name), (lowers, lower)) = (name.as_chunks::<4>(), lower.as_chunks::<4>());
+    let word = |four: &[u8; 4]| u64::from(u32::from_le_bytes(*four));
+    let fours = names.iter().zip(lowers).fold(0, |d, (a, b)| d | differing(word(a), word(b)));
+    let ones = name.iter().zip(lower).fold(0, |d, (&a, &b)| d | differing(u64::from(a), u64::from(b)));
+    eights | fours | ones == 0
+}
+
+/// What differs, but for the case of letters. Setting one bit folds it, and would also make a CR a hyphen: so it is set only where
+/// `lower` has a letter, which has the bit above it that a hyphen lacks.
+#[inline(always)]
+const fn differing(word: u64, lower: u64) -> u64 {
+    const LETTERS: u64 = u64::MAX / 0xff * 0x40;
+    (word | (lower & LETTERS) >> 1) ^ lower
 }
 
 #[cfg(test)]
@@ -128,7 +143,7 @@ mod tests {
             let mut name = known.name().as_bytes().to_owned();
             for at in 0..name.len() {
                 let own = name[at];
-                for byte in (0..=u8::MAX).filter(|b| b.is_ascii_graphic() && !b.eq_ignore_ascii_case(&own)) {
+                for byte in (0..=u8::MAX).filter(|b| !b.eq_ignore_ascii_case(&own)) {
                     name[at] = byte;
                     assert_eq!(Known::find(&name), None, "{}", name.escape_ascii());
                 }

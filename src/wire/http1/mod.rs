@@ -1,6 +1,6 @@
 //! HTTP/1.1 message syntax for a server (RFC 9112, with the field rules of RFC 9110): requests in, responses out.
 //!
-//! [`Framer`] finds where a request ends and refuses everything that another parser could read differently; [`view`] then
+//! [`take`] does all of it for a shell. [`Framer`] finds where a request ends and refuses everything that another parser could read differently; [`view`] then
 //! gives the request as slices of the input; [`response`] and its siblings write answers. Nothing here does I/O or keeps
 //! a buffer, and a request is framed and viewed without heap (a chunked body is joined in the caller's buffer).
 
@@ -9,6 +9,7 @@ mod chunked;
 mod date;
 mod field;
 mod frame;
+mod glance;
 mod known;
 mod request_line;
 mod respond;
@@ -19,6 +20,7 @@ mod view;
 pub use accept::{Media, accepts};
 pub use date::DateCache;
 pub use frame::{BodyFrame, Frame, Framed, Framer, HttpLimits};
+pub use glance::{Taken, take};
 pub use known::Known;
 pub use request_line::Method;
 pub use respond::{

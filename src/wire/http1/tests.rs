@@ -25,6 +25,7 @@ fn deliver<'i>(pieces: impl IntoIterator<Item = &'i [u8]>, limits: &HttpLimits) 
                     let mut slots = HeaderSlots::new();
                     let request = view(&buffer, &frame, &mut slots, &mut dechunked).expect("the framer checked it");
                     answers.push(format!("{request:?}"));
+                    drop(slots);
                     buffer.drain(..frame.consumed);
                     continue;
                 }

@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use arrayvec::ArrayVec;
+
 use super::accept::{Media, Preference, accepts};
 use super::chunked;
 use super::field::{elements, trim};
@@ -17,13 +19,25 @@ const ABSENT: u8 = u8::MAX;
 const _: () = assert!(HEADERS_MAX <= ABSENT as usize, "a field's place is eight bits");
 
 /// Room for the header fields of one request, on the caller's stack. It costs nothing to make.
-pub struct HeaderSlots<'a>([MaybeUninit<httparse::Header<'a>>; HEADERS_MAX]);
+pub struct HeaderSlots<'a> {
+    parsed: [MaybeUninit<httparse::Header<'a>>; HEADERS_MAX],
+    pub(super) fields: ArrayVec<Field<'a>, HEADERS_MAX>,
+}
+
+/// One header field.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'a> {
+    /// A token, as sent.
+    pub name: &'a [u8],
+    /// Without the white space around it.
+    pub value: &'a [u8],
+}
 
 impl HeaderSlots<'_> {
     /// Empty room.
     #[must_use]
     pub const fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; HEADERS_MAX])
+        Self { parsed: [const { MaybeUninit::uninit() }; HEADERS_MAX], fields: ArrayVec::new_const() }
     }
 }
 
@@ -59,24 +73,39 @@ pub struct Request<'a> {
 /// The header fields of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
-    fields: &'a [httparse::Header<'a>],
+    fields: &'a [Field<'a>],
     places: [u8; Known::ALL.len()],
     repeated: u32,
     authority: Option<&'a [u8]>,
 }
 
 impl<'a> Headers<'a> {
-    fn new(fields: &'a [httparse::Header<'a>], authority: Option<&'a [u8]>) -> Self {
-        let mut places = [ABSENT; Known::ALL.len()];
-        let mut repeated = 0;
-        for (place, field) in (0..ABSENT).zip(fields) {
-            let Some(known) = Known::find(field.name.as_bytes()) else { continue };
-            match places.get_mut(known as usize) {
-                Some(first @ &mut ABSENT) => *first = place,
-                _ => repeated |= 1 << known as u32,
-            }
+    /// No fields yet.
+    pub(super) const fn empty() -> Self {
+        Self { fields: &[], places: [ABSENT; Known::ALL.len()], repeated: 0, authority: None }
+    }
+
+    /// Notes that the field with this name is at `place`. Places are noted in order.
+    pub(super) fn place(&mut self, place: usize, name: &[u8]) -> Option<Known> {
+        let known = Known::find(name)?;
+        match (self.places.get_mut(known as usize), u8::try_from(place)) {
+            (Some(first @ &mut ABSENT), Ok(place)) => *first = place,
+            _ => self.repeated |= 1 << known as u32,
         }
-        Self { fields, places, repeated, authority }
+        Some(known)
+    }
+
+    /// Whether a field with this name was noted.
+    pub(super) fn has(&self, name: Known) -> bool {
+        self.places.get(name as usize).is_some_and(|&place| place != ABSENT)
+    }
+
+    /// These notes with the fields they are about.
+    pub(super) const fn over<'b>(self, fields: &'b [Field<'b>]) -> Headers<'b>
+    where
+        'a: 'b,
+    {
+        Headers { fields, places: self.places, repeated: self.repeated, authority: self.authority }
     }
 
     /// The field's value without the white space around it; the first one when the field came more than once. Constant time.
@@ -88,7 +117,7 @@ impl<'a> Headers<'a> {
             return self.authority;
         }
         let place = *self.places.get(name as usize)?;
-        self.fields.get(usize::from(place)).map(|field| trim(field.value))
+        self.fields.get(usize::from(place)).map(|field| field.value)
     }
 
     /// Whether the field came more than once.
@@ -99,9 +128,9 @@ impl<'a> Headers<'a> {
 
     /// All values of the field, in order. For lists, which may stand in several fields (RFC 9110 section 5.3).
     pub fn values(&self, name: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let fields: &'a [httparse::Header<'a>] = if self.repeated(name) { self.fields } else { &[] };
+        let fields: &'a [Field<'a>] = if self.repeated(name) { self.fields } else { &[] };
         let first = if self.repeated(name) { None } else { self.get(name) };
-        let all = fields.iter().filter(move |field| Known::find(field.name.as_bytes()) == Some(name)).map(|field| trim(field.value));
+        let all = fields.iter().filter(move |field| Known::find(field.name) == Some(name)).map(|field| field.value);
         first.into_iter().chain(all)
     }
 
@@ -118,7 +147,8 @@ impl<'a> Headers<'a> {
 
     /// Every field in order: name as sent, value without the white space around it.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.fields.iter().map(|field| (field.name, trim(field.value)))
+        // A token is ASCII.
+        self.fields.iter().map(|field| (str::from_utf8(field.name).unwrap_or_default(), field.value))
     }
 
     /// How many fields there are.
@@ -140,10 +170,15 @@ impl<'a> Headers<'a> {
 ///
 /// # Errors
 /// The fault to answer with, and the connection must then close. After the framer's own checks none is to be expected.
-pub fn view<'a>(input: &'a [u8], frame: &Frame, slots: &'a mut HeaderSlots<'a>, dechunked: &'a mut Vec<u8>) -> Result<Request<'a>, Kind> {
+pub fn view<'s, 'a: 's>(
+    input: &'a [u8],
+    frame: &Frame,
+    slots: &'s mut HeaderSlots<'a>,
+    dechunked: &'s mut Vec<u8>,
+) -> Result<Request<'s>, Kind> {
     let (head, rest) = input.split_at_checked(frame.head_len).ok_or(Kind::BadHttp)?;
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut slots.0) {
+    match parsed.parse_with_uninit_headers(head, &mut slots.parsed) {
         Ok(httparse::Status::Complete(len)) if len == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Kind::HeadTooLarge),
         Err(httparse::Error::Version) => return Err(Kind::HttpVersion),
@@ -152,7 +187,13 @@ pub fn view<'a>(input: &'a [u8], frame: &Frame, slots: &'a mut HeaderSlots<'a>, 
     let (Some(method_text), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else { return Err(Kind::BadHttp) };
     let method = Method::parse(method_text.as_bytes());
     let Target { authority, path, query } = Target::split(method, target)?;
-    let headers = Headers::new(parsed.headers, authority.map(str::as_bytes));
+    let mut headers = Headers { authority: authority.map(str::as_bytes), ..Headers::empty() };
+    for field in &*parsed.headers {
+        let field = Field { name: field.name.as_bytes(), value: trim(field.value) };
+        headers.place(slots.fields.len(), field.name);
+        slots.fields.try_push(field).map_err(|_| Kind::HeadTooLarge)?;
+    }
+    let headers = headers.over(&slots.fields);
     let body = body(rest, frame, dechunked)?;
     Ok(Request { method, method_text, target, path, query, minor, keep_alive: keep_alive(&headers, minor), headers, body })
 }
@@ -171,7 +212,7 @@ fn body<'a>(rest: &'a [u8], frame: &Frame, dechunked: &'a mut Vec<u8>) -> Result
 }
 
 /// RFC 9112 section 9.3: `close` wins over everything; without a word HTTP/1.1 persists and HTTP/1.0 does not.
-fn keep_alive(headers: &Headers<'_>, minor: u8) -> bool {
+pub(super) fn keep_alive(headers: &Headers<'_>, minor: u8) -> bool {
     if headers.get(Known::Connection).is_none() {
         return minor > 0;
     }

@@ -10,6 +10,8 @@ use crate::base::limits::JSON_DEPTH_MAX;
 
 /// Longest value whose buffers are kept for the next one, bytes: one large value must not bind memory for good.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
+/// Up to this length serde_json reads alone, bytes: simd-json's set-up costs more than it saves on so little.
+const SMALL_BYTES_MAX: usize = 192;
 /// Longest text of an error, bytes: it can quote the value it is about.
 const TEXT_BYTES_MAX: usize = 400;
 /// Most levels named in an error's path.
@@ -40,13 +42,15 @@ impl Decoder {
 
     /// Decodes one raw value that the scanner accepted.
     ///
-    /// What simd-json refuses is read once more by serde_json, whose word is final: it knows the forms that simd-json lacks (128-bit
+    /// Short values without escapes are read by serde_json alone. What simd-json refuses is read once more by it, whose word is final: it knows the forms that simd-json lacks (128-bit
     /// integers, raw values), and says where the fault lies.
     ///
     /// # Errors
     /// The value does not fit `T`.
     pub fn decode<T: DeserializeOwned>(&mut self, raw: &[u8]) -> Result<T, DecodeError> {
-        let fast = self.decode_fast(raw);
+        // Escapes would cost serde_json a buffer of its own.
+        let is_small = raw.len() <= SMALL_BYTES_MAX && memchr::memchr(b'\\', raw).is_none();
+        let fast = if is_small { None } else { self.decode_fast(raw) };
         if raw.len() > KEPT_BYTES_MAX {
             *self = Self::default();
         }

@@ -12,7 +12,7 @@ const KEY_BYTES_MAX: usize = 64;
 pub fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if memchr::memchr(b'\\', inner).is_none() {
-        return Some(String::from_utf8_lossy(inner));
+        return Some(str::from_utf8(inner).map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed));
     }
     let mut said = Vec::with_capacity(inner.len());
     for piece in Pieces(inner) {

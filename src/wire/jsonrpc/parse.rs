@@ -260,6 +260,15 @@ impl<'a> Envelope<'a> {
 
 /// The method a raw string names; see [`Request::method`].
 fn method_name(raw: &[u8]) -> Option<&str> {
+    // The usual ones spare their conversion.
+    match raw {
+        b"\"tools/call\"" => return Some("tools/call"),
+        b"\"tools/list\"" => return Some("tools/list"),
+        b"\"resources/read\"" => return Some("resources/read"),
+        b"\"prompts/get\"" => return Some("prompts/get"),
+        b"\"ping\"" => return Some("ping"),
+        _ => {}
+    }
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if memchr::memchr(b'\\', inner).is_some() {
         let mut space = [0; 64];

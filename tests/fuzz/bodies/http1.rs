@@ -1,7 +1,7 @@
 //! HTTP/1.1 requests: however the bytes are delivered the answer is the same, and what was understood can be said again.
 
 use ringhub::base::fault::Kind;
-use ringhub::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, Known, Request, view};
+use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, Known, Request, Taken, take};
 
 const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 2048, body_bytes_max: 512 };
 
@@ -40,22 +40,25 @@ fn deliver<'i>(pieces: impl IntoIterator<Item = &'i [u8]>) -> Vec<Answer> {
     for piece in pieces {
         input.extend_from_slice(piece);
         loop {
-            let frame = match framer.next(&input, &LIMITS) {
-                Framed::More { in_body, .. } => {
+            let mut slots = HeaderSlots::new();
+            // A request that is delivered whole may be taken in one pass; one that comes in pieces never is.
+            let consumed = match take(&mut framer, &input, &LIMITS, &mut slots, &mut dechunked) {
+                Taken::More { in_body, .. } => {
                     was_in_body = in_body;
                     break;
                 }
-                Framed::Reject(kind) => {
+                Taken::Reject(kind) => {
                     answers.push(Answer::Refused(kind));
                     return answers;
                 }
-                Framed::Whole(frame) => frame,
+                Taken::Whole(request, consumed) => {
+                    answers.push(understood(&request));
+                    consumed
+                }
             };
-            assert!(frame.head_len <= frame.consumed && frame.consumed <= input.len());
-            let mut slots = HeaderSlots::new();
-            let request = view(&input, &frame, &mut slots, &mut dechunked).expect("what is framed can be viewed");
-            answers.push(understood(&request));
-            input.drain(..frame.consumed);
+            drop(slots);
+            assert!(consumed <= input.len());
+            input.drain(..consumed);
         }
     }
     answers.push(Answer::Waiting { left: input.len(), in_body: was_in_body });
