@@ -19,6 +19,8 @@ const CORES: usize = 2;
 const CONNS_MAX: usize = 24;
 const EVENTS_MAX: usize = 400;
 const ROUNDS_MAX: usize = 20_000;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+const SESSION_IDLE: Duration = Duration::from_secs(4);
 const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 4096, body_bytes_max: 16 * 1024 };
 
 const ENVELOPE: &str = r#""_meta":{"progressToken":1,"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"sampling":{},"roots":{}},"io.modelcontextprotocol/logLevel":"debug"}"#;
@@ -198,10 +200,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut config = EngineConfig::new(SealKeys::new(KeyPair::single([1; 32])));
-        config.request_timeout = Duration::from_secs(3);
+        config.request_timeout = REQUEST_TIMEOUT;
         config.request_state_ttl = Duration::from_secs(3);
         config.keepalive_comment = Duration::from_secs(1);
-        config.session_idle_timeout = Duration::from_secs(4);
+        config.session_idle_timeout = SESSION_IDLE;
         let shared = SHARED.with(|shared| *shared);
         config.sessions_max = 16;
         let servers: Vec<Arc<Factory>> = vec![Arc::new(|| Ok(server()))];
@@ -492,9 +494,18 @@ impl World {
             self.with(core, |engine, now, out| engine.on_drain(now, out));
         }
         self.settle();
-        self.pass(Duration::from_secs(8));
-        std::mem::take(&mut self.blocking).into_iter().for_each(|work| work());
-        self.settle();
+        // What stands behind one another on a connection has its time one after the other.
+        for _ in 0..EVENTS_MAX {
+            let is_owed = self.conns.iter().any(|conn| conn.is_open && conn.pending.is_some());
+            if !is_owed && self.blocking.is_empty() && self.engines.iter().all(Engine::is_idle) {
+                break;
+            }
+            self.pass(REQUEST_TIMEOUT);
+            std::mem::take(&mut self.blocking).into_iter().for_each(|work| work());
+            self.settle();
+        }
+        // Nobody uses a session any more. That one is idle may be found a step late, and twice: once when it is still busy.
+        self.pass(2 * SESSION_IDLE + Duration::from_secs(1));
         for (number, conn) in self.conns.iter().enumerate() {
             assert!(!conn.is_open || conn.pending.is_none(), "conn {number} still waits: {}", conn.output.escape_ascii());
         }
