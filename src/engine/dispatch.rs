@@ -113,7 +113,7 @@ impl Engine {
         if !is_json(post) {
             return self.refuse(now, &post.terms, None, &Fall::new(Kind::UnsupportedMedia, why_not_json(post)), reply);
         }
-        let body = match jsonrpc::parse(body) {
+        let body = match jsonrpc::parse_again(body, &mut self.last_meta, post.conn.pack()) {
             Ok(body) => body,
             Err(refusal) => {
                 let what = if refusal.kind == Kind::Parse { "Parse error: the body is not valid JSON" } else { "Invalid request" };

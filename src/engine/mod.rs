@@ -52,6 +52,7 @@ use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
+use crate::wire::jsonrpc::LastMeta;
 use call::Calls;
 use catalog::Hosted;
 use changes::Changes;
@@ -201,6 +202,8 @@ pub struct Engine {
     sealer: Sealer,
     date: DateCache,
     scratch: Scratch,
+    /// The `_meta` that came last.
+    last_meta: LastMeta,
     laps: Laps,
     is_draining: bool,
 }
@@ -252,6 +255,7 @@ impl Engine {
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),
+            last_meta: LastMeta::default(),
             laps: Laps::new(config),
             is_draining: false,
         })

@@ -1,5 +1,6 @@
 //! Finding a message in its bytes.
 
+use super::recall::LastMeta;
 use super::{Batch, Body, Id, Message, Meta, Notification, Params, Refusal, Request, Response};
 use crate::base::fault::Kind;
 use crate::base::limits::{BATCH_MESSAGES_MAX, JSON_DEPTH_MAX};
@@ -19,11 +20,30 @@ const ROOM_IN_META: usize = JSON_DEPTH_MAX - 3;
 /// the parameters are not an object (`null` passes for none); a member that is looked at here came twice; a batch is empty or longer
 /// than [`BATCH_MESSAGES_MAX`].
 pub fn parse(body: &[u8]) -> Result<Body<'_>, Refusal<'_>> {
+    find(body, None)
+}
+
+/// The same as [`parse`], and quickest with a `_meta` that this connection, named by a number, sent before.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_again<'a>(body: &'a [u8], last: &mut LastMeta, conn: u64) -> Result<Body<'a>, Refusal<'a>> {
+    let found = find(body, last.of(conn))?;
+    if let Body::One(Message::Request(request)) = &found
+        && request.params.meta.present
+    {
+        last.keep(conn, &request.params.meta);
+    }
+    Ok(found)
+}
+
+#[inline(always)]
+fn find<'a>(body: &'a [u8], last: Option<&LastMeta>) -> Result<Body<'a>, Refusal<'a>> {
     utf8(body).map_err(not_json)?;
     let mut scan = Scanner::new(body);
     match scan.next() {
         b'{' => {
-            let mut envelope = Envelope::default();
+            let mut envelope = Envelope { last, ..Envelope::default() };
             envelope.read(&mut scan).and_then(|()| scan.end()).map_err(not_json)?;
             envelope.message().map(Body::One)
         }
@@ -87,7 +107,9 @@ impl Seen {
 /// What is found of an envelope. Faults of the shape are kept until the whole body proves to be JSON: the code for what is not JSON
 /// comes first.
 #[derive(Default)]
-struct Envelope<'a> {
+struct Envelope<'a, 'l> {
+    /// What `_meta` was last time.
+    last: Option<&'l LastMeta>,
     jsonrpc: Option<&'a [u8]>,
     id: Option<&'a [u8]>,
     method: Option<&'a [u8]>,
@@ -125,7 +147,7 @@ fn each_member<'a>(
     Ok(())
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> Envelope<'a, '_> {
     #[inline]
     fn read(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
         let mut seen = Seen::default();
@@ -196,6 +218,11 @@ impl<'a> Envelope<'a> {
     fn read_meta(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
         if scan.next() != b'{' {
             self.params.meta.malformed |= raw_value(scan, ROOM_IN_PARAMS)? != b"null";
+            return Ok(());
+        }
+        if let Some(meta) = self.last.and_then(|last| last.again(scan.rest())) {
+            scan.skip(meta.raw.map_or(0, <[u8]>::len));
+            self.params.meta = meta;
             return Ok(());
         }
         let start = scan.at();
