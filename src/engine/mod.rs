@@ -52,7 +52,7 @@ use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
-use crate::wire::jsonrpc::LastMeta;
+use crate::wire::jsonrpc::LastRequest;
 use call::Calls;
 use catalog::Hosted;
 use changes::Changes;
@@ -202,8 +202,8 @@ pub struct Engine {
     sealer: Sealer,
     date: DateCache,
     scratch: Scratch,
-    /// The `_meta` that came last.
-    last_meta: LastMeta,
+    /// The request that came last.
+    last_request: LastRequest,
     laps: Laps,
     is_draining: bool,
 }
@@ -255,7 +255,7 @@ impl Engine {
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),
-            last_meta: LastMeta::default(),
+            last_request: LastRequest::default(),
             laps: Laps::new(config),
             is_draining: false,
         })

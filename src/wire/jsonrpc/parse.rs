@@ -1,6 +1,6 @@
 //! Finding a message in its bytes.
 
-use super::recall::LastMeta;
+use super::recall::LastRequest;
 use super::{Batch, Body, Id, Message, Meta, Notification, Params, Refusal, Request, Response};
 use crate::base::fault::Kind;
 use crate::base::limits::{BATCH_MESSAGES_MAX, JSON_DEPTH_MAX};
@@ -9,9 +9,9 @@ use crate::wire::mcp;
 use crate::wire::mcp::meta_key;
 
 /// Levels left for the values of an envelope's members, of the parameters, and of `_meta`.
-const ROOM_IN_ENVELOPE: usize = JSON_DEPTH_MAX - 1;
-const ROOM_IN_PARAMS: usize = JSON_DEPTH_MAX - 2;
-const ROOM_IN_META: usize = JSON_DEPTH_MAX - 3;
+pub(super) const ROOM_IN_ENVELOPE: usize = JSON_DEPTH_MAX - 1;
+pub(super) const ROOM_IN_PARAMS: usize = JSON_DEPTH_MAX - 2;
+pub(super) const ROOM_IN_META: usize = JSON_DEPTH_MAX - 3;
 
 /// Finds the message, or the batch, in a body.
 ///
@@ -20,30 +20,33 @@ const ROOM_IN_META: usize = JSON_DEPTH_MAX - 3;
 /// the parameters are not an object (`null` passes for none); a member that is looked at here came twice; a batch is empty or longer
 /// than [`BATCH_MESSAGES_MAX`].
 pub fn parse(body: &[u8]) -> Result<Body<'_>, Refusal<'_>> {
-    find(body, None)
+    utf8(body).map_err(not_json)?;
+    find(body)
 }
 
-/// The same as [`parse`], and quickest with a `_meta` that this connection, named by a number, sent before.
+/// The same as [`parse`], and quickest with a request that differs little from the last one of this connection, named by a number.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_again<'a>(body: &'a [u8], last: &mut LastMeta, conn: u64) -> Result<Body<'a>, Refusal<'a>> {
-    let found = find(body, last.of(conn))?;
-    if let Body::One(Message::Request(request)) = &found
-        && request.params.meta.present
-    {
-        last.keep(conn, &request.params.meta);
+#[inline]
+pub fn parse_again<'a>(body: &'a [u8], last: &mut LastRequest, conn: u64) -> Result<Body<'a>, Refusal<'a>> {
+    utf8(body).map_err(not_json)?;
+    if let Some(request) = last.again(conn, body) {
+        return Ok(Body::One(Message::Request(request)));
+    }
+    let found = find(body)?;
+    if let Body::One(Message::Request(request)) = &found {
+        last.keep(conn, body, request);
     }
     Ok(found)
 }
 
-#[inline(always)]
-fn find<'a>(body: &'a [u8], last: Option<&LastMeta>) -> Result<Body<'a>, Refusal<'a>> {
-    utf8(body).map_err(not_json)?;
+/// Finds the message, or the batch, in UTF-8.
+fn find(body: &[u8]) -> Result<Body<'_>, Refusal<'_>> {
     let mut scan = Scanner::new(body);
     match scan.next() {
         b'{' => {
-            let mut envelope = Envelope { last, ..Envelope::default() };
+            let mut envelope = Envelope::default();
             envelope.read(&mut scan).and_then(|()| scan.end()).map_err(not_json)?;
             envelope.message().map(Body::One)
         }
@@ -107,9 +110,7 @@ impl Seen {
 /// What is found of an envelope. Faults of the shape are kept until the whole body proves to be JSON: the code for what is not JSON
 /// comes first.
 #[derive(Default)]
-struct Envelope<'a, 'l> {
-    /// What `_meta` was last time.
-    last: Option<&'l LastMeta>,
+struct Envelope<'a> {
     jsonrpc: Option<&'a [u8]>,
     id: Option<&'a [u8]>,
     method: Option<&'a [u8]>,
@@ -147,7 +148,7 @@ fn each_member<'a>(
     Ok(())
 }
 
-impl<'a> Envelope<'a, '_> {
+impl<'a> Envelope<'a> {
     #[inline]
     fn read(&mut self, scan: &mut Scanner<'a>) -> Result<(), Malformed> {
         let mut seen = Seen::default();
@@ -220,11 +221,6 @@ impl<'a> Envelope<'a, '_> {
             self.params.meta.malformed |= raw_value(scan, ROOM_IN_PARAMS)? != b"null";
             return Ok(());
         }
-        if let Some(meta) = self.last.and_then(|last| last.again(scan.rest())) {
-            scan.skip(meta.raw.map_or(0, <[u8]>::len));
-            self.params.meta = meta;
-            return Ok(());
-        }
         let start = scan.at();
         let mut seen = Seen::default();
         each_member(scan, |scan, key| {
@@ -286,7 +282,7 @@ impl<'a> Envelope<'a, '_> {
 }
 
 /// The method a raw string names; see [`Request::method`].
-fn method_name(raw: &[u8]) -> Option<&str> {
+pub(super) fn method_name(raw: &[u8]) -> Option<&str> {
     // The usual ones spare their conversion.
     match raw {
         b"\"tools/call\"" => return Some("tools/call"),
