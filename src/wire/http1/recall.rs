@@ -131,7 +131,7 @@ impl LastHead {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::expect_used, clippy::panic)]
+    #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::super::{Framer, Taken, take};
     use super::*;
