@@ -27,6 +27,8 @@ use crate::wire::http1::LastHead;
 
 /// The longest sleep while a future uses glommio's reactor.
 const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
+/// How long the core then rests in glommio, so that its executor polls the reactor.
+const REACTOR_SLEEP: Duration = Duration::from_micros(50);
 /// How long what is in use is watched before the rest is given back: two seconds.
 const APPRAISE_TICKS: u32 = 20;
 /// Slow turns are counted always and logged at most this often.
@@ -159,6 +161,8 @@ pub(crate) struct Core {
     pub(super) dechunked: Vec<u8>,
     /// The head that came last.
     pub(super) last_head: LastHead,
+    /// When glommio's reactor was polled last.
+    reactor_polled: Nanos,
     pub(super) now: Now,
     pub(super) tick: u32,
     /// The tick at which unused memory was last looked for.
@@ -201,6 +205,7 @@ impl Core {
             leaving: Vec::new(),
             dechunked: Vec::new(),
             last_head: LastHead::default(),
+            reactor_polled: Nanos(0),
             now,
             tick: tick_of(now.mono),
             appraised: tick_of(now.mono),
@@ -229,11 +234,20 @@ impl Core {
                 self.rest(Duration::MAX);
             } else {
                 self.rest(BRIDGED_SLEEP);
-                // Lets what glommio has ready run; the preempt timer of a millisecond makes it poll its reactor as well.
-                glommio::executor().yield_task_queue_now().await;
+                self.let_glommio_run().await;
             }
         }
         self.finish();
+    }
+
+    /// Lets what glommio has ready run and, once in a while, its executor come to rest: only then does it poll its reactor.
+    async fn let_glommio_run(&mut self) {
+        let now = self.clock.now().mono;
+        if now.since(self.reactor_polled) < BRIDGED_SLEEP {
+            return glommio::executor().yield_task_queue_now().await;
+        }
+        self.reactor_polled = now;
+        glommio::timer::sleep(REACTOR_SLEEP).await;
     }
 
     fn turn(&mut self) {

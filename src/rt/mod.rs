@@ -59,8 +59,9 @@ use wake::Wake;
 const GLOMMIO_IO_MEMORY: usize = 64 * 1024;
 /// Entries of each of an executor's three rings.
 const GLOMMIO_RING_DEPTH: usize = 32;
-/// How often an executor's reactor is polled while a future uses it.
-const GLOMMIO_PREEMPT: Duration = Duration::from_millis(1);
+/// When an executor takes a task off the CPU: never. Should this timer fire before the executor has run anything, as it may on a busy
+/// machine, glommio 0.9 goes to sleep without its one task having run, and nothing would wake it.
+const GLOMMIO_PREEMPT: Duration = Duration::from_hours(24);
 /// How long blocking work that has begun may hold up the end of the process.
 const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 
