@@ -1,7 +1,11 @@
 //! The command line: raw flags only. What they mean together is [`crate::config`]'s to say.
 
+mod ctl;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub use ctl::{BindArgs, BindingsArgs, CtlArgs, CtlCommand, EndpointsCommand, ServerArgs, ServersCommand, SourceArg, StateArg};
 
 /// A thread-per-core io_uring server, registry and gateway for the Model Context Protocol.
 #[derive(Debug, Parser)]
@@ -19,6 +23,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Read the host and say what is off for a server with these flags, and the command that mends it
     Check(Box<ServeArgs>),
+    /// Look at a running server, and change what it serves
+    Ctl(Box<CtlArgs>),
 }
 
 /// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`) and in the
@@ -29,7 +35,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", env = "RINGHUB_LISTEN", value_delimiter = ',')]
     pub listen: Vec<String>,
 
-    /// Address of the admin port (health, metrics), or `off` [default: 127.0.0.1:9090]
+    /// Address of the admin port (health, metrics, control), or `off` [default: 127.0.0.1:9090]
     #[arg(long, value_name = "HOST:PORT", env = "RINGHUB_ADMIN")]
     pub admin: Option<String>,
 
@@ -113,6 +119,15 @@ pub struct ServeArgs {
     /// one, each 32 bytes in hex [default: a new key at every start]
     #[arg(long, value_name = "FILE", env = "RINGHUB_SEAL_KEY")]
     pub seal_key: Option<PathBuf>,
+
+    /// Directory that keeps servers, endpoints and bindings that are registered while it runs; made if there is none
+    /// [default: they end with the process]
+    #[arg(long, value_name = "DIR", env = "RINGHUB_STATE")]
+    pub state: Option<PathBuf>,
+
+    /// File with the token that writing to the admin port needs [default: one is made, in a file that is named at start]
+    #[arg(long, value_name = "FILE", env = "RINGHUB_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
 
     /// Threads for blocking tools [default: 4]
     #[arg(long, value_name = "N", env = "RINGHUB_BLOCKING_THREADS")]

@@ -71,6 +71,12 @@ pub struct Config {
     /// File of the sealing keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seal_key: Option<PathBuf>,
+    /// Directory that keeps what is registered while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
+    /// File of the token that writing to the admin port needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
     /// Threads for blocking tools.
     pub blocking_threads: usize,
     /// What is logged.
@@ -103,6 +109,8 @@ struct File {
     allowed_host: Option<Vec<String>>,
     era: Option<Eras>,
     seal_key: Option<PathBuf>,
+    state: Option<PathBuf>,
+    admin_token_file: Option<PathBuf>,
     blocking_threads: Option<usize>,
     log: Option<String>,
 }
@@ -161,6 +169,7 @@ impl Config {
             drain_timeout: self.drain_timeout,
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
             blocking_threads: self.blocking_threads,
+            state: self.state.clone(),
             ring: match self.io_uring {
                 IoUring::Auto => rt::RingChoice::Auto,
                 IoUring::Linux5_8 => rt::RingChoice::Legacy,
@@ -251,6 +260,8 @@ impl Resolver {
             allowed_host: either(&args.allowed_host, file.allowed_host),
             era: args.era.or(file.era).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
+            state: args.state.clone().or(file.state),
+            admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
             log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
         };

@@ -20,7 +20,7 @@
 //! floor never import each other; a test holds that.
 //!
 //! ```text
-//! 5  main, cli, config, serve, check, log   flags, environment and file to one validated configuration; announce; exit code
+//! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
 //! 4  rt                                     the shell: executors, io_uring, sockets, clock, signals, threads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
 //! 2  registry  native                       endpoints and bindings; in-process servers and their API
@@ -73,6 +73,7 @@ pub mod base;
 mod check;
 pub mod cli;
 pub mod config;
+mod ctl;
 pub mod engine;
 mod log;
 pub mod native;
@@ -82,6 +83,7 @@ mod serve;
 pub mod wire;
 
 pub use check::check;
+pub use ctl::ctl;
 pub use serve::serve;
 
 #[cfg(doctest)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
-use crate::registry::{self, Endpoint, ServerId};
+use super::admin::Token;
+use crate::registry::{self, Record};
 
 /// Which eras of the protocol an engine serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,8 +40,14 @@ impl Eras {
 pub struct EngineConfig {
     /// Which eras are served.
     pub era: Eras,
-    /// Paths and the servers bound to them. `/mcp` leads to the first server unless told otherwise.
-    pub endpoints: Vec<Endpoint>,
+    /// Paths and the servers bound to them; to the first native server when none is named.
+    pub endpoints: Vec<(Box<str>, Vec<Box<str>>)>,
+    /// What a durable store kept.
+    pub kept: Arc<[Record]>,
+    /// When the process started, milliseconds since 1970.
+    pub started_ms: u64,
+    /// The token that writing to the admin port needs. None: nothing can be written there.
+    pub admin_token: Option<Token>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
@@ -76,7 +83,10 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
+            endpoints: vec![("/mcp".into(), Vec::new())],
+            kept: Arc::new([]),
+            started_ms: 0,
+            admin_token: None,
             registry: registry::Config::default(),
             request_timeout: Duration::from_mins(1),
             allowed_origins: Vec::new(),

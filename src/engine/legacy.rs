@@ -306,6 +306,16 @@ pub(super) fn on_delete(
     Verdict::Answered { close: post.terms.close }
 }
 
+/// Ends a session as an operator wishes. Whether there was one.
+pub(super) fn end_session(engine: &mut Engine, now: Now, key: SessionKey, out: &mut Out) -> bool {
+    let ended = engine.legacy.sessions.end(key);
+    let was_there = ended.is_some();
+    if let Some(ended) = ended {
+        clear_away(engine, now, ended, out);
+    }
+    was_there
+}
+
 /// Ends what was in work for a session that is no more.
 fn clear_away(engine: &mut Engine, now: Now, ended: Ended, out: &mut Out) {
     for call in ended.calls {

@@ -3,7 +3,7 @@
 //! Nothing here does I/O, reads a clock or waits. The shell (or the simulator) hands in one moment per call and carries out what
 //! [`Out`] says, in order.
 
-mod admin;
+pub mod admin;
 mod batch;
 mod call;
 mod catalog;
@@ -41,7 +41,7 @@ mod tests;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
@@ -52,6 +52,7 @@ use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
+use admin::Admin;
 use call::Calls;
 use catalog::Hosted;
 use changes::Changes;
@@ -65,7 +66,6 @@ use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 
-pub use crate::registry::Endpoint;
 pub use config::{EngineConfig, Eras};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
@@ -79,6 +79,7 @@ pub struct Shared {
     metrics: Box<[CoreMetrics]>,
     sessions: SessionDirectory,
     is_ready: AtomicBool,
+    change_listeners: AtomicUsize,
 }
 
 impl Shared {
@@ -88,7 +89,7 @@ impl Shared {
     pub fn new(node: NodeId, cores: u16, sessions_max: usize, boot: [u8; NONCE_PREFIX_BYTES]) -> Self {
         let metrics = (0..cores).map(|_| CoreMetrics::default()).collect();
         let sessions = SessionDirectory::new(sessions_max.saturating_mul(usize::from(cores)));
-        Self { node, boot, metrics, sessions, is_ready: AtomicBool::new(false) }
+        Self { node, boot, metrics, sessions, is_ready: AtomicBool::new(false), change_listeners: AtomicUsize::new(0) }
     }
 
     /// The counters of every core.
@@ -113,6 +114,16 @@ impl Shared {
     #[must_use]
     pub const fn sessions(&self) -> &SessionDirectory {
         &self.sessions
+    }
+
+    /// Says how many listen to the changes of the registry at the admin port.
+    pub(super) fn set_change_listeners(&self, listeners: usize) {
+        self.change_listeners.store(listeners, Relaxed);
+    }
+
+    /// How many do.
+    fn change_listeners(&self) -> usize {
+        self.change_listeners.load(Relaxed)
     }
 
     /// Says whether the process should be sent requests: what `/health/ready` answers.
@@ -190,6 +201,7 @@ pub struct Engine {
     metrics: &'static CoreMetrics,
     gate: Gate,
     routes: Routes,
+    admin: Admin,
     hosted: Vec<Hosted>,
     host: Rc<Host>,
     tasks: Tasks,
@@ -234,13 +246,15 @@ impl Engine {
             server.attach(&host, number);
             hosted.push(Hosted::new(server));
         }
+        let natives = hosted.iter().map(|hosted: &Hosted| hosted.server.name().into()).collect();
         Ok(Self {
             core,
             config: config.clone(),
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, config),
+            routes: Routes::new(core, cores, shared.node(), config, natives),
+            admin: Admin::new(config.admin_token.clone()),
             hosted,
             host,
             tasks: Tasks::new(inbox),
@@ -267,9 +281,14 @@ impl Engine {
     }
 
     /// The framing of the connection's input is broken: appends the whole answer, which says `Connection: close`.
-    pub fn on_reject(&mut self, now: Now, kind: fault::Kind, reply: &mut Vec<u8>) {
+    pub fn on_reject(&mut self, now: Now, role: Role, kind: fault::Kind, reply: &mut Vec<u8>) {
         let terms = Terms { minor: 1, close: true, is_head: false, json: true, sse: false, origin: None };
-        self.refuse_kind(now, &terms, kind, reply);
+        match role {
+            Role::Public => {
+                self.refuse_kind(now, &terms, kind, reply);
+            }
+            Role::Admin => self.admin_reject(now, kind, &terms, reply),
+        }
     }
 
     /// The peer will send no more, and a response is pending. It may be gone altogether: what can become a stream becomes one, so that a
@@ -289,6 +308,9 @@ impl Engine {
     /// In the modern era that calls off what it asked for; in the legacy era it does not.
     pub fn on_gone(&mut self, now: Now, conn: ConnId, out: &mut Out) {
         self.routes.forget(conn);
+        if self.on_admin_gone(conn) {
+            return;
+        }
         let Some(exchange) = self.exchanges.remove(conn) else { return };
         self.turn(now, out, |engine, out| match exchange.owner {
             Owner::Call(call) => engine.call_off(call),
@@ -304,16 +326,18 @@ impl Engine {
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
         match frame {
-            Frame::Registry(frame) => self.routes.on_frame(from, frame, out),
+            Frame::Registry(frame) => self.on_registry_frame(now, from, frame, out),
+            Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
 
     /// Takes back a frame for which the lane had no room; the shell counts it. What it said is said later, or whoever waits for it is
     /// turned away.
-    pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: Frame) {
+    pub fn on_unsent(&mut self, to: CoreId, _: Lane, frame: Frame) {
         match frame {
-            Frame::Registry(frame) => self.routes.on_unsent(to, lane, frame),
+            Frame::Registry(frame) => self.routes.on_unsent(to, frame),
+            Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -325,7 +349,8 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
-            engine.routes.on_tick(out);
+            engine.tick_registry(now, out);
+            engine.on_admin_tick(now, out);
             legacy::on_tick(engine, now, out);
         });
     }
@@ -354,6 +379,7 @@ impl Engine {
                 Event::Notify { call, method, params } => self.carry_out_one(now, Wish::Notify { call, method, params }, out),
                 Event::Changed { server, list } => self.changes.changed(server, list.into()),
                 Event::Updated { server, uri } => self.changes.updated(server, &uri),
+                Event::Persisted { ticket, is_written } => self.on_persisted(now, ticket, is_written, out),
             }
         }
         self.scratch.events = events;
@@ -368,8 +394,15 @@ impl Engine {
     /// When [`Self::on_tick`] is due next. [`Nanos::NEVER`] when nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
-        let due =
-            [self.host.next_timer(), self.calls.next_due(), self.exchanges.next_comment(), self.changes.next_due(), self.legacy.next_due()];
+        let due = [
+            self.host.next_timer(),
+            self.calls.next_due(),
+            self.exchanges.next_comment(),
+            self.changes.next_due(),
+            self.legacy.next_due(),
+            self.routes.next_due(),
+            self.admin.next_due(self.config.keepalive_comment),
+        ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
 
@@ -378,6 +411,7 @@ impl Engine {
         self.is_draining = true;
         self.turn(now, out, |engine, out| {
             engine.end_listens(now, out);
+            engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
         });
     }
@@ -385,7 +419,7 @@ impl Engine {
     /// Whether nothing is in work: no call, no stream.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.exchanges.is_empty()
+        self.calls.is_empty() && self.exchanges.is_empty() && self.admin.is_idle()
     }
 
     /// One entry into the engine: handlers see this moment, wakes stay on the thread, and what changed is told at the end.
@@ -412,5 +446,19 @@ impl Engine {
 
     fn date_at(&mut self, now: Now) -> Date {
         *self.date.at(now.wall_ms)
+    }
+}
+
+/// What the registry is told of a native server.
+fn native_spec(name: &str, number: u32) -> crate::registry::ServerSpec {
+    use crate::registry::{Catalog, ServerSpec, Source, State};
+    ServerSpec {
+        name: name.into(),
+        title: "".into(),
+        description: "".into(),
+        software_version: "".into(),
+        source: Source::Native(number),
+        state: State::Online,
+        catalog: Catalog::default(),
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! A path whose shard is at home elsewhere costs one hop the first time: the request is parked until the reply has come.
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
+use super::Engine;
 use super::config::EngineConfig;
 use super::out::{Effect, Frame, Lane, Out};
 use crate::base::fault::Kind;
-use crate::base::ids::{ConnId, CoreId};
-use crate::base::metrics::{CoreMetrics, Counter};
-use crate::registry::{Frame as RegistryFrame, Next, Registry, Route};
+use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::metrics::CoreMetrics;
+use crate::base::time::{Nanos, Now};
+use crate::registry::{self, Frame as RegistryFrame, Lookup, Registry, Waiter};
 
 /// Where a path leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,15 +20,6 @@ pub(super) struct Place {
     pub endpoint: u32,
     /// Index of the server bound to it.
     pub server: u32,
-}
-
-/// A path and where it leads.
-#[derive(Debug)]
-struct Last {
-    path: String,
-    place: Place,
-    /// Whether its shard is at home on this core; else its lookups are hits of the near cache.
-    is_at_home: bool,
 }
 
 /// What came of a look.
@@ -43,89 +36,119 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Routes {
     registry: Registry,
+    /// Native servers by name.
+    natives: HashMap<Box<str>, u32>,
     /// Connections whose question found no room in its lane: turned away when their request is offered again.
     turned_away: HashSet<ConnId>,
-    /// Those of them that are to be resumed.
-    to_resume: Vec<ConnId>,
-    /// The path that led somewhere last: nearly every request names the same one.
-    last: Option<Last>,
-    /// Replies that found no room. As many as other cores may have questions open.
-    owed: Vec<(CoreId, RegistryFrame)>,
+    /// Frames that found no room.
+    unsent: Vec<(CoreId, RegistryFrame)>,
 }
 
 impl Routes {
-    pub fn new(core: CoreId, cores: u16, config: &EngineConfig) -> Self {
-        let registry = Registry::new(&config.registry, core, cores, &config.endpoints);
-        Self { registry, last: None, turned_away: HashSet::new(), to_resume: Vec::new(), owed: Vec::new() }
+    pub fn new(core: CoreId, cores: u16, node: NodeId, config: &EngineConfig, natives: Vec<Box<str>>) -> Self {
+        let mut registry = Registry::new(&config.registry, core, cores, node);
+        for record in config.kept.iter() {
+            registry.restore(record.clone());
+        }
+        let now = Now { mono: Nanos(0), wall_ms: config.started_ms };
+        for (number, name) in (0..).zip(&natives) {
+            registry.load_server(now, super::native_spec(name, number));
+        }
+        for (path, servers) in &config.endpoints {
+            let servers: Vec<Box<str>> = if servers.is_empty() { natives.iter().take(1).cloned().collect() } else { servers.clone() };
+            registry.load_endpoint(now, path, &servers);
+        }
+        let natives = natives.into_iter().zip(0..).collect();
+        Self { registry, natives, turned_away: HashSet::new(), unsent: Vec::new() }
+    }
+
+    pub const fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
     }
 
     /// Looks up a path for the request of this connection.
-    pub fn find(&mut self, path: &str, conn: ConnId, metrics: &CoreMetrics, out: &mut Out) -> Found {
+    pub fn find(&mut self, now: Now, path: &str, conn: ConnId, metrics: &CoreMetrics, out: &mut Out) -> Found {
         if !self.turned_away.is_empty() && self.turned_away.remove(&conn) {
             return Found::Refused(Kind::Overloaded);
         }
-        if let Some(last) = self.last.as_ref().filter(|last| last.path == path) {
-            if !last.is_at_home {
-                metrics.count(Counter::NearHits);
+        match self.registry.endpoint(now, path, Waiter(conn.pack()), metrics) {
+            Lookup::Here(endpoint) | Lookup::Once(endpoint) => {
+                match endpoint.servers.iter().find_map(|name| self.natives.get(name)) {
+                    Some(&server) => Found::Place(Place { endpoint: name(path), server }),
+                    None => Found::Refused(Kind::NoSuchPath),
+                }
             }
-            return Found::Place(last.place);
-        }
-        match self.registry.route(path, conn, metrics) {
-            Route::Here(binding) => match binding.servers.first() {
-                Some(server) => self.remember(path, Place { endpoint: name(path), server: server.number }),
-                None => Found::Refused(Kind::NoSuchPath),
-            },
-            Route::Absent => Found::Refused(Kind::NoSuchPath),
-            Route::Full => Found::Refused(Kind::Overloaded),
-            Route::Ask { to, frame } => {
+            Lookup::Absent | Lookup::AbsentOnce => Found::Refused(Kind::NoSuchPath),
+            Lookup::Full => Found::Refused(Kind::Overloaded),
+            Lookup::Ask { to, frame } => {
                 out.effects.push(Effect::Send { to, lane: Lane::Ask, frame: Frame::Registry(frame) });
                 Found::Asked
             }
         }
     }
 
-    /// Keeps where the path leads, for the next request.
-    fn remember(&mut self, path: &str, place: Place) -> Found {
-        let last = self.last.get_or_insert_with(|| Last { path: String::new(), place, is_at_home: false });
-        last.path.clear();
-        last.path.push_str(path);
-        (last.place, last.is_at_home) = (place, self.registry.is_at_home(path));
-        Found::Place(place)
+    /// A frame found no room: it is dealt with at the next tick.
+    pub fn on_unsent(&mut self, to: CoreId, frame: RegistryFrame) {
+        self.unsent.push((to, frame));
     }
 
-    /// Another core asks or answers.
-    pub fn on_frame(&mut self, from: CoreId, frame: RegistryFrame, out: &mut Out) {
-        // What is known of a path may change with it.
-        self.last = None;
-        match self.registry.on_frame(frame) {
-            Next::Reply(frame) => out.effects.push(Effect::Send { to: from, lane: Lane::Reply, frame: Frame::Registry(frame) }),
-            Next::Resume(conn) => out.effects.push(Effect::Resume { conn }),
-            Next::Nothing => {}
-        }
-    }
-
-    /// A frame found no room: who asked is turned away, a reply is sent later.
-    pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: RegistryFrame) {
-        if lane == Lane::Reply {
-            self.owed.push((to, frame));
-        } else if let Some(conn) = self.registry.unsent(&frame) {
-            self.turned_away.insert(conn);
-            self.to_resume.push(conn);
-        }
-    }
-
-    /// Sends what is owed, and has those answered that are turned away.
-    pub fn on_tick(&mut self, out: &mut Out) {
-        let owed = self.owed.drain(..);
-        out.effects.extend(owed.map(|(to, frame)| Effect::Send { to, lane: Lane::Reply, frame: Frame::Registry(frame) }));
-        out.effects.extend(self.to_resume.drain(..).map(|conn| Effect::Resume { conn }));
+    /// When the registry is to be called next.
+    pub fn next_due(&self) -> Nanos {
+        if self.unsent.is_empty() { self.registry.next_deadline() } else { Nanos(0) }
     }
 
     /// The connection is no more.
     pub fn forget(&mut self, conn: ConnId) {
-        if !self.turned_away.is_empty() {
-            self.turned_away.remove(&conn);
+        self.registry.forget(Waiter(conn.pack()));
+        self.turned_away.remove(&conn);
+    }
+}
+
+impl Engine {
+    /// Carries out what the registry wants done.
+    pub(super) fn carry_out_registry(&mut self, now: Now, effects: registry::Effects, out: &mut Out) {
+        for effect in effects {
+            let Some(effect) = self.on_admin_effect(now, effect, out) else { continue };
+            match effect {
+                registry::Effect::Send { to, lane, frame } => out.effects.push(Effect::Send { to, lane, frame: Frame::Registry(frame) }),
+                registry::Effect::Resume { waiter } => out.effects.push(Effect::Resume { conn: ConnId::unpack(waiter.0) }),
+                registry::Effect::Unasked { waiter } => {
+                    let conn = ConnId::unpack(waiter.0);
+                    self.routes.turned_away.insert(conn);
+                    out.effects.push(Effect::Resume { conn });
+                }
+                registry::Effect::Changed { kind, name } => self.on_admin_changed(now, kind, &name, out),
+                registry::Effect::Persist { ticket, record } => out.effects.push(Effect::Persist { ticket, record }),
+                registry::Effect::Done { .. }
+                | registry::Effect::Listed { .. }
+                | registry::Effect::Invalidated { .. }
+                | registry::Effect::AllChanged => {}
+            }
         }
+    }
+
+    /// Another core asks or answers.
+    pub(super) fn on_registry_frame(&mut self, now: Now, from: CoreId, frame: RegistryFrame, out: &mut Out) {
+        let mut effects = registry::Effects::new();
+        self.routes.registry.on_frame(now, from, frame, &mut effects);
+        self.carry_out_registry(now, effects, out);
+    }
+
+    /// The durable store has written a change, or could not.
+    pub(super) fn on_persisted(&mut self, now: Now, ticket: u32, is_written: bool, out: &mut Out) {
+        let mut effects = registry::Effects::new();
+        self.routes.registry.on_persisted(now, ticket, is_written, &mut effects);
+        self.carry_out_registry(now, effects, out);
+    }
+
+    /// Time passes for the registry.
+    pub(super) fn tick_registry(&mut self, now: Now, out: &mut Out) {
+        let mut effects = registry::Effects::new();
+        for (to, frame) in std::mem::take(&mut self.routes.unsent) {
+            self.routes.registry.on_unsent(now, to, frame, &mut effects);
+        }
+        self.routes.registry.on_tick(now, self.metrics, &mut effects);
+        self.carry_out_registry(now, effects, out);
     }
 }
 

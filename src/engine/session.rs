@@ -1,6 +1,8 @@
 //! Legacy sessions of one core, their home. A session is one slot of a slab; what only busy sessions need is boxed, so that an
 //! idle one stays small.
 
+mod glance;
+
 use std::{rc::Rc, time::Duration};
 
 use hashbrown::{HashMap, HashSet};
@@ -20,6 +22,8 @@ use crate::{
     },
     wire::mcp::{ClientCapabilities, Version},
 };
+
+pub use glance::Glance;
 
 const NONE: u32 = u32::MAX;
 /// Sessions ended by one tick: expiry of very many must not make a turn long.

@@ -16,8 +16,8 @@ pub(super) struct Answer {
     pub status: u16,
     pub content_type: &'static str,
     pub body: Vec<u8>,
-    /// One field that only some answers have.
-    pub extra: Option<(&'static str, Vec<u8>)>,
+    /// Fields that only some answers have: two at most.
+    pub extra: Vec<(&'static str, Vec<u8>)>,
     /// The entry's version.
     pub version: Option<u64>,
     /// Pages of every origin may read it.
@@ -26,7 +26,7 @@ pub(super) struct Answer {
 
 impl Answer {
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Self { status, content_type: JSON, body, extra: None, version: None, is_public: false }
+        Self { status, content_type: JSON, body, extra: Vec::new(), version: None, is_public: false }
     }
 
     pub fn no_content() -> Self {
@@ -40,12 +40,12 @@ impl Answer {
     /// Appends the response.
     pub fn write(&self, out: &mut Vec<u8>, terms: &Terms<'_>, date: &Date) {
         let tag = self.version.map(|version| format!("\"{version}\""));
-        let mut fields: arrayvec::ArrayVec<(&str, &[u8]), 4> = arrayvec::ArrayVec::new_const();
+        let mut fields: arrayvec::ArrayVec<(&str, &[u8]), 5> = arrayvec::ArrayVec::new_const();
         fields.push(("Cache-Control", b"no-store"));
         if let Some(tag) = &tag {
             fields.push(("ETag", tag.as_bytes()));
         }
-        if let Some((name, value)) = &self.extra {
+        for (name, value) in self.extra.iter().take(2) {
             fields.push((name, value));
         }
         if self.is_public {
@@ -71,6 +71,6 @@ impl From<Problem> for Answer {
             405 => problem.allow.map(|allow| ("Allow", allow.as_bytes().to_vec())),
             _ => problem.retry_after().map(|seconds| ("Retry-After", seconds.to_vec())),
         };
-        Self { content_type: PROBLEM, extra, version: problem.current, ..Self::json(problem.status, body) }
+        Self { content_type: PROBLEM, extra: extra.into_iter().collect(), version: problem.current, ..Self::json(problem.status, body) }
     }
 }

@@ -42,6 +42,7 @@ use target::Query;
 pub use entry_json::{keep_endpoint, keep_server, kept_endpoint, kept_server};
 pub use gather::{Ask, Part};
 pub use stream::Notice;
+pub use target::encode;
 pub use token::Token;
 
 /// The document that describes all of it.

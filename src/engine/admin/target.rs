@@ -54,7 +54,7 @@ fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, Wrong> {
 }
 
 /// Appends `text` with everything but unreserved characters percent-encoded.
-pub(super) fn encode(out: &mut String, text: &str) {
+pub fn encode(out: &mut String, text: &str) {
     for &byte in text.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));

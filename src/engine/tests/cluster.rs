@@ -243,7 +243,7 @@ impl Cluster {
                 Framed::More { .. } => return,
                 Framed::Whole(frame) => frame,
                 Framed::Reject(kind) => {
-                    self.engines[at.core].on_reject(self.now, kind, &mut at.output);
+                    self.engines[at.core].on_reject(self.now, at.role, kind, &mut at.output);
                     at.is_open = false;
                     return;
                 }

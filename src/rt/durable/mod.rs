@@ -9,7 +9,7 @@ mod overlay;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -18,8 +18,7 @@ use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use super::config::StartError;
 use crate::base::ids::NodeId;
 use crate::base::limits::STORE_BATCH_MAX;
-use crate::engine::Kept;
-use crate::engine::keep::{keep_endpoint, keep_server, kept_endpoint, kept_server};
+use crate::engine::admin::{keep_endpoint, keep_server, kept_endpoint, kept_server};
 use crate::native::Inbox;
 use crate::registry::{Kind, Record, ServerId};
 use overlay::Overlay;
@@ -74,7 +73,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the store in `directory`, makes it if there is none, and reads what it holds.
-    pub(crate) fn open(directory: &Path) -> Result<(Self, Keeper, Kept), StartError> {
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Keeper, Vec<Record>), StartError> {
         let refused = |why: String| StartError::State(directory.to_owned(), why);
         let system = |what: &'static str| move |error: io::Error| StartError::State(directory.to_owned(), format!("{what}: {error}"));
         std::fs::create_dir_all(directory).map_err(system("the directory cannot be made"))?;
@@ -140,7 +139,7 @@ fn create(directory: &Path) -> Result<(), String> {
 }
 
 /// Reads what the file holds, and changes nothing of it. Tells what is wrong with it.
-fn judge(path: &Path) -> Result<Kept, String> {
+fn judge(path: &Path) -> Result<Vec<Record>, String> {
     let mut file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut magic = [0; MAGIC.len()];
     if file.read_exact(&mut magic).is_err() || magic != MAGIC {
@@ -155,7 +154,7 @@ fn judge(path: &Path) -> Result<Kept, String> {
     read.unwrap_or_else(|_| Err("is damaged".into()))
 }
 
-fn read(database: &Database) -> Result<Kept, String> {
+fn read(database: &Database) -> Result<Vec<Record>, String> {
     let damaged = |error: redb::Error| format!("is damaged: {error}");
     let transaction = database.begin_read().map_err(|error| damaged(error.into()))?;
     let meta = match transaction.open_table(META) {
@@ -170,16 +169,19 @@ fn read(database: &Database) -> Result<Kept, String> {
         None => return Err("is a database of another program".into()),
     }
     let id = ServerId { node: NodeId(0), number: number(NUMBER_MAX)?.unwrap_or(0) };
-    let mut kept = Kept { id_max: id, version_max: number(VERSION_MAX)?.unwrap_or(0), ..Kept::default() };
+    let version = number(VERSION_MAX)?.unwrap_or(0);
+    let mut kept = vec![Record::Removed { kind: Kind::Server, name: "".into(), id, version }];
     let table = transaction.open_table(SERVERS).map_err(|error| damaged(error.into()))?;
     for entry in table.iter().map_err(|error| damaged(error.into()))? {
         let (name, raw) = entry.map_err(|error| damaged(error.into()))?;
-        kept.servers.push(kept_server(raw.value()).map_err(|why| format!("is damaged: server {}: {why}", name.value()))?);
+        let server = kept_server(raw.value()).map_err(|why| format!("is damaged: server {}: {why}", name.value()))?;
+        kept.push(Record::Server(Arc::new(server)));
     }
     let table = transaction.open_table(ENDPOINTS).map_err(|error| damaged(error.into()))?;
     for entry in table.iter().map_err(|error| damaged(error.into()))? {
         let (path, raw) = entry.map_err(|error| damaged(error.into()))?;
-        kept.endpoints.push(kept_endpoint(raw.value()).map_err(|why| format!("is damaged: endpoint {}: {why}", path.value()))?);
+        let endpoint = kept_endpoint(raw.value()).map_err(|why| format!("is damaged: endpoint {}: {why}", path.value()))?;
+        kept.push(Record::Endpoint(Arc::new(endpoint)));
     }
     Ok(kept)
 }
@@ -246,10 +248,4 @@ fn write(database: &Database, batch: &[Task]) -> Result<(), redb::Error> {
     }
     transaction.commit()?;
     Ok(())
-}
-
-/// Where the state file of a directory is.
-#[must_use]
-pub fn state_file(directory: &Path) -> PathBuf {
-    directory.join(FILE)
 }

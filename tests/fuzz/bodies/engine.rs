@@ -387,7 +387,7 @@ impl World {
                 Framed::More { .. } => return,
                 Framed::Whole(frame) => frame,
                 Framed::Reject(kind) => {
-                    self.engines[at.core].on_reject(self.now, kind, &mut at.output);
+                    self.engines[at.core].on_reject(self.now, at.role, kind, &mut at.output);
                     at.pending = Some((false, 1));
                     return self.answered(conn, true);
                 }
