@@ -1,5 +1,6 @@
 //! Calls of native servers: started, polled, answered, called off, timed out. The same for both eras; what differs is who is answered.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
+use super::view::Signer;
 use super::{Engine, modern};
 use crate::base::ids::{CallId, ConnId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
@@ -17,6 +19,7 @@ use crate::native::Server;
 use crate::native::host::{CallSpec, Effect as Wish};
 use crate::native::inbox::Event;
 use crate::native::outcome::{Finished, Job, Outcome, Started};
+use crate::wire::json;
 
 /// A turn of a handler that is longer than this is logged with the handler's name.
 const SLOW_TURN: Duration = Duration::from_millis(5);
@@ -85,10 +88,32 @@ pub(super) enum Caller {
 pub(super) struct Begin<'a> {
     /// The call's id in here is set when it is started.
     pub spec: CallSpec<'a>,
+    /// As its server knows it.
     pub target: Target<'a>,
+    /// As the caller named it.
+    pub name: &'a str,
+    /// Whose `serverInfo` its result has.
+    pub signer: Signer,
     /// The JSON-RPC id, raw.
     pub rpc_id: &'a [u8],
     pub caller: Caller,
+}
+
+impl Begin<'_> {
+    /// What the server calls a resource that the caller knows by another URI.
+    fn uri(&self) -> Option<&str> {
+        match self.target {
+            Target::Resource { uri } if uri != self.name => Some(uri),
+            _ => None,
+        }
+    }
+
+    /// Has the members of the result name the resource as the caller does.
+    pub fn expose(&self, members: &mut Vec<u8>) {
+        if let Some(uri) = self.uri() {
+            *members = exposed(members, uri, self.name);
+        }
+    }
 }
 
 /// What became of a call when it was started.
@@ -105,6 +130,8 @@ pub(super) enum Ending {
     Outcome(Outcome),
     /// The server has nothing of that name.
     NotFound,
+    /// The server of this name cannot be called.
+    Away(Box<str>),
     /// Modern era: the client must answer first. The members of the result are ready.
     InputRequired,
     /// The deadline passed.
@@ -117,14 +144,44 @@ pub(super) enum Ending {
 pub(super) struct Call {
     pub caller: Caller,
     pub server: u32,
+    pub signer: Signer,
     pub kind: TargetKind,
+    /// As the caller named it.
     pub name: Box<str>,
+    /// What the server calls a resource that callers know by another URI.
+    uri: Option<Box<str>>,
     pub rpc_id: Box<[u8]>,
     pub context: Context,
     /// What a `requestState` of this call is bound to (modern era).
     pub binding: Option<Binding>,
     job: Option<Job>,
     deadline: Nanos,
+}
+
+impl Call {
+    /// The members of the result with the resource named as the caller names it.
+    pub fn expose<'a>(&self, members: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.uri {
+            Some(uri) => Cow::Owned(exposed(members, uri, &self.name)),
+            None => Cow::Borrowed(members),
+        }
+    }
+}
+
+/// The members of the result of a read, with another URI in the place of this one. Nothing else is touched.
+fn exposed(members: &[u8], uri: &str, name: &str) -> Vec<u8> {
+    let object = [b"{", members, b"}"].concat();
+    let mut out = Vec::with_capacity(object.len() + name.len());
+    let mut copied = 1;
+    for element in json::elements(json::get(&object, "contents").unwrap_or_default()) {
+        let Some(raw) = json::get(element, "uri").filter(|raw| json::string(raw).is_some_and(|named| named == uri)) else { continue };
+        let at = raw.as_ptr() as usize - object.as_ptr() as usize;
+        out.extend_from_slice(&object[copied..at]);
+        json::write_str(&mut out, name);
+        copied = at + raw.len();
+    }
+    out.extend_from_slice(&object[copied..object.len() - 1]);
+    out
 }
 
 /// The calls in work, by slot. A slot's number is that of its task.
@@ -307,8 +364,10 @@ impl Engine {
         let call = Call {
             caller: begin.caller,
             server: begin.spec.server,
+            signer: begin.signer,
             kind: begin.target.kind(),
-            name: begin.target.name().into(),
+            name: begin.name.into(),
+            uri: begin.uri().map(Into::into),
             rpc_id: begin.rpc_id.into(),
             context,
             binding,
@@ -405,7 +464,7 @@ impl Engine {
             Ending::Outcome(Outcome::Result { is_error: true, .. }) => self.metrics.count(Counter::ToolErrors),
             _ => {}
         }
-        if kind == TargetKind::Tool && !matches!(ending, Ending::NotFound | Ending::Overloaded) {
+        if kind == TargetKind::Tool && !matches!(ending, Ending::NotFound | Ending::Away(_) | Ending::Overloaded) {
             self.metrics.count(Counter::ToolCalls);
         }
     }
@@ -526,4 +585,18 @@ impl Engine {
 fn drop_caught(job: Job) {
     // The panic was printed by the hook; the future is gone either way.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(job)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_named_as_the_caller_names_it() {
+        let members = br#""contents":[{"uri":"a:1","text":"a:1"},{"text":"\"","uri":"a:2"},{"uri":"\u0061:1"}],"x":[1]"#;
+        let told = exposed(members, "a:1", "s+a:1");
+        let wanted = r#""contents":[{"uri":"s+a:1","text":"a:1"},{"text":"\"","uri":"a:2"},{"uri":"s+a:1"}],"x":[1]"#;
+        assert_eq!(String::from_utf8_lossy(&told), wanted);
+        assert_eq!(exposed(b"", "a", "b"), b"");
+    }
 }

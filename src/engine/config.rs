@@ -34,6 +34,30 @@ impl Eras {
     }
 }
 
+/// What stands between a server's name and that of a tool or prompt, where several servers are bound to an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Separator {
+    /// `server.tool`
+    #[default]
+    Dot,
+    /// `server_tool`
+    Underscore,
+    /// `server-tool`
+    Dash,
+}
+
+impl Separator {
+    /// The character.
+    #[must_use]
+    pub const fn as_char(self) -> char {
+        match self {
+            Self::Dot => '.',
+            Self::Underscore => '_',
+            Self::Dash => '-',
+        }
+    }
+}
+
 /// Settings of an engine; the same on every core of a process.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -43,6 +67,8 @@ pub struct EngineConfig {
     pub endpoints: Vec<Endpoint>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
+    /// What names of tools and prompts are joined with.
+    pub name_separator: Separator,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
     pub request_timeout: Duration,
     /// Origins that browsers may call from, besides those of this host. `*` allows every one.
@@ -78,6 +104,7 @@ impl EngineConfig {
             era: Eras::Both,
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
             registry: registry::Config::default(),
+            name_separator: Separator::default(),
             request_timeout: Duration::from_mins(1),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),

@@ -140,7 +140,7 @@ fn enter(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo) ->
         Found::Elsewhere(core) => return Err(Stop::Move(core)),
         Found::Dead => return Err(Stop::Fault(Kind::SessionNotFound)),
     };
-    let session = engine.legacy.sessions.get(key).filter(|session| session.endpoint == post.endpoint);
+    let session = engine.legacy.sessions.get(key).filter(|session| session.endpoint == post.view.endpoint.id.number);
     let version = session.ok_or(Stop::Fault(Kind::SessionNotFound))?.version;
     // Most name the session's own version, which is of this era.
     let named = post.headers.get(Known::ProtocolVersion).filter(|named| *named != version.as_str().as_bytes());

@@ -408,7 +408,7 @@ mod tests {
 
     fn opening() -> Opening<'static> {
         let capabilities = ClientCapabilities::default();
-        Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
     }
 
     fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {

@@ -83,8 +83,10 @@ pub use tool::{Empty, Tool};
 #[cfg(test)]
 pub(crate) use header::HeaderKind;
 pub(crate) use header::HeaderParam;
+pub(crate) use entries::Capabilities;
 pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
+pub(crate) use template::UriTemplate;
 pub(crate) use tool::ToolEntry;
 
 pub use crate::wire::mcp::{ClientCapabilities, Era, Level, Version};
