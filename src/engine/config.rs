@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
-use crate::registry::{self, Endpoint, ServerId};
+use crate::registry;
 
 /// Which eras of the protocol an engine serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,13 +58,22 @@ impl Separator {
     }
 }
 
+/// An endpoint that is there from the start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointConfig {
+    /// Absolute path, such as `/mcp`.
+    pub path: Box<str>,
+    /// Names of the servers bound to it. None: every native server.
+    pub servers: Box<[Box<str>]>,
+}
+
 /// Settings of an engine; the same on every core of a process.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Which eras are served.
     pub era: Eras,
-    /// Paths and the servers bound to them. `/mcp` leads to the first server unless told otherwise.
-    pub endpoints: Vec<Endpoint>,
+    /// Endpoints that are there from the start: `/mcp` with every native server unless told otherwise.
+    pub endpoints: Vec<EndpointConfig>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
     /// What names of tools and prompts are joined with.
@@ -102,7 +111,7 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
+            endpoints: vec![EndpointConfig { path: "/mcp".into(), servers: [].into() }],
             registry: registry::Config::default(),
             name_separator: Separator::default(),
             request_timeout: Duration::from_mins(1),

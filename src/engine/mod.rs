@@ -6,7 +6,6 @@
 mod admin;
 mod batch;
 mod call;
-mod catalog;
 mod changes;
 pub mod config;
 pub mod directory;
@@ -14,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod gate;
 mod handshake;
+mod hosted;
 mod ladder;
 mod lap;
 mod legacy;
@@ -22,6 +22,7 @@ mod legacy_stream;
 mod listen;
 mod modern;
 mod mrtr;
+mod news;
 pub mod out;
 mod params;
 mod pending;
@@ -37,6 +38,8 @@ pub mod stream_log;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod view;
+mod views;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -53,20 +56,20 @@ use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
 use call::Calls;
-use catalog::Hosted;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use hosted::Hosted;
 use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
 use reply::{Date, Terms};
-use route::Routes;
+use route::{Around, Routes};
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
+use view::Signature;
 
-pub use crate::registry::Endpoint;
-pub use config::{EngineConfig, Eras};
+pub use config::{EndpointConfig, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
@@ -191,6 +194,8 @@ pub struct Engine {
     gate: Gate,
     routes: Routes,
     hosted: Vec<Hosted>,
+    /// What stands in the results of endpoints that are not one server.
+    signature: Signature,
     host: Rc<Host>,
     tasks: Tasks,
     calls: Calls,
@@ -240,8 +245,9 @@ impl Engine {
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, config),
+            routes: Routes::new(core, cores, shared.node(), config, &hosted),
             hosted,
+            signature: Signature::of_node(),
             host,
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
@@ -304,16 +310,19 @@ impl Engine {
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
         match frame {
-            Frame::Registry(frame) => self.routes.on_frame(from, frame, out),
+            Frame::Registry(frame) => self.turn(now, out, |engine, out| {
+                let around = Around { now, hosted: &engine.hosted, metrics: engine.metrics };
+                engine.routes.on_frame(from, frame, around, out);
+            }),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
 
     /// Takes back a frame for which the lane had no room; the shell counts it. What it said is said later, or whoever waits for it is
     /// turned away.
-    pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: Frame) {
+    pub fn on_unsent(&mut self, to: CoreId, _lane: Lane, frame: Frame) {
         match frame {
-            Frame::Registry(frame) => self.routes.on_unsent(to, lane, frame),
+            Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -325,7 +334,9 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
-            engine.routes.on_tick(out);
+            let around = Around { now, hosted: &engine.hosted, metrics: engine.metrics };
+            engine.routes.on_tick(around, out);
+            engine.evict_views();
             legacy::on_tick(engine, now, out);
         });
     }
@@ -368,8 +379,14 @@ impl Engine {
     /// When [`Self::on_tick`] is due next. [`Nanos::NEVER`] when nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
-        let due =
-            [self.host.next_timer(), self.calls.next_due(), self.exchanges.next_comment(), self.changes.next_due(), self.legacy.next_due()];
+        let due = [
+            self.host.next_timer(),
+            self.calls.next_due(),
+            self.exchanges.next_comment(),
+            self.changes.next_due(self.routes.has_told(), self.routes.has_changes()),
+            self.routes.next_due(),
+            self.legacy.next_due(),
+        ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
 
@@ -377,7 +394,7 @@ impl Engine {
     pub fn on_drain(&mut self, now: Now, out: &mut Out) {
         self.is_draining = true;
         self.turn(now, out, |engine, out| {
-            engine.end_listens(now, out);
+            engine.end_listens(now, None, out);
             legacy::on_drain(engine, now, out);
         });
     }
@@ -399,15 +416,6 @@ impl Engine {
         drop(running);
         self.tasks.collect();
         result
-    }
-
-    /// Tells subscribers of both eras, and the other cores, what changed.
-    fn tell_changes(&mut self, now: Now, out: &mut Out) {
-        let Some(batch) = self.changes.take(now.mono, out) else { return };
-        self.tell_listens(now, &batch, out);
-        batch.lists.iter().for_each(|&(server, lists)| legacy::on_changed(self, now, server, lists, out));
-        batch.resources.iter().for_each(|(server, uri)| legacy::on_updated(self, now, *server, Some(uri), out));
-        batch.all_resources.iter().for_each(|&server| legacy::on_updated(self, now, server, None, out));
     }
 
     fn date_at(&mut self, now: Now) -> Date {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::config::{EngineConfig, Separator};
-use super::hosted::Hosted;
+use super::hosted::{self, Hosted};
 use super::out::{Effect, Frame, Lane, Lists, Out};
 use super::view::View;
 use super::views::Views;
@@ -119,6 +119,20 @@ impl From<Decided> for Found {
 /// highest bit.
 const OTHERS: u64 = 1 << 63;
 
+/// What is there from the start: the native servers, and the endpoints of the configuration.
+fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
+    let start = Now { mono: Nanos(0), wall_ms: 0 };
+    let natives = hosted::specs(hosted);
+    let all: Vec<Box<str>> = natives.iter().map(|spec| spec.name.clone()).collect();
+    for spec in natives {
+        registry.load_server(start, spec);
+    }
+    for endpoint in &config.endpoints {
+        let servers = if endpoint.servers.is_empty() { &all[..] } else { &endpoint.servers };
+        registry.load_endpoint(start, &endpoint.path, servers);
+    }
+}
+
 const fn waiter(build: u32, part: usize) -> Waiter {
     Waiter((build as u64) << 16 | part as u64)
 }
@@ -126,9 +140,11 @@ const fn waiter(build: u32, part: usize) -> Waiter {
 const _: () = assert!(SERVERS_PER_ENDPOINT_MAX < 1 << 16, "the place of a part is sixteen bits");
 
 impl Routes {
-    pub fn new(core: CoreId, cores: u16, node: NodeId, config: &EngineConfig) -> Self {
+    pub fn new(core: CoreId, cores: u16, node: NodeId, config: &EngineConfig, hosted: &[Hosted]) -> Self {
+        let mut registry = Registry::new(&config.registry, core, cores, node);
+        load(&mut registry, config, hosted);
         Self {
-            registry: Registry::new(&config.registry, core, cores, node),
+            registry,
             separator: config.name_separator,
             views: Views::default(),
             epoch: 0,
@@ -366,8 +382,8 @@ impl Routes {
                         self.settle(id, built, out);
                     }
                 }
-                registry::Effect::Invalidated { kind, name } => self.spoil(kind, &name, false),
-                registry::Effect::Changed { kind, name } => self.spoil(kind, &name, true),
+                registry::Effect::Invalidated { name } => self.spoil(name.kind(), &name, false),
+                registry::Effect::Changed { name } => self.spoil(name.kind(), &name, true),
                 registry::Effect::AllChanged => self.spoil_all(),
                 other => self.answers.push(other),
             }
@@ -394,7 +410,7 @@ impl Routes {
     /// Time passes.
     pub fn on_tick(&mut self, around: Around<'_>, out: &mut Out) {
         let mut effects = std::mem::take(&mut self.owed);
-        self.registry.on_tick(around.now, &mut effects);
+        self.registry.on_tick(around.now, around.metrics, &mut effects);
         self.carry_out(&mut effects, around, out);
     }
 
@@ -431,6 +447,16 @@ impl Routes {
                 self.settle(id, built, out);
             }
         }
+    }
+
+    /// Whether there is something that [`Self::take_told`] gives.
+    pub const fn has_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// Whether there is something that [`Self::take_gone`] gives.
+    pub const fn has_gone(&self) -> bool {
+        self.views.has_gone()
     }
 
     /// What subscribers are to be told: the endpoint's number, and the lists that differ.

@@ -231,6 +231,12 @@ impl Session {
         forgot
     }
 
+    /// The resources it subscribed to.
+    #[must_use]
+    pub fn subscriptions(&self) -> &[Rc<[u8]>] {
+        self.active.as_ref().map_or(&[], |active| &active.subscriptions)
+    }
+
     /// Subscriptions: how many, and their URIs' bytes.
     pub(super) fn subscribed(&self) -> (usize, usize) {
         self.active.as_ref().map_or((0, 0), |active| (active.subscriptions.len(), active.subscribed_bytes))

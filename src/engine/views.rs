@@ -90,7 +90,7 @@ impl Views {
 
     fn bind(&mut self, path: &Rc<str>, view: &View) {
         for name in &view.endpoint.servers {
-            self.bound.entry_ref(&**name).or_default().push(Rc::clone(path));
+            self.bound.entry(name.clone()).or_default().push(Rc::clone(path));
         }
     }
 
@@ -161,6 +161,11 @@ impl Views {
         let seen = self.seen.get_mut(path)?;
         let told = seen.told.take()?;
         Some((seen.view.endpoint.id.number, seen.view.changes_since(&told)))
+    }
+
+    /// Whether endpoints are no more.
+    pub const fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
     }
 
     /// The endpoints that are no more.

@@ -11,14 +11,12 @@ use crate::engine::hosted::Hosted;
 use crate::engine::config::Separator;
 use crate::native::outcome::{Cache, Scope};
 use crate::native::{Capabilities, PromptEntry, ResourceEntry};
-use crate::registry::{Catalog, Item, Server};
+use crate::registry::{Catalog, Item, Server, Source};
 use crate::wire::json::{self, write_str};
 use crate::wire::mcp::Era;
 
 /// Items on one page of a list of several servers, unless one of them wants fewer.
 const PAGE_ITEMS: usize = 250;
-/// What an endpoint is called that is not one server.
-const NODE: (&str, &str) = ("ringhub", env!("CARGO_PKG_VERSION"));
 
 /// The servers of an endpoint.
 pub(super) struct Bound<'a> {
@@ -49,7 +47,8 @@ impl<'a> Bound<'a> {
     /// The native server that this entry stands for, whether or not it takes calls.
     fn native(&self, member: &Member, entry: &Server) -> Option<&'a Hosted> {
         match (member.seat, &entry.spec.source) {
-            (Seat::Native(number), _) | (_, crate::registry::Source::Native(number)) => self.hosted.get(number as usize),
+            (Seat::Native(number), _) => self.hosted.get(number as usize),
+            (_, Source::Native(number)) => self.hosted.get(*number as usize),
             _ => None,
         }
     }
@@ -118,7 +117,7 @@ impl<'a> Bound<'a> {
                 (signature, info)
             }
             None => {
-                let signature = Signature::new(NODE.0, NODE.1);
+                let signature = Signature::of_node();
                 let info = signature.brief().to_vec();
                 (signature, info)
             }

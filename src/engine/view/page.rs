@@ -55,6 +55,11 @@ pub(in crate::engine) struct Signature {
 }
 
 impl Signature {
+    /// That of this node, for endpoints that are not one server.
+    pub fn of_node() -> Self {
+        Self::new("ringhub", env!("CARGO_PKG_VERSION"))
+    }
+
     pub fn new(name: &str, version: &str) -> Self {
         let mut brief = br#"{"name":"#.to_vec();
         write_str(&mut brief, name);
