@@ -24,6 +24,13 @@ pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
 /// Endpoints that a core keeps a view of while nobody listens there.
 pub const VIEWS_PER_CORE_MAX: usize = 4096;
 
+/// Longest name of a tool or prompt that clients are shown.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Longest instructions that an endpoint gives for servers that are not alone or not native, bytes.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
+/// Endpoints that a core keeps a view of while nobody listens there.
+pub const VIEWS_PER_CORE_MAX: usize = 4096;
+
 /// Longest request head (request line and header fields), bytes. Beyond it: 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields of one request. Beyond it: 431.
