@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
-use crate::registry::{self, Endpoint, ServerId};
+use crate::registry;
 
 /// Which eras of the protocol an engine serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,6 +32,15 @@ impl Eras {
     pub const fn modern(self) -> bool {
         matches!(self, Self::Modern | Self::Both)
     }
+}
+
+/// An endpoint that is there from the start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Absolute path, such as `/mcp`.
+    pub path: Box<str>,
+    /// The native servers that a client sees there: their places in the list of factories.
+    pub servers: Box<[u32]>,
 }
 
 /// Settings of an engine; the same on every core of a process.
@@ -76,7 +85,7 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into() }],
             registry: registry::Config::default(),
             request_timeout: Duration::from_mins(1),
             allowed_origins: Vec::new(),

@@ -57,7 +57,7 @@ impl Engine {
         if request.method == Method::Options {
             return self.preflight(now, request, &terms, reply);
         }
-        let place = match self.routes.find(request.path, inbound.conn, self.metrics, out) {
+        let place = match self.routes.find(now, request.path, inbound.conn, self.metrics, out) {
             Found::Place(place) => place,
             Found::Asked => return Verdict::Park,
             Found::Refused(kind) => return self.refuse_kind(now, &terms, kind, reply),

@@ -65,8 +65,7 @@ use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 
-pub use crate::registry::Endpoint;
-pub use config::{EngineConfig, Eras};
+pub use config::{Endpoint, EngineConfig, Eras};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
@@ -240,7 +239,7 @@ impl Engine {
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, config),
+            routes: Routes::new(core, cores, config, shared.node(), hosted.len()),
             hosted,
             host,
             tasks: Tasks::new(inbox),
@@ -304,16 +303,16 @@ impl Engine {
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
         match frame {
-            Frame::Registry(frame) => self.routes.on_frame(from, frame, out),
+            Frame::Registry(frame) => self.routes.on_frame(now, from, frame, out),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
 
     /// Takes back a frame for which the lane had no room; the shell counts it. What it said is said later, or whoever waits for it is
     /// turned away.
-    pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: Frame) {
+    pub fn on_unsent(&mut self, to: CoreId, _lane: Lane, frame: Frame) {
         match frame {
-            Frame::Registry(frame) => self.routes.on_unsent(to, lane, frame),
+            Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -325,7 +324,7 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
-            engine.routes.on_tick(out);
+            engine.routes.on_tick(now, engine.metrics, out);
             legacy::on_tick(engine, now, out);
         });
     }
@@ -369,7 +368,7 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
         let due =
-            [self.host.next_timer(), self.calls.next_due(), self.exchanges.next_comment(), self.changes.next_due(), self.legacy.next_due()];
+            [self.host.next_timer(), self.calls.next_due(), self.exchanges.next_comment(), self.changes.next_due(), self.legacy.next_due(), self.routes.next_due()];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
 

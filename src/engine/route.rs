@@ -5,11 +5,14 @@
 use hashbrown::HashSet;
 
 use super::config::EngineConfig;
-use super::out::{Effect, Frame, Lane, Out};
+use super::out::{Effect, Frame, Out};
 use crate::base::fault::Kind;
-use crate::base::ids::{ConnId, CoreId};
+use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
-use crate::registry::{Frame as RegistryFrame, Next, Registry, Route};
+use crate::base::time::{Nanos, Now};
+use crate::registry::{
+    Catalog, Effect as RegistryEffect, Effects, Frame as RegistryFrame, Lookup, Registry, ServerSpec, Source, State, Waiter,
+};
 
 /// Where a path leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,22 +48,26 @@ pub(super) struct Routes {
     registry: Registry,
     /// Connections whose question found no room in its lane: turned away when their request is offered again.
     turned_away: HashSet<ConnId>,
-    /// Those of them that are to be resumed.
-    to_resume: Vec<ConnId>,
     /// The path that led somewhere last: nearly every request names the same one.
     last: Option<Last>,
-    /// Replies that found no room. As many as other cores may have questions open.
-    owed: Vec<(CoreId, RegistryFrame)>,
+    /// What the registry wants done, until there is an [`Out`] for it.
+    effects: Effects,
 }
 
 impl Routes {
-    pub fn new(core: CoreId, cores: u16, config: &EngineConfig) -> Self {
-        let registry = Registry::new(&config.registry, core, cores, &config.endpoints);
-        Self { registry, last: None, turned_away: HashSet::new(), to_resume: Vec::new(), owed: Vec::new() }
+    pub fn new(core: CoreId, cores: u16, config: &EngineConfig, node: NodeId, natives: usize) -> Self {
+        let mut registry = Registry::new(&config.registry, core, cores, node);
+        let start = Now { mono: Nanos(0), wall_ms: 0 };
+        (0..natives as u32).for_each(|index| _ = registry.load_server(start, native(index)));
+        for endpoint in &config.endpoints {
+            let servers: Vec<Box<str>> = endpoint.servers.iter().map(|index| native(*index).name).collect();
+            registry.load_endpoint(start, &endpoint.path, &servers);
+        }
+        Self { registry, last: None, turned_away: HashSet::new(), effects: Effects::new() }
     }
 
     /// Looks up a path for the request of this connection.
-    pub fn find(&mut self, path: &str, conn: ConnId, metrics: &CoreMetrics, out: &mut Out) -> Found {
+    pub fn find(&mut self, now: Now, path: &str, conn: ConnId, metrics: &CoreMetrics, out: &mut Out) -> Found {
         if !self.turned_away.is_empty() && self.turned_away.remove(&conn) {
             return Found::Refused(Kind::Overloaded);
         }
@@ -70,55 +77,71 @@ impl Routes {
             }
             return Found::Place(last.place);
         }
-        match self.registry.route(path, conn, metrics) {
-            Route::Here(binding) => match binding.servers.first() {
-                Some(server) => self.remember(path, Place { endpoint: name(path), server: server.number }),
-                None => Found::Refused(Kind::NoSuchPath),
-            },
-            Route::Absent => Found::Refused(Kind::NoSuchPath),
-            Route::Full => Found::Refused(Kind::Overloaded),
-            Route::Ask { to, frame } => {
-                out.effects.push(Effect::Send { to, lane: Lane::Ask, frame: Frame::Registry(frame) });
-                Found::Asked
-            }
+        let waiter = Waiter(conn.pack());
+        let (server, is_lasting) = match self.registry.endpoint(now, path, waiter, metrics) {
+            Lookup::Here(endpoint) => (endpoint.servers.first().cloned(), true),
+            Lookup::Once(endpoint) => (endpoint.servers.first().cloned(), false),
+            Lookup::Absent | Lookup::AbsentOnce => (None, false),
+            Lookup::Ask { to, frame } => return ask(to, frame, out),
+            Lookup::Full => return Found::Refused(Kind::Overloaded),
+        };
+        let Some(server) = server else { return Found::Refused(Kind::NoSuchPath) };
+        let (server, is_lasting) = match self.registry.server(now, &server, waiter, metrics) {
+            Lookup::Here(server) => (server, is_lasting),
+            Lookup::Once(server) => (server, false),
+            Lookup::Absent | Lookup::AbsentOnce => return Found::Refused(Kind::NoSuchPath),
+            Lookup::Ask { to, frame } => return ask(to, frame, out),
+            Lookup::Full => return Found::Refused(Kind::Overloaded),
+        };
+        let Source::Native(server) = server.spec.source else { return Found::Refused(Kind::NoSuchPath) };
+        let place = Place { endpoint: name(path), server };
+        if is_lasting {
+            let last = self.last.get_or_insert_with(|| Last { path: String::new(), place, is_at_home: false });
+            last.path.clear();
+            last.path.push_str(path);
+            (last.place, last.is_at_home) = (place, self.registry.is_at_home(path));
         }
-    }
-
-    /// Keeps where the path leads, for the next request.
-    fn remember(&mut self, path: &str, place: Place) -> Found {
-        let last = self.last.get_or_insert_with(|| Last { path: String::new(), place, is_at_home: false });
-        last.path.clear();
-        last.path.push_str(path);
-        (last.place, last.is_at_home) = (place, self.registry.is_at_home(path));
         Found::Place(place)
     }
 
     /// Another core asks or answers.
-    pub fn on_frame(&mut self, from: CoreId, frame: RegistryFrame, out: &mut Out) {
-        // What is known of a path may change with it.
-        self.last = None;
-        match self.registry.on_frame(frame) {
-            Next::Reply(frame) => out.effects.push(Effect::Send { to: from, lane: Lane::Reply, frame: Frame::Registry(frame) }),
-            Next::Resume(conn) => out.effects.push(Effect::Resume { conn }),
-            Next::Nothing => {}
-        }
+    pub fn on_frame(&mut self, now: Now, from: CoreId, frame: RegistryFrame, out: &mut Out) {
+        self.registry.on_frame(now, from, frame, &mut self.effects);
+        self.carry_out(out);
     }
 
     /// A frame found no room: who asked is turned away, a reply is sent later.
-    pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: RegistryFrame) {
-        if lane == Lane::Reply {
-            self.owed.push((to, frame));
-        } else if let Some(conn) = self.registry.unsent(&frame) {
-            self.turned_away.insert(conn);
-            self.to_resume.push(conn);
-        }
+    pub fn on_unsent(&mut self, to: CoreId, frame: RegistryFrame) {
+        self.registry.on_unsent(to, frame, &mut self.effects);
     }
 
     /// Sends what is owed, and has those answered that are turned away.
-    pub fn on_tick(&mut self, out: &mut Out) {
-        let owed = self.owed.drain(..);
-        out.effects.extend(owed.map(|(to, frame)| Effect::Send { to, lane: Lane::Reply, frame: Frame::Registry(frame) }));
-        out.effects.extend(self.to_resume.drain(..).map(|conn| Effect::Resume { conn }));
+    pub fn on_tick(&mut self, now: Now, metrics: &CoreMetrics, out: &mut Out) {
+        self.registry.on_tick(now, metrics, &mut self.effects);
+        self.carry_out(out);
+    }
+
+    /// When [`Self::on_tick`] is due next.
+    pub fn next_due(&self) -> Nanos {
+        self.registry.next_deadline()
+    }
+
+    fn carry_out(&mut self, out: &mut Out) {
+        for effect in self.effects.drain(..) {
+            match effect {
+                RegistryEffect::Send { to, lane, frame } => out.effects.push(Effect::Send { to, lane, frame: Frame::Registry(frame) }),
+                RegistryEffect::Resume { waiter } => out.effects.push(Effect::Resume { conn: ConnId::unpack(waiter.0) }),
+                RegistryEffect::Unasked { waiter } => {
+                    let conn = ConnId::unpack(waiter.0);
+                    self.turned_away.insert(conn);
+                    out.effects.push(Effect::Resume { conn });
+                }
+                RegistryEffect::Invalidated { .. } | RegistryEffect::Changed { .. } | RegistryEffect::AllChanged => self.last = None,
+                RegistryEffect::Done { .. } | RegistryEffect::Listed { .. } | RegistryEffect::Persist { .. } => {
+                    debug_assert!(false, "nothing is changed or listed yet");
+                }
+            }
+        }
     }
 
     /// The connection is no more.
@@ -126,6 +149,25 @@ impl Routes {
         if !self.turned_away.is_empty() {
             self.turned_away.remove(&conn);
         }
+        self.registry.forget(Waiter(conn.pack()));
+    }
+}
+
+fn ask(to: CoreId, frame: RegistryFrame, out: &mut Out) -> Found {
+    out.effects.push(Effect::Send { to, lane: frame.lane(), frame: Frame::Registry(frame) });
+    Found::Asked
+}
+
+/// The entry of a native server.
+fn native(index: u32) -> ServerSpec {
+    ServerSpec {
+        name: format!("native-{index}").into(),
+        title: Box::default(),
+        description: Box::default(),
+        software_version: Box::default(),
+        source: Source::Native(index),
+        state: State::Online,
+        catalog: Catalog::default(),
     }
 }
 
