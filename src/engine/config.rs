@@ -60,11 +60,11 @@ impl Separator {
 
 /// An endpoint that is there from the start.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct EndpointConfig {
+pub struct Endpoint {
     /// Absolute path, such as `/mcp`.
     pub path: Box<str>,
-    /// Names of the servers bound to it. None: every native server.
-    pub servers: Box<[Box<str>]>,
+    /// The native servers that a client sees there: their places in the list of factories.
+    pub servers: Box<[u32]>,
 }
 
 /// Settings of an engine; the same on every core of a process.
@@ -72,8 +72,8 @@ pub struct EndpointConfig {
 pub struct EngineConfig {
     /// Which eras are served.
     pub era: Eras,
-    /// Endpoints that are there from the start: `/mcp` with every native server unless told otherwise.
-    pub endpoints: Vec<EndpointConfig>,
+    /// Paths and the servers bound to them. `/mcp` leads to the first server unless told otherwise.
+    pub endpoints: Vec<Endpoint>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
     /// What names of tools and prompts are joined with.
@@ -111,7 +111,7 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![EndpointConfig { path: "/mcp".into(), servers: [].into() }],
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into() }],
             registry: registry::Config::default(),
             name_separator: Separator::default(),
             request_timeout: Duration::from_mins(1),

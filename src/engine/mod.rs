@@ -69,7 +69,7 @@ use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 use view::Signature;
 
-pub use config::{EndpointConfig, EngineConfig, Eras, Separator};
+pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;

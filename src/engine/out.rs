@@ -8,15 +8,7 @@ use crate::base::ids::{ConnId, CoreId};
 use crate::native::List;
 use crate::registry;
 
-/// Which of the two queues between a pair of cores carries a frame. Replies are taken before asks, so that two cores that ask each other
-/// cannot starve each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lane {
-    /// Questions and one-way messages.
-    Ask,
-    /// Answers to questions.
-    Reply,
-}
+pub use crate::base::ids::Lane;
 
 /// A message between two cores. The shell never looks inside.
 #[derive(Debug)]

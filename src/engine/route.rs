@@ -123,13 +123,13 @@ const OTHERS: u64 = 1 << 63;
 fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
     let start = Now { mono: Nanos(0), wall_ms: 0 };
     let natives = hosted::specs(hosted);
-    let all: Vec<Box<str>> = natives.iter().map(|spec| spec.name.clone()).collect();
+    for endpoint in &config.endpoints {
+        let name = |number: &u32| natives.get(*number as usize).map(|spec| spec.name.clone());
+        let servers: Vec<Box<str>> = endpoint.servers.iter().filter_map(name).collect();
+        registry.load_endpoint(start, &endpoint.path, &servers);
+    }
     for spec in natives {
         registry.load_server(start, spec);
-    }
-    for endpoint in &config.endpoints {
-        let servers = if endpoint.servers.is_empty() { &all[..] } else { &endpoint.servers };
-        registry.load_endpoint(start, &endpoint.path, servers);
     }
 }
 
