@@ -64,7 +64,7 @@ use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
 use reply::{Date, Terms};
-use route::{Around, Routes};
+use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 use view::Signature;
@@ -310,10 +310,7 @@ impl Engine {
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
         match frame {
-            Frame::Registry(frame) => self.turn(now, out, |engine, out| {
-                let around = Around { now, hosted: &engine.hosted, metrics: engine.metrics };
-                engine.routes.on_frame(from, frame, around, out);
-            }),
+            Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -334,8 +331,7 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
-            let around = Around { now, hosted: &engine.hosted, metrics: engine.metrics };
-            engine.routes.on_tick(around, out);
+            engine.tick_registry(now, out);
             engine.evict_views();
             legacy::on_tick(engine, now, out);
         });

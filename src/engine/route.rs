@@ -14,6 +14,7 @@ use super::hosted::{self, Hosted};
 use super::out::{Effect, Frame, Lane, Lists, Out};
 use super::view::View;
 use super::views::Views;
+use super::Engine;
 use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEWS_PER_CORE_MAX};
@@ -76,7 +77,7 @@ type Built = (Decided, Vec<ConnId>);
 /// One core's view of the registry.
 #[derive(Debug)]
 pub(super) struct Routes {
-    pub registry: Registry,
+    registry: Registry,
     separator: Separator,
     views: Views,
     /// Views made so far.
@@ -95,8 +96,6 @@ pub(super) struct Routes {
     last: Option<Last>,
     /// What is to be told to subscribers of endpoints, by number.
     told: Vec<(u64, Lists)>,
-    /// What the registry answered to others than builds.
-    answers: Vec<registry::Effect>,
 }
 
 /// How a look was decided.
@@ -117,7 +116,7 @@ impl From<Decided> for Found {
 
 /// Waiters of builds: their number, and the place of the part; the first is the endpoint. Everyone else who asks the registry sets the
 /// highest bit.
-const OTHERS: u64 = 1 << 63;
+pub(super) const OTHERS: u64 = 1 << 63;
 
 /// What is there from the start: the native servers, and the endpoints of the configuration.
 fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
@@ -135,6 +134,10 @@ fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
 
 const fn waiter(build: u32, part: usize) -> Waiter {
     Waiter((build as u64) << 16 | part as u64)
+}
+
+const fn build_of(waiter: Waiter) -> u32 {
+    (waiter.0 >> 16) as u32
 }
 
 const _: () = assert!(SERVERS_PER_ENDPOINT_MAX < 1 << 16, "the place of a part is sixteen bits");
@@ -156,7 +159,6 @@ impl Routes {
             owed: Effects::new(),
             last: None,
             told: Vec::new(),
-            answers: Vec::new(),
         }
     }
 
@@ -286,7 +288,9 @@ impl Routes {
             Some(view) => Rc::clone(view),
             None => {
                 self.epoch += 1;
-                Rc::new(View::new(endpoint, servers, hosted, self.separator, self.epoch))
+                let view = View::new(endpoint, servers, hosted, self.separator, self.epoch);
+                tracing::debug!(path = view.path(), epoch = view.epoch, "a view was made");
+                Rc::new(view)
             }
         };
         self.views.put(&view, build.is_lasting);
@@ -334,7 +338,7 @@ impl Routes {
 
     /// The question of this waiter is answered: look again.
     fn advance(&mut self, asked: Waiter, around: Around<'_>, out: &mut Out) {
-        let (id, part) = ((asked.0 >> 16) as u32, (asked.0 & 0xFFFF) as usize);
+        let (id, part) = (build_of(asked), (asked.0 & 0xFFFF) as usize);
         let Some(build) = self.builds.get_mut(&id) else { return self.registry.forget(asked) };
         if let Some(part) = part.checked_sub(1).and_then(|part| build.parts.get_mut(part)) {
             *part = Part::Missing;
@@ -370,36 +374,28 @@ impl Routes {
         self.builds.values_mut().for_each(|build| build.is_lasting = false);
     }
 
-    /// Carries out what the registry wants done.
-    pub fn carry_out(&mut self, effects: &mut Effects, around: Around<'_>, out: &mut Out) {
-        for effect in effects.drain(..) {
-            match effect {
-                registry::Effect::Send { to, lane, frame } => out.effects.push(Effect::Send { to, lane, frame: Frame::Registry(frame) }),
-                registry::Effect::Resume { waiter } if waiter.0 & OTHERS == 0 => self.advance(waiter, around, out),
-                registry::Effect::Unasked { waiter } if waiter.0 & OTHERS == 0 => {
-                    let id = (waiter.0 >> 16) as u32;
-                    if let Some(built) = self.refuse(id, Kind::Overloaded, false) {
-                        self.settle(id, built, out);
-                    }
+    /// Takes what the registry says of builds and of entries; gives back what is somebody else's.
+    fn take(&mut self, effect: registry::Effect, around: Around<'_>, out: &mut Out) -> Option<registry::Effect> {
+        match effect {
+            registry::Effect::Resume { waiter } if waiter.0 & OTHERS == 0 => self.advance(waiter, around, out),
+            registry::Effect::Unasked { waiter } if waiter.0 & OTHERS == 0 => {
+                let id = build_of(waiter);
+                if let Some(built) = self.refuse(id, Kind::Overloaded, false) {
+                    self.settle(id, built, out);
                 }
-                registry::Effect::Invalidated { name } => self.spoil(name.kind(), &name, false),
-                registry::Effect::Changed { name } => self.spoil(name.kind(), &name, true),
-                registry::Effect::AllChanged => self.spoil_all(),
-                other => self.answers.push(other),
             }
+            registry::Effect::Invalidated { name } => self.spoil(name.kind(), &name, false),
+            registry::Effect::Changed { name } => self.spoil(name.kind(), &name, true),
+            registry::Effect::AllChanged => self.spoil_all(),
+            other => return Some(other),
         }
+        None
     }
 
-    /// What the registry answered to those whose waiters have the highest bit set.
-    pub fn take_answers(&mut self) -> Vec<registry::Effect> {
-        std::mem::take(&mut self.answers)
-    }
-
-    /// Another core asks, answers or tells.
-    pub fn on_frame(&mut self, from: CoreId, frame: RegistryFrame, around: Around<'_>, out: &mut Out) {
-        let mut effects = Effects::new();
-        self.registry.on_frame(around.now, from, frame, &mut effects);
-        self.carry_out(&mut effects, around, out);
+    /// The registry, to be looked at and changed. The waiters of whoever does set [`OTHERS`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing changes the registry yet"))]
+    pub const fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
     }
 
     /// A frame found no room. What follows is done at the next tick.
@@ -407,14 +403,7 @@ impl Routes {
         self.registry.on_unsent(to, frame, &mut self.owed);
     }
 
-    /// Time passes.
-    pub fn on_tick(&mut self, around: Around<'_>, out: &mut Out) {
-        let mut effects = std::mem::take(&mut self.owed);
-        self.registry.on_tick(around.now, around.metrics, &mut effects);
-        self.carry_out(&mut effects, around, out);
-    }
-
-    /// When [`Self::on_tick`] has something to do.
+    /// When the registry has something to do.
     pub fn next_due(&self) -> Nanos {
         self.registry.next_deadline()
     }
@@ -476,5 +465,58 @@ impl Routes {
             self.last = None;
         }
         self.views.evict(views_max, subscribed);
+    }
+}
+
+impl Engine {
+    /// Carries out what the registry wants done.
+    pub(super) fn carry_out_registry(&mut self, effects: Effects, now: Now, out: &mut Out) {
+        let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
+        for effect in effects {
+            let Some(effect) = self.routes.take(effect, around, out) else { continue };
+            match effect {
+                registry::Effect::Send { to, lane, frame } => out.effects.push(Effect::Send { to, lane, frame: Frame::Registry(frame) }),
+                other => tracing::trace!(?other, "answered to nobody"),
+            }
+        }
+    }
+
+    /// Another core asks, answers or tells.
+    pub(super) fn on_registry_frame(&mut self, now: Now, from: CoreId, frame: RegistryFrame, out: &mut Out) {
+        let mut effects = Effects::new();
+        self.routes.registry.on_frame(now, from, frame, &mut effects);
+        self.carry_out_registry(effects, now, out);
+    }
+
+    /// Time passes for the registry.
+    pub(super) fn tick_registry(&mut self, now: Now, out: &mut Out) {
+        let mut effects = std::mem::take(&mut self.routes.owed);
+        self.routes.registry.on_tick(now, self.metrics, &mut effects);
+        self.carry_out_registry(effects, now, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Change;
+
+    impl Engine {
+        /// Makes a change, for tests. Whether it was made shows in what clients see.
+        pub fn change(&mut self, now: Now, change: Change, out: &mut Out) {
+            let mut effects = Effects::new();
+            self.routes.registry().change(now, change, Waiter(OTHERS), &mut effects);
+            self.turn(now, out, |engine, out| engine.carry_out_registry(effects, now, out));
+        }
+
+        pub fn views_known(&self) -> usize {
+            self.routes.views.len()
+        }
+    }
+
+    #[test]
+    fn a_waiter_names_its_build_and_nobody_else() {
+        let named = waiter(u32::MAX, SERVERS_PER_ENDPOINT_MAX);
+        assert_eq!((build_of(named), named.0 & OTHERS), (u32::MAX, 0));
     }
 }
