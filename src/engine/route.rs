@@ -137,6 +137,8 @@ impl Routes {
                     out.effects.push(Effect::Resume { conn });
                 }
                 RegistryEffect::Invalidated { .. } | RegistryEffect::Changed { .. } | RegistryEffect::AllChanged => self.last = None,
+                // What was absent is not remembered here.
+                RegistryEffect::AbsencesInvalidated { .. } => {}
                 RegistryEffect::Done { .. } | RegistryEffect::Listed { .. } | RegistryEffect::Persist { .. } => {
                     debug_assert!(false, "nothing is changed or listed yet");
                 }
