@@ -113,6 +113,8 @@ pub enum Frame {
         shard: ShardId,
         /// The shard's change number: nothing that was looked up before it may be kept from now on.
         number: u64,
+        /// Whether the entry is about to be. Then no absent name of the shard may be held either: the owner does not tell them apart.
+        is_new: bool,
         /// The entry.
         name: Name,
     },
@@ -203,6 +205,14 @@ pub enum Effect {
     Invalidated {
         /// The entry. Its [`Name::kind`] says which of the two.
         name: Name,
+    },
+    /// An entry of this kind and shard is about to be, be its name known here or not: whatever this core derived from the absence of any
+    /// such name must not be used any more. It may be derived anew at once.
+    AbsencesInvalidated {
+        /// The kind.
+        kind: Kind,
+        /// The shard; [`super::Placement`] says which names are in it.
+        shard: ShardId,
     },
     /// An entry was changed: derive anew, and tell who listens. Comes on the owner's core and on every core that held the entry or looked at
     /// it during the change. On the owner's core nothing came before it.

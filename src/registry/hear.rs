@@ -50,7 +50,13 @@ impl Registry {
                     out.push(Effect::Done { waiter, result });
                 }
             }
-            Frame::Invalidate { ticket, shard, number, name } => self.invalidate(from, ticket, shard, number, name, out),
+            Frame::Invalidate { ticket, shard, number, is_new, name } => {
+                if is_new {
+                    self.forget_absences(name.kind(), shard, out);
+                }
+                self.invalidate(shard, number, name, out);
+                send(out, from, Frame::Invalidated { ticket });
+            }
             Frame::Invalidated { ticket } => self.let_go(now, ticket, out),
             Frame::Changed { name } => out.push(Effect::Changed { name }),
             Frame::AllChanged => out.push(Effect::AllChanged),
@@ -98,7 +104,7 @@ impl Registry {
                 (slot.change == 0, slot.is_visible.then(|| slot.entry.clone()))
             }
             None => {
-                shard.absent_at(V::KIND).insert(from);
+                shard.absences(V::KIND).insert(from);
                 (true, None)
             }
         };
@@ -130,20 +136,23 @@ impl Registry {
         out.push(Effect::Resume { waiter });
     }
 
-    /// Lets go of an entry, and of every name of that shard that is known as absent: the owner does not tell them apart.
-    fn invalidate(&mut self, from: CoreId, ticket: u32, shard: ShardId, number: u64, name: Name, out: &mut Effects) {
-        let hash = self.placement.hash(&name);
+    /// Lets go of every absent name of a shard.
+    fn forget_absences(&mut self, kind: Kind, shard: ShardId, out: &mut Effects) {
         let placement = &self.placement;
         let of_shard = |hash| placement.shard(hash) == shard;
+        match kind {
+            Kind::Server => self.servers.absent.remove_all(of_shard),
+            Kind::Endpoint => self.endpoints.absent.remove_all(of_shard),
+        }
+        out.push(Effect::AbsencesInvalidated { kind, shard });
+    }
+
+    /// Lets go of an entry.
+    fn invalidate(&mut self, shard: ShardId, number: u64, name: Name, out: &mut Effects) {
+        let hash = self.placement.hash(&name);
         match name.kind() {
-            Kind::Server => {
-                self.servers.entries.remove(hash, &name);
-                self.servers.absent.remove_all(of_shard);
-            }
-            Kind::Endpoint => {
-                self.endpoints.entries.remove(hash, &name);
-                self.endpoints.absent.remove_all(of_shard);
-            }
+            Kind::Server => self.servers.entries.remove(hash, &name),
+            Kind::Endpoint => self.endpoints.entries.remove(hash, &name),
         }
         if !self.arrivals.is_empty() {
             self.arrivals.retain(|(_, arrived), arrival| *arrived != hash || *arrival.name != *name);
@@ -152,7 +161,6 @@ impl Registry {
             *seen = number.max(*seen);
         }
         out.push(Effect::Invalidated { name });
-        send(out, from, Frame::Invalidated { ticket });
     }
 
     /// Takes back a frame for which its lane had no room.

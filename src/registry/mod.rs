@@ -39,6 +39,8 @@ mod place;
 mod shard;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod write;
 
@@ -204,7 +206,7 @@ struct Notices {
 /// What tests leave out, to see that it is needed.
 #[cfg(test)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Flaw {
+enum Flaw {
     /// A change is made without waiting for those who hold the entry.
     NoWait,
     /// A value is kept whatever its change number.

@@ -9,8 +9,48 @@ use super::frame::Name;
 use super::kinds::Entry;
 use super::stats::{Load, ShardStats};
 use super::table::{Slot, Table};
-use crate::base::ids::ShardId;
+use crate::base::ids::{CoreId, ShardId};
 use crate::base::time::Nanos;
+
+/// Cores that may remember some name of a shard as absent. They are not told apart by name: who can make up names could make such a table
+/// grow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Absences {
+    holders: Cores,
+    /// Those of them that asked since the first of the entries that are about to be was announced.
+    since: Cores,
+    /// Entries that are about to be.
+    coming: u16,
+}
+
+impl Absences {
+    pub(super) const fn holders(&self) -> Cores {
+        self.holders
+    }
+
+    /// A core was told that a name is absent.
+    pub(super) const fn insert(&mut self, core: CoreId) {
+        self.holders.insert(core);
+        self.since.insert(core);
+    }
+
+    /// An entry is announced to all holders. Each lets go of every absence, but it is not known when: until then it is a holder to whom
+    /// further entries are announced too.
+    pub(super) const fn announced(&mut self) {
+        if self.coming == 0 {
+            self.since = Cores::NONE;
+        }
+        self.coming += 1;
+    }
+
+    /// An announced entry is there, all holders having let go; or it is not to be after all.
+    pub(super) const fn settled(&mut self, is_there: bool) {
+        self.coming -= 1;
+        if self.coming == 0 && is_there {
+            self.holders = self.since;
+        }
+    }
+}
 
 /// The entries of one shard.
 #[derive(Debug, Default)]
@@ -21,17 +61,14 @@ pub(super) struct Shard {
     pub number: u64,
     /// The highest version an entry had that was removed: who takes its name goes on from there, so that no name has a version twice.
     pub version_removed: u64,
-    /// Cores that may remember some server name of this shard as absent.
-    servers_absent: Cores,
-    /// The same for endpoints.
-    endpoints_absent: Cores,
+    servers_absent: Absences,
+    endpoints_absent: Absences,
     pub load: Load,
 }
 
 impl Shard {
-    /// Cores that may remember some name of this shard as absent. They are not told apart by name: who can make up names could make such a
-    /// table grow.
-    pub(super) const fn absent_at(&mut self, kind: Kind) -> &mut Cores {
+    /// Who may remember names of this shard as absent.
+    pub(super) const fn absences(&mut self, kind: Kind) -> &mut Absences {
         match kind {
             Kind::Server => &mut self.servers_absent,
             Kind::Endpoint => &mut self.endpoints_absent,

@@ -98,7 +98,7 @@ impl Registry {
             }
         };
         let holders = slot.map(|slot| slot.holders);
-        let held = holders.unwrap_or_else(|| *shard.absent_at(V::KIND));
+        let held = holders.unwrap_or_else(|| shard.absences(V::KIND).holders());
         if self.config.is_durable || !held.is_nobody_but(self.core) {
             return self.begin(now, at, place, next, held, asker, out);
         }
@@ -153,6 +153,7 @@ impl Registry {
             deadline,
             queue: Vec::new(),
         };
+        let is_new = place.is_none();
         let Some(ticket) = self.changing.insert(pending) else { return };
         match (place, next) {
             (Some(place), _) => {
@@ -161,8 +162,7 @@ impl Registry {
                 }
             }
             (None, Some(entry)) => {
-                // From now on who asks for another absent name is noted anew.
-                *shard.absent_at(V::KIND) = Cores::NONE;
+                shard.absences(V::KIND).announced();
                 V::table_mut(shard).insert(Slot { hash: at.hash, entry, holders: held, change: ticket, is_visible: false });
             }
             (None, None) => debug_assert!(false, "what is absent is not removed"),
@@ -175,7 +175,7 @@ impl Registry {
         }
         for to in held.others(self.core, self.cores) {
             self.invalidations += 1;
-            send(out, to, Frame::Invalidate { ticket, shard: at.shard, number, name: name.clone() });
+            send(out, to, Frame::Invalidate { ticket, shard: at.shard, number, is_new, name: name.clone() });
         }
     }
 
@@ -238,6 +238,9 @@ impl Registry {
         let place = V::table(shard).place(pending.at.hash, &pending.name)?;
         let looked = V::table(shard).slot(place)?.holders;
         let (changed, name) = shard.apply(pending.at.hash, Some(place), next)?;
+        if pending.is_creation {
+            shard.absences(V::KIND).settled(true);
+        }
         Some((changed, name, pending.held.with(looked)))
     }
 
@@ -264,8 +267,9 @@ impl Registry {
             return;
         }
         if let Some(slot) = V::table_mut(shard).remove(place) {
-            let absent = shard.absent_at(V::KIND);
-            *absent = absent.with(slot.holders);
+            let absences = shard.absences(V::KIND);
+            slot.holders.others(self.core, self.cores).for_each(|core| absences.insert(core));
+            absences.settled(false);
         }
     }
 

@@ -259,7 +259,8 @@ fn collisions_and_long_names_are_called_by_what_is_listed() {
     let distinct: std::collections::HashSet<_> = tools.iter().collect();
     assert_eq!(distinct.len(), tools.len());
     assert!(tools.iter().all(|name| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))));
-    let said: Vec<_> = tools.iter().map(|tool| text(&call(&mut cluster, 0, "/mcp", tool))).collect();
+    let at_once = tools.iter().filter(|tool| !tool.ends_with("_later"));
+    let said: Vec<_> = at_once.map(|tool| text(&call(&mut cluster, 0, "/mcp", tool))).collect();
     for wanted in ["x:y_z", "x:z", "x_y:z", &format!("x:{LONG}"), &format!("x_y:{LONG}")] {
         assert_eq!(said.iter().filter(|said| *said == wanted).count(), 1, "{wanted}: {said:?}");
     }
