@@ -87,7 +87,14 @@ pub(super) struct Changes {
 
 impl Changes {
     pub fn new(core: CoreId, cores: u16) -> Self {
-        Self { core, own: Batch::default(), heard: Batch::default(), owed: vec![Batch::default(); usize::from(cores)], next: Nanos(0), next_look: Nanos(0) }
+        Self {
+            core,
+            own: Batch::default(),
+            heard: Batch::default(),
+            owed: vec![Batch::default(); usize::from(cores)],
+            next: Nanos(0),
+            next_look: Nanos(0),
+        }
     }
 
     /// Lists of a server changed, on this core.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::Engine;
 use super::config::{EngineConfig, Separator};
 use super::hosted::{self, Hosted};
 use super::out::{Effect, Frame, Lane, Lists, Out};
 use super::view::View;
 use super::views::Views;
-use super::Engine;
 use crate::base::fault::Kind;
-use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::ids::{ConnId, CoreId, NodeId, ShardId};
 use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEWS_PER_CORE_MAX};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
@@ -214,14 +214,7 @@ impl Routes {
     fn begin(&mut self, path: &str, is_for_subscribers: bool) -> u32 {
         let id = self.next_build;
         self.next_build = self.next_build.wrapping_add(1);
-        let build = Build {
-            path: path.into(),
-            endpoint: None,
-            parts: Vec::new(),
-            is_lasting: true,
-            conns: Vec::new(),
-            is_for_subscribers,
-        };
+        let build = Build { path: path.into(), endpoint: None, parts: Vec::new(), is_lasting: true, conns: Vec::new(), is_for_subscribers };
         self.builds.insert(id, build);
         self.joinable.insert(path.into(), id);
         id
@@ -349,29 +342,33 @@ impl Routes {
     }
 
     /// An entry is about to change, or has changed.
-    fn spoil(&mut self, kind: EntryKind, name: &str, has_changed: bool) {
-        self.last = None;
-        self.views.spoil(kind, name, has_changed);
-        for (id, build) in &mut self.builds {
-            let is_of = match kind {
-                EntryKind::Endpoint => *build.path == *name,
-                EntryKind::Server => build.endpoint.as_ref().is_some_and(|endpoint| endpoint.servers.iter().any(|bound| **bound == *name)),
-            };
-            if is_of {
-                build.is_lasting = false;
-                // Who comes now must not be given what was looked up before.
-                if self.joinable.get(&build.path) == Some(id) {
-                    self.joinable.remove(&build.path);
-                }
-            }
+    fn spoil(&mut self, kind: EntryKind, name: &str) {
+        if self.views.spoil(kind, name) {
+            self.last = None;
         }
+        part(&mut self.builds, &mut self.joinable, |build| match kind {
+            EntryKind::Endpoint => *build.path == *name,
+            EntryKind::Server => build.endpoint.as_ref().is_some_and(|endpoint| endpoint.servers.iter().any(|bound| **bound == *name)),
+        });
+    }
+
+    /// There may be servers in this shard that were not there before.
+    fn spoil_absent(&mut self, shard: ShardId) {
+        let placement = self.registry.placement();
+        let is_meant = |name: &str| placement.shard(placement.hash(name)) == shard;
+        if self.views.spoil_absent(is_meant) {
+            self.last = None;
+        }
+        part(&mut self.builds, &mut self.joinable, |build| {
+            let names = build.endpoint.iter().flat_map(|endpoint| &endpoint.servers);
+            build.parts.iter().zip(names).any(|(part, name)| matches!(part, Part::Known(None)) && is_meant(name))
+        });
     }
 
     fn spoil_all(&mut self) {
         self.last = None;
         self.views.spoil_all();
-        self.joinable.clear();
-        self.builds.values_mut().for_each(|build| build.is_lasting = false);
+        part(&mut self.builds, &mut self.joinable, |_| true);
     }
 
     /// Takes what the registry says of builds and of entries; gives back what is somebody else's.
@@ -384,8 +381,10 @@ impl Routes {
                     self.settle(id, built, out);
                 }
             }
-            registry::Effect::Invalidated { name } => self.spoil(name.kind(), &name, false),
-            registry::Effect::Changed { name } => self.spoil(name.kind(), &name, true),
+            registry::Effect::Invalidated { name } | registry::Effect::Changed { name } => self.spoil(name.kind(), &name),
+            registry::Effect::AbsencesInvalidated { kind: EntryKind::Server, shard } => self.spoil_absent(shard),
+            // No view is made of an endpoint that there is not.
+            registry::Effect::AbsencesInvalidated { kind: EntryKind::Endpoint, .. } => {}
             registry::Effect::AllChanged => self.spoil_all(),
             other => return Some(other),
         }
@@ -465,6 +464,16 @@ impl Routes {
             self.last = None;
         }
         self.views.evict(views_max, subscribed);
+    }
+}
+
+/// These builds are good for those who wait for them, and for nobody who comes from now on.
+fn part(builds: &mut HashMap<u32, Build>, joinable: &mut HashMap<Box<str>, u32>, is_meant: impl Fn(&Build) -> bool) {
+    for (id, build) in builds.iter_mut().filter(|(_, build)| is_meant(build)) {
+        build.is_lasting = false;
+        if joinable.get(&build.path) == Some(id) {
+            joinable.remove(&build.path);
+        }
     }
 }
 

@@ -17,8 +17,9 @@ struct Seen {
     view: Rc<View>,
     /// Whether none of its entries may have changed.
     is_fresh: bool,
-    /// What subscribers were told of last, when it is no longer the view.
-    told: Option<Rc<View>>,
+    /// Lists that were different from one view to the next since subscribers were told: a client may have fetched any of them meanwhile, also
+    /// one that is now again what it was.
+    differing: Lists,
     /// Asked for since views were let go of the last time.
     is_used: bool,
 }
@@ -29,7 +30,9 @@ pub(super) struct Views {
     seen: HashMap<Rc<str>, Seen>,
     /// Endpoints that a server is bound to, by the server's name.
     bound: HashMap<Box<str>, Vec<Rc<str>>>,
-    /// Endpoints that changed since their subscribers were told.
+    /// Endpoints to which a server is bound that there is not.
+    lacking: HashSet<Rc<str>>,
+    /// Endpoints that changed, or may have, since their subscribers were told.
     changed: HashSet<Rc<str>>,
     /// Numbers of endpoints that are no more.
     gone: Vec<u64>,
@@ -63,7 +66,7 @@ impl Views {
         let Some((path, seen)) = self.seen.get_key_value(view.path()) else {
             let path: Rc<str> = view.path().into();
             self.bind(&path, view);
-            self.seen.insert(path, Seen { view: Rc::clone(view), is_fresh, told: None, is_used: true });
+            self.seen.insert(path, Seen { view: Rc::clone(view), is_fresh, differing: Lists::NONE, is_used: true });
             return;
         };
         let (path, old) = (Rc::clone(path), Rc::clone(&seen.view));
@@ -75,7 +78,9 @@ impl Views {
             self.bind(&path, view);
         }
         let Some(seen) = self.seen.get_mut(&path) else { return };
-        seen.told.get_or_insert(old);
+        if !Rc::ptr_eq(&old, view) {
+            seen.differing = seen.differing.with(view.changes_since(&old));
+        }
         (seen.view, seen.is_fresh, seen.is_used) = (Rc::clone(view), is_fresh, true);
     }
 
@@ -89,12 +94,16 @@ impl Views {
     }
 
     fn bind(&mut self, path: &Rc<str>, view: &View) {
+        if view.absent().next().is_some() {
+            self.lacking.insert(Rc::clone(path));
+        }
         for name in &view.endpoint.servers {
             self.bound.entry(name.clone()).or_default().push(Rc::clone(path));
         }
     }
 
     fn unbind(&mut self, path: &str, view: &View) {
+        self.lacking.remove(path);
         for name in &view.endpoint.servers {
             if let Some(paths) = self.bound.get_mut(name) {
                 paths.retain(|bound| **bound != *path);
@@ -105,23 +114,32 @@ impl Views {
         }
     }
 
-    /// An entry is about to change, or has changed: no view that was made of it is good any more.
-    pub fn spoil(&mut self, kind: Kind, name: &str, has_changed: bool) {
-        let (seen, changed) = (&mut self.seen, &mut self.changed);
-        let mut spoil = |path: &str| {
-            let Some((path, _)) = seen.get_key_value(path) else { return };
-            let path = Rc::clone(path);
-            if let Some(seen) = seen.get_mut(&path) {
-                seen.is_fresh = false;
-            }
-            if has_changed {
-                changed.insert(path);
-            }
-        };
+    /// An entry is about to change, or has changed: no view that was made of it is good any more, and whoever listens to one is to be told what
+    /// is different, if anything. Whether there was such a view.
+    ///
+    /// What is about to change is looked at for listeners as well: should it stay as it is, this core would not be told of the next change.
+    pub fn spoil(&mut self, kind: Kind, name: &str) -> bool {
         match kind {
-            Kind::Endpoint => spoil(name),
-            Kind::Server => self.bound.get(name).into_iter().flatten().for_each(|path| spoil(path)),
+            Kind::Endpoint => self.seen.get_key_value(name).map(|(path, _)| Rc::clone(path)).is_some_and(|path| self.spoil_one(path)),
+            Kind::Server => {
+                let paths = self.bound.get(name).cloned().unwrap_or_default();
+                paths.into_iter().fold(false, |any, path| self.spoil_one(path) || any)
+            }
         }
+    }
+
+    /// There may be servers that were not there before: those whose names are meant.
+    pub fn spoil_absent(&mut self, is_meant: impl Fn(&str) -> bool) -> bool {
+        let has_such = |path: &&Rc<str>| self.seen.get(*path).is_some_and(|seen| seen.view.absent().any(&is_meant));
+        let paths: Vec<_> = self.lacking.iter().filter(has_such).cloned().collect();
+        paths.into_iter().fold(false, |any, path| self.spoil_one(path) || any)
+    }
+
+    fn spoil_one(&mut self, path: Rc<str>) -> bool {
+        let Some(seen) = self.seen.get_mut(&path) else { return false };
+        seen.is_fresh = false;
+        self.changed.insert(path);
+        true
     }
 
     /// Any entry may have changed.
@@ -142,7 +160,7 @@ impl Views {
             let Some(seen) = seen.get_mut(path) else { return false };
             let is_wanted = subscribed.contains(&seen.view.endpoint.id.number);
             if !is_wanted {
-                seen.told = None;
+                seen.differing = Lists::NONE;
             }
             is_wanted
         };
@@ -156,11 +174,10 @@ impl Views {
         }
     }
 
-    /// Subscribers are told now: the endpoint's number and what is different from what they were told of last.
+    /// Subscribers are told now: the endpoint's number, and which lists were different since they were told last.
     pub fn tell(&mut self, path: &str) -> Option<(u64, Lists)> {
         let seen = self.seen.get_mut(path)?;
-        let told = seen.told.take()?;
-        Some((seen.view.endpoint.id.number, seen.view.changes_since(&told)))
+        Some((seen.view.endpoint.id.number, std::mem::take(&mut seen.differing)))
     }
 
     /// Whether endpoints are no more.
@@ -180,7 +197,8 @@ impl Views {
         }
         let subscribed = subscribed();
         let is_kept = |seen: &Seen| subscribed.contains(&seen.view.endpoint.id.number);
-        let mut unused: Vec<_> = self.seen.iter().filter(|(_, seen)| !is_kept(seen)).map(|(path, seen)| (seen.is_used, Rc::clone(path))).collect();
+        let mut unused: Vec<_> =
+            self.seen.iter().filter(|(_, seen)| !is_kept(seen)).map(|(path, seen)| (seen.is_used, Rc::clone(path))).collect();
         unused.sort_unstable();
         let excess = (self.seen.len() - views_max / 2).min(unused.len());
         for (_, path) in unused.drain(..excess) {

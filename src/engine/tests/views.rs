@@ -48,10 +48,8 @@ pub fn native(name: &'static str, tools: &'static [&'static str]) -> Arc<Factory
 /// Servers `a` and `b` at `/mcp`, `a` alone at `/mcp/a`.
 pub fn pair_config() -> EngineConfig {
     let mut config = config();
-    config.endpoints = vec![
-        Endpoint { path: "/mcp".into(), servers: [0, 1].into() },
-        Endpoint { path: "/mcp/a".into(), servers: [0].into() },
-    ];
+    config.endpoints =
+        vec![Endpoint { path: "/mcp".into(), servers: [0, 1].into() }, Endpoint { path: "/mcp/a".into(), servers: [0].into() }];
     config
 }
 
@@ -102,7 +100,10 @@ pub fn text(response: &Response) -> String {
 }
 
 fn item(key: &str, name: &str) -> Item {
-    Item { name: name.into(), json: json!({key: name, "description": format!("{name}…"), "x": {"kept": 1.50}}).to_string().into_bytes().into() }
+    Item {
+        name: name.into(),
+        json: json!({key: name, "description": format!("{name}…"), "x": {"kept": 1.50}}).to_string().into_bytes().into(),
+    }
 }
 
 /// A server that is not connected, with these tools.
@@ -202,13 +203,7 @@ fn resources_keep_their_uris_unless_two_servers_have_them() {
     let uris = ["test://shared", "test://a", "b+test://shared", "test://b"];
     assert_eq!(listed(&mut cluster, 1, "/mcp", "resources/list"), uris);
     assert_eq!(listed(&mut cluster, 1, "/mcp", "resources/templates/list"), ["note://{id}", "b+note://{id}"]);
-    let rows = [
-        ("test://shared", "a"),
-        ("b+test://shared", "b"),
-        ("test://b", "b"),
-        ("note://7", "a 7"),
-        ("b+note://8", "b 8"),
-    ];
+    let rows = [("test://shared", "a"), ("b+test://shared", "b"), ("test://b", "b"), ("note://7", "a 7"), ("b+note://8", "b 8")];
     for (uri, said) in rows {
         let response = ask(&mut cluster, 1, "/mcp", modern("resources/read", Some(uri), &format!(r#""uri":"{uri}""#)));
         assert_eq!(text(&response), said, "{uri}");

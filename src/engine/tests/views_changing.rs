@@ -298,3 +298,73 @@ fn many_servers_at_home_elsewhere_are_asked_for_together() {
     }
     assert_eq!(cluster.frames_sent, sent, "the second time it is known");
 }
+
+/// Draws numbers that look random, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// What is listed on a core; none when that cannot be said just now.
+fn try_listed(cluster: &mut Cluster, core: usize) -> Option<String> {
+    let conn = cluster.connect(core);
+    let request = at("/mcp/x", modern("tools/list", None, ""));
+    let limit = std::mem::replace(&mut cluster.lane_frames_max, usize::MAX);
+    cluster.send(conn, &request);
+    cluster.lane_frames_max = limit;
+    cluster.pass(Duration::from_millis(1));
+    let response = cluster.take(conn);
+    (response.status == 200).then(|| response.json()["result"]["tools"].to_string())
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_listeners_end_up_with_what_is_there() {
+    const CORES: usize = 4;
+    for seed in 0..200 {
+        let mut dice = Dice(seed);
+        let mut cluster = Cluster::with_servers(CORES as u16, &pair_config(), &[native("a", &[]), native("b", &[])]);
+        cluster.change(0, create("/mcp/x", &["b", "far0"]));
+        // Nobody listens on the last core.
+        let listening: Vec<_> = (0..CORES - 1).map(|core| listen(&mut cluster, core, "/mcp/x")).collect();
+        let mut seen: Vec<_> = (0..CORES - 1).map(|core| try_listed(&mut cluster, core)).collect();
+        let mut hear = |cluster: &mut Cluster| {
+            for (core, &conn) in listening.iter().enumerate() {
+                if seen[core].is_none() || !told(&cluster.take(conn)).is_empty() {
+                    seen[core] = try_listed(cluster, core);
+                }
+            }
+            seen.clone()
+        };
+        for _ in 0..80 {
+            let (core, far) = (dice.below(CORES), format!("far{}", dice.below(3)));
+            match dice.below(12) {
+                0 => cluster.begin_change(core, bind("/mcp/x", &far)),
+                1 => cluster.begin_change(core, unbind("/mcp/x", &far)),
+                2 => cluster.begin_change(core, Change::Register(upstream(&far, &["get"]))),
+                3 => cluster.begin_change(core, unregister(&far)),
+                4 => cluster.begin_change(core, update(&far, &["get", ["put", "set", "add"][dice.below(3)]])),
+                5 => cluster.lane_frames_max = [0, 1, 3, usize::MAX][dice.below(4)],
+                6 => cluster.settle(),
+                7 => _ = try_listed(&mut cluster, core),
+                _ => cluster.pass(Duration::from_millis(dice.below(120) as u64)),
+            }
+            if dice.below(4) == 0 {
+                hear(&mut cluster);
+            }
+        }
+        cluster.lane_frames_max = usize::MAX;
+        for _ in 0..10 {
+            cluster.pass(Duration::from_millis(400));
+            hear(&mut cluster);
+        }
+        let there = try_listed(&mut cluster, CORES - 1);
+        assert!(there.is_some());
+        for (core, seen) in hear(&mut cluster).into_iter().enumerate() {
+            assert_eq!(seen, there, "seed {seed}, core {core}");
+        }
+    }
+}

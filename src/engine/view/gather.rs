@@ -7,8 +7,8 @@ use super::name::{self, Table};
 use super::page::{Definitions, ListKind, Signature};
 use super::{Member, Seat};
 use crate::base::limits::INSTRUCTIONS_BYTES_MAX;
-use crate::engine::hosted::Hosted;
 use crate::engine::config::Separator;
+use crate::engine::hosted::Hosted;
 use crate::native::outcome::{Cache, Scope};
 use crate::native::{Capabilities, PromptEntry, ResourceEntry};
 use crate::registry::{Catalog, Item, Server, Source};
@@ -79,10 +79,8 @@ impl<'a> Bound<'a> {
 
     /// The strictest of what the servers want; of one that is not native nothing is known.
     pub fn cache(&self, of: impl Fn(&Hosted) -> Cache) -> Cache {
-        let stricter = |a: Cache, b: Cache| Cache {
-            ttl_ms: a.ttl_ms.min(b.ttl_ms),
-            scope: if a.scope == Scope::Private { a.scope } else { b.scope },
-        };
+        let stricter =
+            |a: Cache, b: Cache| Cache { ttl_ms: a.ttl_ms.min(b.ttl_ms), scope: if a.scope == Scope::Private { a.scope } else { b.scope } };
         if self.are_native() { self.natives().map(of).reduce(stricter).unwrap_or_default() } else { Cache::default() }
     }
 
@@ -176,7 +174,10 @@ impl<'a> One<'a> {
         let listed = |item: &'a Item| Some((&*item.name, alike(&item.json))).filter(|_| is_sound(item, kind));
         match (self, kind) {
             (One::Native(hosted), ListKind::Tools) => {
-                let both = |tool: &'a crate::native::ToolEntry| Definitions { modern: tool.definition(Era::Modern), legacy: tool.definition(Era::Legacy) };
+                let both = |tool: &'a crate::native::ToolEntry| Definitions {
+                    modern: tool.definition(Era::Modern),
+                    legacy: tool.definition(Era::Legacy),
+                };
                 hosted.server.tools().iter().map(|tool| (tool.name(), both(tool))).collect()
             }
             (One::Native(hosted), ListKind::Prompts) => hosted.server.prompts().iter().map(prompt).collect(),

@@ -15,8 +15,8 @@ mod page;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::hosted::Hosted;
 use super::config::Separator;
+use super::hosted::Hosted;
 use super::out::Lists;
 use crate::base::limits::SERVERS_PER_ENDPOINT_MAX;
 use crate::native::{Capabilities, UriTemplate};
@@ -253,6 +253,11 @@ impl View {
             _ => None,
         };
         Some((raw, named?))
+    }
+
+    /// Names of bound servers that there are not.
+    pub fn absent(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().filter(|member| member.seat == Seat::Vacant).map(|member| &*member.name)
     }
 
     /// Whether this native server is bound.

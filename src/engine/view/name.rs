@@ -123,7 +123,8 @@ pub(super) fn locate_all(own: &[Own<'_>], servers: &[&str]) -> (Vec<Option<Box<s
         |&(_, uri)| Some(uri.to_owned()),
         |&(member, uri), round| {
             let server = servers[member as usize];
-            let scheme: String = server.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '-' }).collect();
+            let scheme: String =
+                server.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '-' }).collect();
             let letter = if scheme.starts_with(|c: char| c.is_ascii_alphabetic()) { "" } else { "s" };
             let digest = if round == 0 { String::new() } else { format!("{MARK}{}", digest(server, uri, round)) };
             Some(format!("{letter}{scheme}{digest}+{uri}"))
