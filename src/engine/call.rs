@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
-use super::view::Signer;
+use super::view::{Signer, rename_contents};
 use super::{Engine, modern};
 use crate::base::ids::{CallId, ConnId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
@@ -19,7 +19,6 @@ use crate::native::Server;
 use crate::native::host::{CallSpec, Effect as Wish};
 use crate::native::inbox::Event;
 use crate::native::outcome::{Finished, Job, Outcome, Started};
-use crate::wire::json;
 
 /// A turn of a handler that is longer than this is logged with the handler's name.
 const SLOW_TURN: Duration = Duration::from_millis(5);
@@ -111,7 +110,7 @@ impl Begin<'_> {
     /// Has the members of the result name the resource as the caller does.
     pub fn expose(&self, members: &mut Vec<u8>) {
         if let Some(uri) = self.uri() {
-            *members = exposed(members, uri, self.name);
+            *members = rename_contents(members, uri, self.name);
         }
     }
 }
@@ -162,26 +161,10 @@ impl Call {
     /// The members of the result with the resource named as the caller names it.
     pub fn expose<'a>(&self, members: &'a [u8]) -> Cow<'a, [u8]> {
         match &self.uri {
-            Some(uri) => Cow::Owned(exposed(members, uri, &self.name)),
+            Some(uri) => Cow::Owned(rename_contents(members, uri, &self.name)),
             None => Cow::Borrowed(members),
         }
     }
-}
-
-/// The members of the result of a read, with another URI in the place of this one. Nothing else is touched.
-fn exposed(members: &[u8], uri: &str, name: &str) -> Vec<u8> {
-    let object = [b"{", members, b"}"].concat();
-    let mut out = Vec::with_capacity(object.len() + name.len());
-    let mut copied = 1;
-    for element in json::elements(json::get(&object, "contents").unwrap_or_default()) {
-        let Some(raw) = json::get(element, "uri").filter(|raw| json::string(raw).is_some_and(|named| named == uri)) else { continue };
-        let at = raw.as_ptr() as usize - object.as_ptr() as usize;
-        out.extend_from_slice(&object[copied..at]);
-        json::write_str(&mut out, name);
-        copied = at + raw.len();
-    }
-    out.extend_from_slice(&object[copied..object.len() - 1]);
-    out
 }
 
 /// The calls in work, by slot. A slot's number is that of its task.
@@ -585,18 +568,4 @@ impl Engine {
 fn drop_caught(job: Job) {
     // The panic was printed by the hook; the future is gone either way.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(job)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_read_is_named_as_the_caller_names_it() {
-        let members = br#""contents":[{"uri":"a:1","text":"a:1"},{"text":"\"","uri":"a:2"},{"uri":"\u0061:1"}],"x":[1]"#;
-        let told = exposed(members, "a:1", "s+a:1");
-        let wanted = r#""contents":[{"uri":"s+a:1","text":"a:1"},{"text":"\"","uri":"a:2"},{"uri":"s+a:1"}],"x":[1]"#;
-        assert_eq!(String::from_utf8_lossy(&told), wanted);
-        assert_eq!(exposed(b"", "a", "b"), b"");
-    }
 }

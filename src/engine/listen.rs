@@ -185,8 +185,8 @@ impl Engine {
             };
             let Some(at) = news.at(listen.endpoint) else { continue };
             at.lists.and(listen.filter.lists).each().for_each(|list| tell(list.notification(), None));
-            let is_updated = |uri: &&Box<str>| at.are_all_updated || at.updated.contains(&***uri);
-            listen.filter.uris.iter().filter(is_updated).for_each(|uri| tell("notifications/resources/updated", Some(uri)));
+            let is_updated = |uri: &str| at.are_all_updated || at.updated.contains(uri);
+            listen.filter.uris.iter().filter(|uri| is_updated(uri)).for_each(|uri| tell("notifications/resources/updated", Some(uri)));
         }
         self.scratch.body = message;
     }

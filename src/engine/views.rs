@@ -123,7 +123,7 @@ impl Views {
             Kind::Endpoint => self.seen.get_key_value(name).map(|(path, _)| Rc::clone(path)).is_some_and(|path| self.spoil_one(path)),
             Kind::Server => {
                 let paths = self.bound.get(name).cloned().unwrap_or_default();
-                paths.into_iter().fold(false, |any, path| self.spoil_one(path) || any)
+                self.spoil_each(paths)
             }
         }
     }
@@ -132,7 +132,15 @@ impl Views {
     pub fn spoil_absent(&mut self, is_meant: impl Fn(&str) -> bool) -> bool {
         let has_such = |path: &&Rc<str>| self.seen.get(*path).is_some_and(|seen| seen.view.absent().any(&is_meant));
         let paths: Vec<_> = self.lacking.iter().filter(has_such).cloned().collect();
-        paths.into_iter().fold(false, |any, path| self.spoil_one(path) || any)
+        self.spoil_each(paths)
+    }
+
+    fn spoil_each(&mut self, paths: Vec<Rc<str>>) -> bool {
+        let mut any = false;
+        for path in paths {
+            any |= self.spoil_one(path);
+        }
+        any
     }
 
     fn spoil_one(&mut self, path: Rc<str>) -> bool {

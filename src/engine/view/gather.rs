@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::name::{self, Table};
 use super::page::{Definitions, ListKind, Signature};
+use super::rewrite::splice;
 use super::{Member, Seat};
 use crate::base::limits::INSTRUCTIONS_BYTES_MAX;
 use crate::engine::config::Separator;
@@ -90,8 +91,8 @@ impl<'a> Bound<'a> {
         if self.are_native() { wanted.max(1) } else { wanted.clamp(1, PAGE_ITEMS) }
     }
 
-    /// What they can do together. An endpoint that is not fixed tells that it changes, and has tools as soon as it has anything: so that
-    /// its clients have a reason to look again.
+    /// What they can do together. An endpoint that is not fixed tells that it changes, and has tools when it has nothing else: so
+    /// that its clients have a reason to look again.
     pub fn capabilities(&self, is_fixed: bool) -> Capabilities {
         let nothing = Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed };
         let mut all = self.each().map(|(_, one)| one.capabilities()).fold(nothing, |all, one| Capabilities {
@@ -101,7 +102,7 @@ impl<'a> Bound<'a> {
             completions: all.completions || one.completions,
             changes: all.changes || one.changes,
         });
-        all.tools |= !is_fixed && !(all.prompts || all.resources);
+        all.tools |= !(is_fixed || all.prompts || all.resources);
         all
     }
 
@@ -276,7 +277,7 @@ fn show<'a>(bound: &Bound<'a>, kind: ListKind, separator: Separator) -> Shown<'a
             }
             let mut value = Vec::new();
             write_str(&mut value, &exposed);
-            Some(Cow::Owned(super::splice(json, json::get(json, naming(kind))?, &value)))
+            Some(Cow::Owned(splice(json, json::get(json, naming(kind))?, &value)))
         };
         Some(Definitions { modern: renamed(definition.modern)?, legacy: renamed(definition.legacy)? })
     });

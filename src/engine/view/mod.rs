@@ -11,6 +11,7 @@
 mod gather;
 mod name;
 mod page;
+mod rewrite;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,8 +26,10 @@ use crate::wire::json::{self, write_str};
 use gather::{Bound, Gathered};
 use name::{Named, Table};
 use page::{Page, Paging};
+use rewrite::splice;
 
 pub(super) use page::{ListKind, ResultType, Signature};
+pub(super) use rewrite::rename_contents;
 
 /// The methods that an endpoint answers, in either era.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -355,11 +358,4 @@ fn offers(capabilities: &Capabilities, is_fixed: bool) -> Offers {
         changes,
         updates: lists[2].0 && told,
     }
-}
-
-/// `outer` with other bytes in the place of `part`, a slice of it.
-fn splice(outer: &[u8], part: &[u8], with: &[u8]) -> Vec<u8> {
-    let start = (part.as_ptr() as usize).saturating_sub(outer.as_ptr() as usize).min(outer.len());
-    let end = (start + part.len()).min(outer.len());
-    [&outer[..start], with, &outer[end..]].concat()
 }

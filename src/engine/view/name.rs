@@ -133,7 +133,7 @@ pub(super) fn locate_all(own: &[Own<'_>], servers: &[&str]) -> (Vec<Option<Box<s
 }
 
 /// What stands before a URI that was given a name of its own.
-pub(super) fn prefix<'a>(named: &'a Named) -> &'a str {
+pub(super) fn prefix(named: &Named) -> &str {
     named.exposed.strip_suffix(&*named.original).unwrap_or_default()
 }
 
