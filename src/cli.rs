@@ -115,6 +115,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ERA", env = "RINGHUB_ERA")]
     pub era: Option<Eras>,
 
+    /// Stands between a server's name and a tool's or prompt's where several servers share an endpoint: `.`, `_` or `-` [default: .]
+    #[arg(long, value_name = "CHAR", env = "RINGHUB_NAME_SEPARATOR", allow_hyphen_values = true)]
+    pub name_separator: Option<Separator>,
+
     /// File with the keys that seal session ids and request states: two lines at most, the current key and the previous
     /// one, each 32 bytes in hex [default: a new key at every start]
     #[arg(long, value_name = "FILE", env = "RINGHUB_SEAL_KEY")]
@@ -157,6 +161,24 @@ pub enum IoUring {
     #[value(name = "5.8")]
     #[serde(rename = "5.8")]
     Linux5_8,
+}
+
+/// What stands between a server's name and that of its tool or prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+pub enum Separator {
+    /// `server.tool`
+    #[default]
+    #[value(name = ".")]
+    #[serde(rename = ".")]
+    Dot,
+    /// `server_tool`
+    #[value(name = "_")]
+    #[serde(rename = "_")]
+    Underscore,
+    /// `server-tool`
+    #[value(name = "-")]
+    #[serde(rename = "-")]
+    Dash,
 }
 
 /// Which protocol eras are spoken.

@@ -1,7 +1,7 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
 use crate::base::limits;
-use crate::cli::{Eras, IoUring, ServeArgs};
+use crate::cli::{Eras, IoUring, Separator, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{self, EngineConfig};
 use crate::wire::http1::HttpLimits;
@@ -68,6 +68,8 @@ pub struct Config {
     pub allowed_host: Vec<String>,
     /// Protocol eras spoken.
     pub era: Eras,
+    /// What names of tools and prompts are joined with.
+    pub name_separator: Separator,
     /// File of the sealing keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seal_key: Option<PathBuf>,
@@ -108,6 +110,7 @@ struct File {
     allowed_origin: Option<Vec<String>>,
     allowed_host: Option<Vec<String>>,
     era: Option<Eras>,
+    name_separator: Option<Separator>,
     seal_key: Option<PathBuf>,
     state: Option<PathBuf>,
     admin_token_file: Option<PathBuf>,
@@ -193,6 +196,11 @@ impl Config {
                 Eras::Modern => engine::Eras::Modern,
                 Eras::Both => engine::Eras::Both,
             },
+            name_separator: match self.name_separator {
+                Separator::Dot => engine::Separator::Dot,
+                Separator::Underscore => engine::Separator::Underscore,
+                Separator::Dash => engine::Separator::Dash,
+            },
             registry: registry::Config { shards: self.shards, ..registry::Config::default() },
             request_timeout: self.request_timeout,
             allowed_origins: self.allowed_origin.clone(),
@@ -259,6 +267,7 @@ impl Resolver {
             allowed_origin: either(&args.allowed_origin, file.allowed_origin),
             allowed_host: either(&args.allowed_host, file.allowed_host),
             era: args.era.or(file.era).unwrap_or_default(),
+            name_separator: args.name_separator.or(file.name_separator).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
             state: args.state.clone().or(file.state),
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),

@@ -107,7 +107,8 @@ impl Response {
     pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = line(&mut self.socket)?;
         let size = u64::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16);
-        let size = size.ok().filter(|size| *size <= BODY_BYTES_MAX).ok_or_else(|| io::Error::other("the server's answer is cut up wrongly"))?;
+        let size =
+            size.ok().filter(|size| *size <= BODY_BYTES_MAX).ok_or_else(|| io::Error::other("the server's answer is cut up wrongly"))?;
         let mut data = vec![0; size as usize];
         self.socket.read_exact(&mut data)?;
         self.socket.read_exact(&mut [0; 2])?;
@@ -125,7 +126,8 @@ pub fn send(place: &Place, request: &Request<'_>) -> io::Result<Response> {
     let mut socket = place.connect()?;
     socket.set_read_timeout(Some(WAIT_MAX))?;
     socket.set_write_timeout(Some(WAIT_MAX))?;
-    let mut text = format!("{} {}{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", request.method, place.prefix, request.target, place.authority);
+    let mut text =
+        format!("{} {}{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", request.method, place.prefix, request.target, place.authority);
     if let Some(token) = request.token {
         let _ = write!(text, "Authorization: Bearer {token}\r\n");
     }

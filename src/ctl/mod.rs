@@ -106,7 +106,9 @@ impl Ctl<'_> {
                 let target = format!("/v1/bindings/{}/{}", encoded(&bind.endpoint), encoded(&bind.server));
                 self.write("DELETE", &target, bind.if_version, None, &format!("{} is unbound from {}", bind.server, bind.endpoint))
             }
-            CtlCommand::Bindings(which) => self.list("/v1/bindings", &[("endpoint", which.endpoint.as_deref()), ("server", which.server.as_deref())], BINDINGS),
+            CtlCommand::Bindings(which) => {
+                self.list("/v1/bindings", &[("endpoint", which.endpoint.as_deref()), ("server", which.server.as_deref())], BINDINGS)
+            }
             CtlCommand::Shards => self.list("/v1/shards", &[], SHARDS),
             CtlCommand::Cores => self.list("/v1/cores", &[], CORES),
             CtlCommand::Sessions => self.list("/v1/sessions", &[], SESSIONS),
@@ -131,13 +133,17 @@ impl Ctl<'_> {
                 members.insert("name".into(), json!(name));
                 lay_over(&mut members, said);
                 if !members.contains_key("target") {
-                    return Err(Failure::Misused("a server needs --target: the URL of an MCP server, or the command that starts it".into()));
+                    return Err(Failure::Misused(
+                        "a server needs --target: the URL of an MCP server, or the command that starts it".into(),
+                    ));
                 }
                 self.write("POST", "/v1/servers", None, Some(&members.into()), &format!("{name} is registered"))
             }
             ServersCommand::Update { name, said, if_version } => {
                 let target = one(name);
-                let Value::Object(mut members) = self.json("GET", &target)? else { return Err(Failure::Refused("the server's entry is no object".into())) };
+                let Value::Object(mut members) = self.json("GET", &target)? else {
+                    return Err(Failure::Refused("the server's entry is no object".into()));
+                };
                 // What was read is what is altered: not what somebody else has made of it meanwhile.
                 let version = if_version.or_else(|| members.get("version").and_then(Value::as_u64));
                 members.extend(file_members(said)?);
@@ -217,7 +223,9 @@ impl Ctl<'_> {
         let answer = self.take(self.send(&request)?)?;
         match serde_json::from_str::<Value>(&answer) {
             Ok(answer) if self.args.json => print(&format!("{answer}\n")),
-            Ok(answer) => print(&format!("{said}{}\n", answer["version"].as_u64().map(|version| format!(" (version {version})")).unwrap_or_default())),
+            Ok(answer) => {
+                print(&format!("{said}{}\n", answer["version"].as_u64().map(|version| format!(" (version {version})")).unwrap_or_default()))
+            }
             Err(_) if self.args.json => Ok(()),
             Err(_) => print(&format!("{said}\n")),
         }
@@ -249,12 +257,16 @@ impl Ctl<'_> {
     fn json(&self, method: &str, target: &str) -> Result<Value, Failure> {
         let token = self.readable_token();
         let answer = self.take(self.send(&Request { method, target, token: token.as_deref(), ..Request::default() })?)?;
-        serde_json::from_str(&answer).map_err(|error| Failure::Refused(format!("{}: the answer is not what a ringhub says: {error}", self.args.admin)))
+        serde_json::from_str(&answer)
+            .map_err(|error| Failure::Refused(format!("{}: the answer is not what a ringhub says: {error}", self.args.admin)))
     }
 
     fn send(&self, request: &Request<'_>) -> Result<Response, Failure> {
         http::send(&self.place, request).map_err(|error| {
-            let why = format!("{} cannot be reached: {error}; is `ringhub serve` running there? --admin names another admin port", self.args.admin);
+            let why = format!(
+                "{} cannot be reached: {error}; is `ringhub serve` running there? --admin names another admin port",
+                self.args.admin
+            );
             Failure::Refused(why)
         })
     }
@@ -283,7 +295,10 @@ impl Ctl<'_> {
     fn token(&self) -> Result<String, Failure> {
         let file = self.args.token_file.clone().or_else(|| token::find(self.place.port));
         let Some(file) = file else {
-            let why = format!("no token is known for port {}: name its file, which `ringhub serve` says at its start, with --token-file", self.place.port);
+            let why = format!(
+                "no token is known for port {}: name its file, which `ringhub serve` says at its start, with --token-file",
+                self.place.port
+            );
             return Err(Failure::Misused(why));
         };
         token::read(&file).map_err(|why| Failure::Misused(format!("the token cannot be read: {why}")))
@@ -305,7 +320,11 @@ fn file_members(said: &ServerArgs) -> Result<Map<String, Value>, Failure> {
     let Some(file) = &said.file else { return Ok(Map::new()) };
     let wrong = |why: String| Failure::Misused(format!("--file {}: {why}", file.display()));
     let mut text = String::new();
-    let read = if file.as_os_str() == "-" { std::io::stdin().read_to_string(&mut text) } else { std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)) };
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
     read.map_err(|error| wrong(error.to_string()))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(members)) => Ok(members),
@@ -316,7 +335,8 @@ fn file_members(said: &ServerArgs) -> Result<Map<String, Value>, Failure> {
 
 /// Flags win over the file.
 fn lay_over(members: &mut Map<String, Value>, said: &ServerArgs) {
-    let texts = [("target", &said.target), ("title", &said.title), ("description", &said.description), ("softwareVersion", &said.software_version)];
+    let texts =
+        [("target", &said.target), ("title", &said.title), ("description", &said.description), ("softwareVersion", &said.software_version)];
     members.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?)))));
     members.extend(said.state.map(|state| ("state".to_owned(), json!(state_word(state)))));
 }
@@ -348,7 +368,12 @@ mod tests {
     fn flags_win_over_the_file() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(br#"{"title":"old","tools":[]}"#).expect("written");
-        let said = ServerArgs { title: Some("new".into()), state: Some(StateArg::Online), file: Some(file.path().into()), ..ServerArgs::default() };
+        let said = ServerArgs {
+            title: Some("new".into()),
+            state: Some(StateArg::Online),
+            file: Some(file.path().into()),
+            ..ServerArgs::default()
+        };
         let Ok(mut members) = file_members(&said) else { panic!("it is JSON") };
         lay_over(&mut members, &said);
         assert_eq!(Value::from(members), json!({"title": "new", "tools": [], "state": "online"}));

@@ -6,7 +6,6 @@
 pub mod admin;
 mod batch;
 mod call;
-mod catalog;
 mod changes;
 pub mod config;
 pub mod directory;
@@ -14,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod gate;
 mod handshake;
+mod hosted;
 mod ladder;
 mod lap;
 mod legacy;
@@ -22,6 +22,7 @@ mod legacy_stream;
 mod listen;
 mod modern;
 mod mrtr;
+mod news;
 pub mod out;
 mod params;
 mod pending;
@@ -37,6 +38,8 @@ pub mod stream_log;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod view;
+mod views;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -54,10 +57,10 @@ use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
 use admin::Admin;
 use call::Calls;
-use catalog::Hosted;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use hosted::Hosted;
 use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
@@ -65,8 +68,9 @@ use reply::{Date, Terms};
 use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
+use view::Signature;
 
-pub use config::{EngineConfig, Eras};
+pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
@@ -203,6 +207,8 @@ pub struct Engine {
     routes: Routes,
     admin: Admin,
     hosted: Vec<Hosted>,
+    /// What stands in the results of endpoints that are not one server.
+    signature: Signature,
     host: Rc<Host>,
     tasks: Tasks,
     calls: Calls,
@@ -246,16 +252,16 @@ impl Engine {
             server.attach(&host, number);
             hosted.push(Hosted::new(server));
         }
-        let natives = hosted.iter().map(|hosted: &Hosted| hosted.server.name().into()).collect();
         Ok(Self {
             core,
             config: config.clone(),
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, shared.node(), config, natives),
+            routes: Routes::new(core, cores, shared.node(), config, &hosted),
             admin: Admin::new(config.admin_token.clone()),
             hosted,
+            signature: Signature::of_node(),
             host,
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
@@ -326,7 +332,7 @@ impl Engine {
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
         match frame {
-            Frame::Registry(frame) => self.on_registry_frame(now, from, frame, out),
+            Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
@@ -334,7 +340,7 @@ impl Engine {
 
     /// Takes back a frame for which the lane had no room; the shell counts it. What it said is said later, or whoever waits for it is
     /// turned away.
-    pub fn on_unsent(&mut self, to: CoreId, _: Lane, frame: Frame) {
+    pub fn on_unsent(&mut self, to: CoreId, _lane: Lane, frame: Frame) {
         match frame {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
@@ -351,6 +357,7 @@ impl Engine {
             engine.changes.resend(out);
             engine.tick_registry(now, out);
             engine.on_admin_tick(now, out);
+            engine.evict_views();
             legacy::on_tick(engine, now, out);
         });
     }
@@ -398,9 +405,9 @@ impl Engine {
             self.host.next_timer(),
             self.calls.next_due(),
             self.exchanges.next_comment(),
-            self.changes.next_due(),
-            self.legacy.next_due(),
+            self.changes.next_due(self.routes.has_told(), self.routes.has_changes()),
             self.routes.next_due(),
+            self.legacy.next_due(),
             self.admin.next_due(self.config.keepalive_comment),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
@@ -410,7 +417,7 @@ impl Engine {
     pub fn on_drain(&mut self, now: Now, out: &mut Out) {
         self.is_draining = true;
         self.turn(now, out, |engine, out| {
-            engine.end_listens(now, out);
+            engine.end_listens(now, None, out);
             engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
         });
@@ -435,30 +442,7 @@ impl Engine {
         result
     }
 
-    /// Tells subscribers of both eras, and the other cores, what changed.
-    fn tell_changes(&mut self, now: Now, out: &mut Out) {
-        let Some(batch) = self.changes.take(now.mono, out) else { return };
-        self.tell_listens(now, &batch, out);
-        batch.lists.iter().for_each(|&(server, lists)| legacy::on_changed(self, now, server, lists, out));
-        batch.resources.iter().for_each(|(server, uri)| legacy::on_updated(self, now, *server, Some(uri), out));
-        batch.all_resources.iter().for_each(|&server| legacy::on_updated(self, now, server, None, out));
-    }
-
     fn date_at(&mut self, now: Now) -> Date {
         *self.date.at(now.wall_ms)
-    }
-}
-
-/// What the registry is told of a native server.
-fn native_spec(name: &str, number: u32) -> crate::registry::ServerSpec {
-    use crate::registry::{Catalog, ServerSpec, Source, State};
-    ServerSpec {
-        name: name.into(),
-        title: "".into(),
-        description: "".into(),
-        software_version: "".into(),
-        source: Source::Native(number),
-        state: State::Online,
-        catalog: Catalog::default(),
     }
 }

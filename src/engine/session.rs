@@ -5,7 +5,7 @@ mod glance;
 
 use std::{rc::Rc, time::Duration};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::{
     directory::{SEEN_STEP_S, SessionDirectory},
@@ -43,10 +43,8 @@ pub enum Found {
 /// What `initialize` says about a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening<'a> {
-    /// Index of the endpoint it was sent to; the session is good there alone.
-    pub endpoint: u32,
-    /// Index of the server bound to it.
-    pub server: u32,
+    /// Number of the endpoint it was sent to; the session is good there alone.
+    pub endpoint: u64,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -86,8 +84,8 @@ pub struct Sessions {
     oldest: u32,
     newest: u32,
     log: EventLog,
-    /// Sessions that have opened their standalone stream.
-    listening: HashSet<SessionKey>,
+    /// Sessions that have opened their standalone stream, and the number of their endpoint.
+    listening: HashMap<SessionKey, u64>,
     /// Who subscribed to what.
     subscribers: HashMap<Rc<[u8]>, Vec<SessionKey>>,
 }
@@ -114,7 +112,7 @@ impl Sessions {
             oldest: NONE,
             newest: NONE,
             log: EventLog::default(),
-            listening: HashSet::new(),
+            listening: HashMap::new(),
             subscribers: HashMap::new(),
         }
     }
@@ -283,14 +281,15 @@ impl Sessions {
 
     /// The session's standalone stream is open (or was): it hears of changes.
     pub fn set_listening(&mut self, key: SessionKey) {
-        if self.get(key).is_some() {
-            self.listening.insert(key);
+        if let Some(session) = self.get(key) {
+            let endpoint = session.endpoint;
+            self.listening.insert(key, endpoint);
         }
     }
 
-    /// Sessions that hear of changes, through their standalone stream.
-    pub fn listening(&self) -> impl Iterator<Item = SessionKey> {
-        self.listening.iter().copied()
+    /// Sessions that hear of changes, through their standalone stream, and the number of their endpoint.
+    pub fn listening(&self) -> impl Iterator<Item = (SessionKey, u64)> {
+        self.listening.iter().map(|(&key, &endpoint)| (key, endpoint))
     }
 
     /// Sessions that subscribed to the resource.
@@ -412,7 +411,7 @@ mod tests {
 
     fn opening() -> Opening<'static> {
         let capabilities = ClientCapabilities::default();
-        Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
     }
 
     fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {

@@ -52,6 +52,15 @@ pub struct Catalog {
     pub templates: Box<[Item]>,
 }
 
+impl Catalog {
+    /// Bytes of its names and definitions.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let lists = [&self.tools, &self.prompts, &self.resources, &self.templates];
+        lists.into_iter().flatten().map(|item| item.name.len() + item.json.len()).sum()
+    }
+}
+
 /// What is said of a server when it is registered or updated.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerSpec {

@@ -4,8 +4,8 @@ pub(crate) mod token;
 
 use crate::cli::ServeArgs;
 use crate::config::{Config, Problems};
-use crate::native::{BuildError, Server};
 use crate::engine::admin::Token;
+use crate::native::{BuildError, Server};
 use crate::rt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -101,7 +101,8 @@ pub fn read(file: &Path) -> Result<String, String> {
 }
 
 fn given(file: &Path) -> Result<String, String> {
-    let token = read(file).map_err(|why| format!("--admin-token-file {why}; make one with `(umask 077; head -c 32 /dev/urandom | base64 > FILE)`"))?;
+    let token = read(file)
+        .map_err(|why| format!("--admin-token-file {why}; make one with `(umask 077; head -c 32 /dev/urandom | base64 > FILE)`"))?;
     if fs::metadata(file).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
         return Err(format!("--admin-token-file {}: others can read it: `chmod 600 {}`", file.display(), file.display()));
     }

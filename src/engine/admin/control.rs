@@ -68,7 +68,11 @@ pub(super) fn if_match(field: Option<&[u8]>, is_repeated: bool) -> Result<Option
 pub(super) fn unless_busy(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Overloaded => Problem::overloaded(),
-        Refusal::NotStored => Problem::new(503, "not_stored", "The change could not be written to the state file, so it was not made: see the log of `ringhub serve`"),
+        Refusal::NotStored => Problem::new(
+            503,
+            "not_stored",
+            "The change could not be written to the state file, so it was not made: see the log of `ringhub serve`",
+        ),
         Refusal::Invalid(why) => Problem::new(422, "invalid", why),
         _ => Problem::new(409, "conflict", "The registry refused this"),
     }
@@ -77,7 +81,9 @@ pub(super) fn unless_busy(refusal: Refusal) -> Problem {
 fn refused(refusal: Refusal, done: &Done) -> Problem {
     let Done { what, name, .. } = done;
     match refusal {
-        Refusal::Taken => Problem::new(409, "taken", format!("There is a {what} `{name}` already: choose another name, or update that one with PUT")),
+        Refusal::Taken => {
+            Problem::new(409, "taken", format!("There is a {what} `{name}` already: choose another name, or update that one with PUT"))
+        }
         Refusal::Absent => Problem::absent(what, name),
         Refusal::NotPermitted => {
             let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
@@ -217,7 +223,7 @@ impl Engine {
         let serial = self.admin.wait(call.now, call.conn, &call.terms, Want::Change(done));
         let mut effects = registry::Effects::new();
         self.routes.registry().change(call.now, change, Waiter(serial), &mut effects);
-        self.carry_out_registry(call.now, effects, out);
+        self.carry_out_registry(effects, call.now, out);
         Ok(None)
     }
 
@@ -236,7 +242,7 @@ impl Engine {
         let serial = self.admin.wait(call.now, call.conn, &call.terms, want);
         let mut effects = registry::Effects::new();
         self.routes.registry().list(call.now, query, Waiter(serial), &mut effects);
-        self.carry_out_registry(call.now, effects, out);
+        self.carry_out_registry(effects, call.now, out);
         Ok(None)
     }
 

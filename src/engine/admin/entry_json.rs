@@ -359,8 +359,12 @@ mod tests {
     #[test]
     fn a_server_survives_its_state_file() {
         let spec = read_spec(BODY.as_bytes(), None).expect("sound");
-        assert_eq!(&*spec.catalog.tools[0].json, br#"{"name":"rain","inputSchema":{"type":"object"},"_meta":{"a":[1, 2]}}"#, "byte for byte");
-        let server = Server { id: ServerId { node: NodeId(3), number: 70 }, version: 9, created_ms: 1, updated_ms: 1_785_231_000_123, spec };
+        assert_eq!(
+            &*spec.catalog.tools[0].json, br#"{"name":"rain","inputSchema":{"type":"object"},"_meta":{"a":[1, 2]}}"#,
+            "byte for byte"
+        );
+        let server =
+            Server { id: ServerId { node: NodeId(3), number: 70 }, version: 9, created_ms: 1, updated_ms: 1_785_231_000_123, spec };
         assert_eq!(kept_server(&keep_server(&server)), Ok(server.clone()));
         let mut brief = Vec::new();
         write_server(&mut brief, &server, false);

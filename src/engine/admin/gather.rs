@@ -241,7 +241,8 @@ impl Engine {
             }
             Route::Session(id) => {
                 let (core, key) = read_session_id(id, cores).ok_or_else(|| Problem::absent("session", id))?;
-                let (want, ask) = if is_end { (Wanted::End(id.into()), Ask::End(key)) } else { (Wanted::Session(id.into()), Ask::Session(key)) };
+                let (want, ask) =
+                    if is_end { (Wanted::End(id.into()), Ask::End(key)) } else { (Wanted::Session(id.into()), Ask::Session(key)) };
                 self.ask_all(call, Gather::new(want), core.index()..core.index() + 1, |_| ask, out)
             }
             _ => Err(Problem::no_such_path()),

@@ -115,7 +115,11 @@ impl Public {
         let mut body = Vec::new();
         match self {
             Self::Version { version: Some(version), .. } if **version != *version_of(server) => {
-                return Ok(absent(Problem::new(404, "absent", format!("The server `{asked}` has no version `{version}`: it has {}", version_of(server)))));
+                return Ok(absent(Problem::new(
+                    404,
+                    "absent",
+                    format!("The server `{asked}` has no version `{version}`: it has {}", version_of(server)),
+                )));
             }
             Self::Version { .. } => write(&mut body, server, asked),
             _ => {

@@ -166,7 +166,8 @@ impl Engine {
         }
         let is_write = !matches!(request.method, Method::Get | Method::Head);
         if is_write && headers.get(Known::Origin).is_some() {
-            let detail = "A request that names an Origin comes from a web page, and pages may not write here: use `ringhub ctl`, or another client";
+            let detail =
+                "A request that names an Origin comes from a web page, and pages may not write here: use `ringhub ctl`, or another client";
             return Err(Problem::new(403, "forbidden", detail));
         }
         let may_read = route.is_open() || route.is_public() || inbound.peer.to_canonical().is_loopback();
@@ -208,9 +209,7 @@ impl Engine {
             Route::Live => text(200, "live\n"),
             Route::Ready if self.shared.is_ready() && !self.is_draining => text(200, "ready\n"),
             Route::Ready => text(503, "not ready\n"),
-            Route::Metrics => {
-                Answer { content_type: monitor::METRICS, ..Answer::json(200, monitor::metrics(self.shared).into_bytes()) }
-            }
+            Route::Metrics => Answer { content_type: monitor::METRICS, ..Answer::json(200, monitor::metrics(self.shared).into_bytes()) },
             _ => Answer::json(200, OPENAPI.as_bytes().to_vec()),
         }
     }
@@ -328,8 +327,7 @@ impl Engine {
 
     /// Time passes.
     pub(super) fn on_admin_tick(&mut self, now: Now, out: &mut Out) {
-        let late: Vec<u64> =
-            self.admin.pending.iter().filter(|(_, pending)| pending.due <= now.mono).map(|(&serial, _)| serial).collect();
+        let late: Vec<u64> = self.admin.pending.iter().filter(|(_, pending)| pending.due <= now.mono).map(|(&serial, _)| serial).collect();
         for serial in late {
             self.routes.registry().forget(Waiter(serial));
             self.complete_admin(now, serial, Some(Err(Problem::overloaded())), out);

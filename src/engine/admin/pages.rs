@@ -44,7 +44,9 @@ pub(super) fn limit(query: &Query<'_>) -> Result<usize, Wrong> {
 /// A moment, if one is given.
 pub(super) fn moment(query: &Query<'_>, name: &str) -> Result<Option<u64>, Wrong> {
     let Some(text) = query.get(name) else { return Ok(None) };
-    from_rfc3339(text).map(Some).ok_or_else(|| Wrong(format!("{name}={text}: give a moment as RFC 3339 has it, such as 2026-07-28T09:30:00Z")))
+    from_rfc3339(text)
+        .map(Some)
+        .ok_or_else(|| Wrong(format!("{name}={text}: give a moment as RFC 3339 has it, such as 2026-07-28T09:30:00Z")))
 }
 
 fn named(query: &Query<'_>, name: &str) -> Option<Box<str>> {
@@ -55,10 +57,7 @@ impl List {
     /// What the query of a list of servers asks for.
     pub fn servers(query: &Query<'_>) -> Result<(Self, registry::Query), Wrong> {
         query.only(&["cursor", "limit", "search", "source", "state", "updatedSince"])?;
-        let filter = Filter {
-            state: query.word("state", &[("online", State::Online), ("offline", State::Offline)])?,
-            ..Filter::default()
-        };
+        let filter = Filter { state: query.word("state", &[("online", State::Online), ("offline", State::Offline)])?, ..Filter::default() };
         let asked = registry::Query {
             search: named(query, "search"),
             is_native: query.word("source", &[("native", true), ("upstream", false)])?,
@@ -103,7 +102,9 @@ impl List {
                 servers.iter().filter(is_wanted).for_each(|server| item(&|body| write_server(body, server, false)));
             }
             (Self::Endpoints(filter), Part::Endpoints(endpoints)) => {
-                for endpoint in endpoints.iter().filter(|endpoint| filter.server.as_ref().is_none_or(|name| endpoint.servers.contains(name))) {
+                for endpoint in
+                    endpoints.iter().filter(|endpoint| filter.server.as_ref().is_none_or(|name| endpoint.servers.contains(name)))
+                {
                     item(&|body| write_endpoint(body, endpoint));
                 }
             }
@@ -151,7 +152,14 @@ mod tests {
     fn page() -> Page {
         let endpoint = |path: &str, servers: &[&str]| {
             let servers = servers.iter().map(|name| Box::<str>::from(*name)).collect();
-            Arc::new(Endpoint { path: path.into(), id: ServerId { node: NodeId(0), number: 1 }, version: 1, servers, created_ms: 0, updated_ms: 0 })
+            Arc::new(Endpoint {
+                path: path.into(),
+                id: ServerId { node: NodeId(0), number: 1 },
+                version: 1,
+                servers,
+                created_ms: 0,
+                updated_ms: 0,
+            })
         };
         Page { entries: Part::Endpoints(vec![endpoint("/mcp/a", &["x", "y"]), endpoint("/mcp/ab", &["y"])]), next: Some("/mcp/ab".into()) }
     }

@@ -120,7 +120,9 @@ mod tests {
         is("/v1/bindings/%2Fmcp/a%2Fb", Some(Route::Binding("/mcp", "a/b")));
         is("/v0/servers/a%2Fb/versions/latest", Some(Route::PublicVersion("a/b", "latest")));
         is("/v0.1/servers/a%2Fb/versions", Some(Route::PublicVersions("a/b")));
-        for absent in ["/", "/v1", "/v1/", "/v1/servers/", "/v1/servers/a/b", "/v0.1/servers/a", "/v0.1/servers/a/versions/1/2", "/v2/servers"] {
+        for absent in
+            ["/", "/v1", "/v1/", "/v1/servers/", "/v1/servers/a/b", "/v0.1/servers/a", "/v0.1/servers/a/versions/1/2", "/v2/servers"]
+        {
             is(absent, None);
         }
         assert!(Route::Servers.takes(Method::Post) && !Route::Servers.takes(Method::Delete) && !Route::Live.takes(Method::Other));

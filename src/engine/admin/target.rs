@@ -33,7 +33,8 @@ fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, Wrong> {
     if !text.contains('%') && !(plus_is_space && text.contains('+')) {
         return Ok(Cow::Borrowed(text));
     }
-    let wrong = |why: &str| Wrong(format!("`{text}` {why}; write other bytes than letters and digits as % and two hexadecimal digits, in UTF-8"));
+    let wrong =
+        |why: &str| Wrong(format!("`{text}` {why}; write other bytes than letters and digits as % and two hexadecimal digits, in UTF-8"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

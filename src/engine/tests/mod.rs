@@ -17,3 +17,5 @@ mod rounds;
 mod routes;
 mod sessions;
 mod streams;
+mod views;
+mod views_changing;

@@ -80,7 +80,9 @@ impl Store {
         let lock = File::create(directory.join(LOCK)).map_err(system("no lock file can be made in it"))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(refused("another process uses it: end that one, or give this one a directory of its own".into())),
+            Err(TryLockError::WouldBlock) => {
+                return Err(refused("another process uses it: end that one, or give this one a directory of its own".into()));
+            }
             Err(TryLockError::Error(error)) => return Err(system("it cannot be locked")(error)),
         }
         let path = directory.join(FILE);
@@ -148,7 +150,8 @@ fn judge(path: &Path) -> Result<Vec<Record>, String> {
     let overlay = Overlay::new(file).map_err(|error| format!("cannot be read: {error}"))?;
     // The database trusts what it reads: what it cannot make sense of may end in a panic of its own.
     let read = catch_unwind(AssertUnwindSafe(|| {
-        let database = builder().set_check_integrity_on_open(true).create_with_backend(overlay).map_err(|error| format!("is damaged: {error}"))?;
+        let database =
+            builder().set_check_integrity_on_open(true).create_with_backend(overlay).map_err(|error| format!("is damaged: {error}"))?;
         read(&database)
     }));
     read.unwrap_or_else(|_| Err("is damaged".into()))

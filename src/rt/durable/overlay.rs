@@ -45,7 +45,11 @@ impl Overlay {
     }
 
     /// Calls `touch` for each page of a range, with the page's part and the range's.
-    fn each(offset: u64, len: usize, mut touch: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>) -> io::Result<()>) -> io::Result<()> {
+    fn each(
+        offset: u64,
+        len: usize,
+        mut touch: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
             let at = offset + done as u64;
