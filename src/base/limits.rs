@@ -33,8 +33,8 @@ pub const SERVER_NAME_BYTES_MAX: usize = 200;
 pub const SERVER_TEXT_BYTES_MAX: usize = 4096;
 /// Most elements of each list of a server's catalog.
 pub const CATALOG_ITEMS_MAX: usize = 4096;
-/// Longest name of a tool, prompt, resource or resource template in a catalog, bytes.
-pub const ITEM_NAME_BYTES_MAX: usize = 2048;
+/// Longest name of a tool, prompt, resource or resource template in a catalog, characters.
+pub const ITEM_NAME_CHARS_MAX: usize = 2048;
 /// Changes that are written to the state file in one transaction.
 pub const STORE_BATCH_MAX: usize = 4096;
 /// Largest catalog of a server: its names and definitions, bytes.

@@ -43,6 +43,8 @@ pub(super) struct Done {
     status: u16,
     /// Where the new entry is.
     location: Option<String>,
+    /// The server that is to be unbound.
+    bound: Option<Box<str>>,
 }
 
 /// An entry, found or not.
@@ -84,7 +86,12 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
         Refusal::Taken => {
             Problem::new(409, "taken", format!("There is a {what} `{name}` already: choose another name, or update that one with PUT"))
         }
-        Refusal::Absent => Problem::absent(what, name),
+        Refusal::Absent => match &done.bound {
+            Some(server) => {
+                Problem::new(404, "absent", format!("There is no endpoint `{name}`, or the server `{server}` is not bound to it"))
+            }
+            None => Problem::absent(what, name),
+        },
         Refusal::NotPermitted => {
             let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
             Problem::new(403, "not_permitted", detail)
@@ -219,7 +226,11 @@ impl Engine {
             registry::Kind::Server => "server",
             registry::Kind::Endpoint => "endpoint",
         };
-        let done = Done { what, name: change.name().into(), status, location };
+        let bound = match &change {
+            Change::Unbind { server, .. } => Some(server.clone()),
+            _ => None,
+        };
+        let done = Done { what, name: change.name().into(), status, location, bound };
         let serial = self.admin.wait(call.now, call.conn, &call.terms, Want::Change(done));
         let mut effects = registry::Effects::new();
         self.routes.registry().change(call.now, change, Waiter(serial), &mut effects);
@@ -345,7 +356,7 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_status() {
-        let done = Done { what: "server", name: "a".into(), status: 201, location: None };
+        let done = Done { what: "server", name: "a".into(), status: 201, location: None, bound: None };
         let statuses = [
             (Refusal::Taken, 409),
             (Refusal::Absent, 404),

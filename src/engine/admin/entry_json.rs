@@ -6,13 +6,16 @@ use hashbrown::HashSet;
 
 use super::problem::Problem;
 use crate::base::ids::NodeId;
-use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_BYTES_MAX, SERVER_TEXT_BYTES_MAX, SERVERS_PER_ENDPOINT_MAX};
+use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_CHARS_MAX, SERVER_TEXT_BYTES_MAX, SERVERS_PER_ENDPOINT_MAX};
 use crate::base::time::{from_rfc3339, rfc3339};
 use crate::registry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State, problem_with_name, problem_with_path};
 use crate::wire::json::{self, write_str, write_u64};
 
 /// The four lists of a catalog: the member's name, and which member of an item is its name.
 const LISTS: [(&str, &str); 4] = [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+
+/// Longest title, description, version and target, characters: so many fit what the registry takes, whatever they are.
+const TEXT_CHARS_MAX: usize = SERVER_TEXT_BYTES_MAX / 4;
 
 /// What is set by the registry alone. A client that sends back what it got may leave it in.
 const KEPT: [&str; 5] = ["id", "version", "source", "createdAt", "updatedAt"];
@@ -158,12 +161,12 @@ impl<'a> Object<'a> {
         self.members.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 
-    /// A member that is text, of at most so many bytes.
-    pub fn text(&self, name: &str, bytes_max: usize) -> Result<Option<Cow<'a, str>>, Problem> {
+    /// A member that is text, of at most so many characters.
+    pub fn text(&self, name: &str, chars_max: usize) -> Result<Option<Cow<'a, str>>, Problem> {
         let Some(raw) = self.get(name) else { return Ok(None) };
         let text = json::string(raw).ok_or_else(|| unfit(format!("`{name}` must be a string")))?;
-        if text.len() > bytes_max {
-            return Err(unfit(format!("`{name}` has {} bytes, and {bytes_max} at most are taken", text.len())));
+        if text.len() > chars_max && text.chars().count() > chars_max {
+            return Err(unfit(format!("`{name}` has {} characters, and {chars_max} at most are taken", text.chars().count())));
         }
         Ok(Some(text))
     }
@@ -187,12 +190,12 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         (None, None) => return Err(unfit("`name` is missing")),
     };
     check_server_name(&name)?;
-    let text = |name| Ok::<_, Problem>(object.text(name, SERVER_TEXT_BYTES_MAX)?.unwrap_or_default().into());
-    let target = object.text("target", SERVER_TEXT_BYTES_MAX)?.unwrap_or_default();
+    let text = |name| Ok::<_, Problem>(object.text(name, TEXT_CHARS_MAX)?.unwrap_or_default().into());
+    let target = object.text("target", TEXT_CHARS_MAX)?.unwrap_or_default();
     if target.trim().is_empty() || target.chars().any(char::is_control) {
         return Err(unfit("`target` must be the URL of an MCP server, or the command that starts one"));
     }
-    let state = match object.text("state", SERVER_TEXT_BYTES_MAX)?.as_deref() {
+    let state = match object.text("state", TEXT_CHARS_MAX)?.as_deref() {
         None | Some("offline") => State::Offline,
         Some("online") => State::Online,
         Some(_) => return Err(unfit("`state` must be online or offline")),
@@ -229,9 +232,9 @@ fn read_items(object: &Object<'_>, list: &str, key: &str) -> Result<Box<[Item]>,
             return Err(unfit(format!("{place} must be an object")));
         }
         let item = Object::members_of(raw, &[], &place)?;
-        let name = item.text(key, ITEM_NAME_BYTES_MAX)?.filter(|name| !name.is_empty());
+        let name = item.text(key, ITEM_NAME_CHARS_MAX)?.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| unfit(format!("{place} has no `{key}`: give it one that is not empty")))?;
-        if key != "name" && item.text("name", ITEM_NAME_BYTES_MAX)?.is_none_or(|name| name.is_empty()) {
+        if key != "name" && item.text("name", ITEM_NAME_CHARS_MAX)?.is_none_or(|name| name.is_empty()) {
             return Err(unfit(format!("{place} has no `name`: give it one that is not empty")));
         }
         if list == "tools" && !item.get("inputSchema").is_some_and(|schema| json::get(schema, "type") == Some(br#""object""#)) {
