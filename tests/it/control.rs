@@ -111,7 +111,8 @@ fn lists_are_paged_over_all_cores_and_filtered() {
     assert_eq!(admin.get("/v1/shards").json()["items"].as_array().map(Vec::len), Some(64));
     let cores = admin.get("/v1/cores").json();
     assert_eq!(cores["items"].as_array().map(Vec::len), Some(2));
-    let held: u64 = admin.get("/v1/shards").json()["items"].as_array().expect("items").iter().filter_map(|shard| shard["servers"].as_u64()).sum();
+    let held: u64 =
+        admin.get("/v1/shards").json()["items"].as_array().expect("items").iter().filter_map(|shard| shard["servers"].as_u64()).sum();
     assert_eq!(held, 26);
     assert_eq!(admin.get("/v1/shards/63").json()["core"], 1);
     problem(&admin.get("/v1/shards/64"), 404, "absent");
@@ -153,7 +154,8 @@ fn a_web_page_cannot_drive_it() {
     let body = server("evil").to_string();
     let json = "Content-Type: application/json\r\n";
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
-    for fields in [json.to_owned(), format!("{json}Authorization: Bearer x{TOKEN}\r\n"), format!("{json}Authorization: Basic {TOKEN}\r\n")] {
+    for fields in [json.to_owned(), format!("{json}Authorization: Bearer x{TOKEN}\r\n"), format!("{json}Authorization: Basic {TOKEN}\r\n")]
+    {
         let refused = ask(address, "POST", "/v1/servers", &fields, &body);
         assert!(problem(&refused, 401, "unauthorized").contains("Bearer"));
         assert_eq!(refused.header("www-authenticate"), Some("Bearer realm=\"ringhub\""));
@@ -180,7 +182,8 @@ fn a_web_page_cannot_drive_it() {
     problem(&admin.send("POST", "/v1/servers", json, r#"{"name":"#), 400, "not_json");
     problem(&admin.send("PATCH", "/v1/servers", "", ""), 405, "method_not_allowed");
     problem(&admin.get("/v1/nothing"), 404, "no_such_path");
-    let huge = Client::connect(address).ask(format!("POST /v1/servers HTTP/1.1\r\nHost: localhost\r\n{json}{bearer}Content-Length: 99999999\r\n\r\n"));
+    let huge = Client::connect(address)
+        .ask(format!("POST /v1/servers HTTP/1.1\r\nHost: localhost\r\n{json}{bearer}Content-Length: 99999999\r\n\r\n"));
     problem(&huge, 413, "body_too_large");
 }
 

@@ -24,7 +24,15 @@ fn every_answer_of_the_admin_port_is_documented() {
     let admin = server.printed(|line| url(line, "/health/ready")).replace("/health/ready", "");
     let token = fs::read_to_string(Path::new(state).join("admin-token")).expect("a token");
     let mut schemathesis = Command::new(peer::provisioned("schemathesis/bin/st"));
-    schemathesis.current_dir(place.path()).args(["run", &format!("{admin}/openapi.json"), "--no-color", "--seed", "1", "--max-examples", "30"]);
+    schemathesis.current_dir(place.path()).args([
+        "run",
+        &format!("{admin}/openapi.json"),
+        "--no-color",
+        "--seed",
+        "1",
+        "--max-examples",
+        "30",
+    ]);
     schemathesis.args(["--header", &format!("Authorization: Bearer {}", token.trim())]);
     // The stream of changes has no end. A preflight is answered before anything is looked at.
     schemathesis.args(["--exclude-path", "/v1/changes", "--exclude-method", "OPTIONS"]);

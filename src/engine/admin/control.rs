@@ -172,31 +172,31 @@ impl Engine {
             (Route::Servers, Method::Post) => self.register(call, out),
             (Route::Server(name), Method::Put) => {
                 let spec = Box::new(read_spec(call.body, Some(name))?);
-                self.change(call, Change::Update { spec, if_version: call.if_version }, 200, None, out)
+                self.ask_change(call, Change::Update { spec, if_version: call.if_version }, 200, None, out)
             }
             (Route::Server(name), Method::Delete) => {
-                self.change(call, Change::Unregister { name: name.into(), if_version: call.if_version }, 204, None, out)
+                self.ask_change(call, Change::Unregister { name: name.into(), if_version: call.if_version }, 204, None, out)
             }
             (Route::Endpoints, Method::Post) => {
                 let (path, servers) = read_endpoint(call.body, None)?;
                 let location = located("/v1/endpoints/", &[&path]);
-                self.change(call, Change::Create { path, servers }, 201, Some(location), out)
+                self.ask_change(call, Change::Create { path, servers }, 201, Some(location), out)
             }
             (Route::Endpoint(path), Method::Put) => {
                 let (path, servers) = read_endpoint(call.body, Some(path))?;
-                self.change(call, Change::Rebind { path, servers, if_version: call.if_version }, 200, None, out)
+                self.ask_change(call, Change::Rebind { path, servers, if_version: call.if_version }, 200, None, out)
             }
             (Route::Endpoint(path), Method::Delete) => {
-                self.change(call, Change::Delete { path: path.into(), if_version: call.if_version }, 204, None, out)
+                self.ask_change(call, Change::Delete { path: path.into(), if_version: call.if_version }, 204, None, out)
             }
             (Route::Bindings, Method::Post) => {
                 let (path, server) = read_binding(call.body)?;
                 let location = located("/v1/bindings/", &[&path, &server]);
-                self.change(call, Change::Bind { path, server, if_version: call.if_version }, 201, Some(location), out)
+                self.ask_change(call, Change::Bind { path, server, if_version: call.if_version }, 201, Some(location), out)
             }
             (Route::Binding(path, name), Method::Delete) => {
                 let change = Change::Unbind { path: path.into(), server: name.into(), if_version: call.if_version };
-                self.change(call, change, 204, None, out)
+                self.ask_change(call, change, 204, None, out)
             }
             (Route::Servers, _) => self.ask_list(call, List::servers(&call.query)?, out),
             (Route::Endpoints, _) => self.ask_list(call, List::endpoints(&call.query)?, out),
@@ -211,10 +211,10 @@ impl Engine {
     fn register(&mut self, call: &Call<'_>, out: &mut Out) -> Result<Option<Answer>, Problem> {
         let spec = Box::new(read_spec(call.body, None)?);
         let location = located("/v1/servers/", &[&spec.name]);
-        self.change(call, Change::Register(spec), 201, Some(location), out)
+        self.ask_change(call, Change::Register(spec), 201, Some(location), out)
     }
 
-    fn change(
+    fn ask_change(
         &mut self,
         call: &Call<'_>,
         change: Change,

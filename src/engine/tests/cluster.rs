@@ -236,6 +236,7 @@ impl Cluster {
                     }
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
+                Effect::Persist { .. } => panic!("nothing here is durable"),
             }
         }
         for conn in resumed {

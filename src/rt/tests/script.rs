@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::time::{Nanos, Now};
-use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Shared, Verdict};
+use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Role, Shared, Verdict};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::rt::with_glommio;
