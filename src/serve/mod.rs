@@ -58,7 +58,7 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
         tracing::info!("sealing with a key of this start: sessions and request states end with it (--seal-key FILE keeps them)");
     }
     let mut kept = match config.admin {
-        Some(_) => Some(token::Kept::new(&config).map_err(|problem| Failure::Config(Problems(vec![problem])))?),
+        Some(_) => token::Kept::new(&config).map_err(|problem| Failure::Config(Problems(vec![problem])))?,
         None => None,
     };
     engine.admin_token = kept.as_ref().map(|kept| Token::new(&kept.token));

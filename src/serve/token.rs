@@ -29,24 +29,33 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Reads the token, or makes one.
+    /// Reads the token, or makes one. None, with a word in the log, when nobody said where it is to be kept and there is no place for it.
     ///
     /// # Errors
     /// What is wrong, with the remedy.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Option<Self>, String> {
+        if config.admin_token_file.is_none() && config.state.is_none() {
+            let problem = directory_of_ports().err();
+            if let Some(problem) = &problem {
+                tracing::warn!("nothing can be written to the admin port, since there is no place for its token: {problem}");
+            }
+            return if problem.is_none() { Ok(Some(Self { token: random()?, file: None, by_port: None })) } else { Ok(None) };
+        }
+        Self::kept(config).map(Some)
+    }
+
+    fn kept(config: &Config) -> Result<Self, String> {
         if let Some(file) = &config.admin_token_file {
             return Ok(Self { token: given(file)?, file: Some(file.clone()), by_port: None });
         }
-        let Some(state) = &config.state else {
-            directory_of_ports()?;
-            return Ok(Self { token: random()?, file: None, by_port: None });
-        };
+        let Some(state) = &config.state else { return Err("there is no place for the token: give one with --admin-token-file".into()) };
         let file = state.join(STATE_FILE);
         let wrong = |error: io::Error| format!("--state {}: the token cannot be kept there: {error}", state.display());
         let token = match fs::read_to_string(&file) {
             Ok(text) => check(&text).map_err(|why| format!("{}: {why}; remove it to have one made", file.display()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(state).map_err(wrong)?;
+                // What is registered can hold secrets, too.
+                DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(wrong)?;
                 let token = random()?;
                 write(&file, &token).map_err(wrong)?;
                 token
@@ -130,9 +139,9 @@ fn file_name(port: u16) -> String {
 /// The directory of this user's that says by port where tokens are. Made if there is none; refused when others could write to it.
 fn directory_of_ports() -> Result<PathBuf, String> {
     let own = fs::metadata("/proc/self").map_err(|error| format!("/proc: {error}; mount it"))?.uid();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| Path::new(directory).is_absolute());
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|directory| directory.is_absolute() && directory.is_dir());
     let directory = match runtime {
-        Some(runtime) => PathBuf::from(runtime).join("ringhub"),
+        Some(runtime) => runtime.join("ringhub"),
         None => std::env::temp_dir().join(format!("ringhub-{own}")),
     };
     let wrong = |why: &str| format!("{}: {why}: remove it, or give a token with --admin-token-file", directory.display());

@@ -9,7 +9,9 @@ use crate::control::Admin;
 fn ctl(admin: &Admin, args: &[&str]) -> Output {
     let url = format!("http://{}", admin.server.admin());
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringhub"));
-    command.args(["ctl", "--admin", &url, "--token-file", admin.token_file()]).args(args).output().expect("it starts")
+    // What is given among the arguments takes the place of these.
+    command.env("RINGHUB_ADMIN_URL", url).env("RINGHUB_ADMIN_TOKEN_FILE", admin.token_file());
+    command.arg("ctl").args(args).output().expect("it starts")
 }
 
 fn said(admin: &Admin, args: &[&str]) -> String {

@@ -6,8 +6,9 @@
 
 mod overlay;
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -76,7 +77,8 @@ impl Store {
     pub(crate) fn open(directory: &Path) -> Result<(Self, Keeper, Vec<Record>), StartError> {
         let refused = |why: String| StartError::State(directory.to_owned(), why);
         let system = |what: &'static str| move |error: io::Error| StartError::State(directory.to_owned(), format!("{what}: {error}"));
-        std::fs::create_dir_all(directory).map_err(system("the directory cannot be made"))?;
+        // What is registered can hold secrets.
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system("the directory cannot be made"))?;
         let lock = File::create(directory.join(LOCK)).map_err(system("no lock file can be made in it"))?;
         match lock.try_lock() {
             Ok(()) => {}
