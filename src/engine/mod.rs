@@ -367,8 +367,14 @@ impl Engine {
     /// When [`Self::on_tick`] is due next. [`Nanos::NEVER`] when nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
-        let due =
-            [self.host.next_timer(), self.calls.next_due(), self.exchanges.next_comment(), self.changes.next_due(), self.legacy.next_due(), self.routes.next_due()];
+        let due = [
+            self.host.next_timer(),
+            self.calls.next_due(),
+            self.exchanges.next_comment(),
+            self.changes.next_due(),
+            self.legacy.next_due(),
+            self.routes.next_due(),
+        ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
 

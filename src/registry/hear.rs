@@ -12,7 +12,7 @@ use super::write::{Asker, At};
 use super::{Arrival, Registry, send};
 use crate::base::ids::{CoreId, ShardId};
 use crate::base::limits;
-use crate::base::metrics::{Counter, CoreMetrics, Gauge};
+use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 
 /// Of so many things that are handled one is timed.
@@ -237,7 +237,10 @@ impl Registry {
     fn publish(&mut self, metrics: &CoreMetrics) {
         let [servers, endpoints] = [
             (self.servers.entries.len() + self.servers.absent.len(), self.servers.entries.evictions() + self.servers.absent.evictions()),
-            (self.endpoints.entries.len() + self.endpoints.absent.len(), self.endpoints.entries.evictions() + self.endpoints.absent.evictions()),
+            (
+                self.endpoints.entries.len() + self.endpoints.absent.len(),
+                self.endpoints.entries.evictions() + self.endpoints.absent.evictions(),
+            ),
         ];
         metrics.set(Gauge::NearNames, (servers.0 + endpoints.0) as u64);
         let (invalidations, evictions) = (self.invalidations, servers.1 + endpoints.1);

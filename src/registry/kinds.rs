@@ -221,4 +221,3 @@ impl Entry for Endpoint {
         self.created_ms
     }
 }
-

@@ -302,7 +302,9 @@ impl Gathering {
         let next = self.first.last().filter(|_| has_more).map(|last| (*last.0).into());
         let names = self.first.into_iter().map(|by_name| by_name.0);
         let entries = match self.query.kind {
-            Kind::Server => Part::Servers(names.filter_map(|name| if let Name::Server(entry) = name { Some(entry) } else { None }).collect()),
+            Kind::Server => {
+                Part::Servers(names.filter_map(|name| if let Name::Server(entry) = name { Some(entry) } else { None }).collect())
+            }
             Kind::Endpoint => {
                 Part::Endpoints(names.filter_map(|name| if let Name::Endpoint(entry) = name { Some(entry) } else { None }).collect())
             }

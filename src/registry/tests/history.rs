@@ -41,9 +41,9 @@ fn after(state: Seen, did: Did) -> Option<Seen> {
         }
         Did::Update { if_version, result: Err(refusal) } | Did::Unregister { if_version, result: Err(refusal) } => match refusal {
             Refusal::Absent => state.is_none().then_some(state),
-            Refusal::VersionMismatch { current } => {
-                (state.is_some_and(|(_, version)| version == current) && if_version.is_some_and(|wanted| wanted != current)).then_some(state)
-            }
+            Refusal::VersionMismatch { current } => (state.is_some_and(|(_, version)| version == current)
+                && if_version.is_some_and(|wanted| wanted != current))
+            .then_some(state),
             Refusal::Overloaded | Refusal::NotStored => Some(state),
             _ => None,
         },
@@ -100,7 +100,11 @@ mod tests {
         assert!(check(&[(1, 2, register), (3, 8, update), (4, 5, old), (6, 7, new)]));
         assert!(!check(&[(1, 2, register), (3, 8, update), (4, 5, new), (6, 7, old)]), "the new one was seen");
         assert!(!check(&[(1, 2, register), (3, 4, update), (5, 6, old)]));
-        assert!(check(&[(1, 2, register), (3, 4, update), (3, 6, old)].map(|(start, end, did)| (start * 2 + u64::from(did == old), end * 2, did))));
+        assert!(check(&[(1, 2, register), (3, 4, update), (3, 6, old)].map(|(start, end, did)| (
+            start * 2 + u64::from(did == old),
+            end * 2,
+            did
+        ))));
         assert!(!check(&[(1, 2, register), (3, 4, Did::Read(None))]));
     }
 

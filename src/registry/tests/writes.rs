@@ -125,7 +125,9 @@ fn holders_and_lookers_are_told_and_others_are_not() {
     cluster.start_change(owner, update("a", None), Waiter(1));
     assert_eq!(cluster.done(Waiter(1)), None, "the holder has not let go");
     // The question of the looker reaches the owner before the holder has let go.
-    let Lookup::Ask { to, frame } = cluster.registries[looker].server(cluster.now, "a", WAITER, &cluster.metrics) else { panic!("unknown") };
+    let Lookup::Ask { to, frame } = cluster.registries[looker].server(cluster.now, "a", WAITER, &cluster.metrics) else {
+        panic!("unknown")
+    };
     cluster.with(to.index(), |registry, now, _, out| registry.on_frame(now, CoreId(looker as u16), frame, out));
     let reply = cluster.lane(owner, looker, crate::base::ids::Lane::Reply);
     assert!(cluster.deliver(reply));
@@ -138,7 +140,12 @@ fn holders_and_lookers_are_told_and_others_are_not() {
     assert_eq!(cluster.done(Waiter(1)).expect("all let go").map(|changed| changed.version), Ok(2));
     let mut notices = cluster.take_notices();
     notices.sort();
-    let mut expected = vec![(owner, true, "a".to_owned()), (holder, false, "a".to_owned()), (holder, true, "a".to_owned()), (looker, true, "a".to_owned())];
+    let mut expected = vec![
+        (owner, true, "a".to_owned()),
+        (holder, false, "a".to_owned()),
+        (holder, true, "a".to_owned()),
+        (looker, true, "a".to_owned()),
+    ];
     expected.sort();
     assert_eq!(notices, expected, "not {stranger}");
 }
