@@ -37,7 +37,9 @@
 //! 1. Each core has its own listener on the same port (`SO_REUSEPORT`). A connection takes its permit before any state is
 //!    made for it. When the cores hold unequal numbers, a new connection is handed to the core with fewest.
 //! 2. The ring's provided buffers receive the bytes; an idle connection holds none. [`wire::http1`] frames requests in place.
-//!    [`wire::jsonrpc`] finds the members of the message in one pass over the untouched bytes; they are never altered.
+//!    [`wire::jsonrpc`] finds the members of the message in one pass over the untouched bytes; they are never altered. A head that
+//!    the same connection sent just before, and a request that differs from its last one in id, arguments and progress token
+//!    alone, are known by comparison and not taken apart again.
 //! 3. The engine decides the era and walks the checks in the order the specification gives, then looks the endpoint up in the
 //!    near cache of [`registry`].
 //! 4. A tool runs on the connection's own core. When it is done at once, its answer is encoded into the connection's outbound

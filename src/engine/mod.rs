@@ -55,6 +55,7 @@ use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
+use crate::wire::jsonrpc::LastRequest;
 use call::Calls;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
@@ -206,6 +207,8 @@ pub struct Engine {
     sealer: Sealer,
     date: DateCache,
     scratch: Scratch,
+    /// The request that came last.
+    last_request: LastRequest,
     laps: Laps,
     is_draining: bool,
 }
@@ -258,6 +261,7 @@ impl Engine {
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),
+            last_request: LastRequest::default(),
             laps: Laps::new(config),
             is_draining: false,
         })

@@ -13,3 +13,4 @@ mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;
+mod warm;
