@@ -323,9 +323,7 @@ impl<'a> Worker<'a> {
                 let path = names.endpoints[drawn as usize].clone();
                 Change::Rebind { path, servers: [names.servers[drawn as usize].clone()].into(), if_version: None }
             }
-            (Work::MixedWritingToRead, false) => {
-                Change::Update { spec: Box::new(spec(&names.servers[drawn as usize])), if_version: None }
-            }
+            (Work::MixedWritingToRead, false) => Change::Update { spec: Box::new(spec(&names.servers[drawn as usize])), if_version: None },
             (_, true) => {
                 task.rebinds += 1;
                 let servers = [names.servers[task.rebinds % NAMES].clone()].into();
