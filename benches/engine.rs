@@ -13,7 +13,7 @@ use ringhub::base::time::{Nanos, Now};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{ConnMemo, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
 use ringhub::native::{Factory, Inbox, builtin};
-use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, Taken, take};
+use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, LastHead, Taken, take};
 
 /// Requests timed in one round.
 const REQUESTS: u32 = 20_000;
@@ -71,6 +71,7 @@ struct Driver {
     only: Option<String>,
     memo: ConnMemo,
     framer: Framer,
+    last_head: LastHead,
     reply: Vec<u8>,
     joined: Vec<u8>,
     out: Out,
@@ -85,13 +86,23 @@ impl Driver {
         let inbox = Arc::new(Inbox::new(Box::new(|| {})));
         let engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("the built-in server can be built");
         let (reply, joined) = (Vec::with_capacity(64 * 1024), Vec::new());
-        Self { engine, only, memo: ConnMemo::default(), framer: Framer::default(), reply, joined, out: Out::default(), nanos: 0 }
+        Self {
+            engine,
+            only,
+            memo: ConnMemo::default(),
+            framer: Framer::default(),
+            last_head: LastHead::default(),
+            reply,
+            joined,
+            out: Out::default(),
+            nanos: 0,
+        }
     }
 
     /// One request as the shell would hand it in.
     fn ask(&mut self, input: &[u8]) -> Verdict {
         let mut slots = HeaderSlots::new();
-        let taken = take(&mut self.framer, input, &LIMITS, &mut slots, &mut self.joined);
+        let taken = take(&mut self.framer, 1, input, &LIMITS, &mut slots, &mut self.last_head, &mut self.joined);
         let Taken::Whole(request, _) = taken else { panic!("the request is whole") };
         let (conn, peer) = (ConnId { index: 0, generation: 0 }, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let inbound = Inbound { conn, peer, role: Role::Public, request: &request, memo: &mut self.memo };

@@ -419,6 +419,17 @@ mod tests {
     }
 
     #[test]
+    fn names_are_joined_with_one_of_three_characters() {
+        let separator = |file: &str| load(&ServeArgs::default(), file).expect("valid").name_separator;
+        assert_eq!(separator(""), Separator::Dot);
+        assert_eq!(separator("name_separator = \"-\""), Separator::Dash);
+        let args = ServeArgs { name_separator: Some(Separator::Underscore), ..ServeArgs::default() };
+        let config = load(&args, "name_separator = \".\"").expect("valid");
+        assert_eq!(config.engine().expect("keys").name_separator, engine::Separator::Underscore);
+        assert!(toml::from_str::<File>("name_separator = \"/\"").is_err());
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_by_name() {
         let error = toml::from_str::<File>("shard = 3").expect_err("there is no such key");
         assert!(error.to_string().contains("unknown field `shard`"), "{error}");

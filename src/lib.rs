@@ -9,10 +9,11 @@
 //! executor and all it owns. A *shard* is one slice of the registry, owned by one core. A *conn* is one TCP connection. A
 //! *session* is an MCP session, which only the legacy *era* has: Legacy begins with the `initialize` handshake, Modern
 //! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
-//! in this process. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there. A *frame*
-//! goes from core to core over a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who
-//! calls: the digest of the bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped.
-//! A *fault* is an error as a peer sees it.
+//! in this process. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
+//! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
+//! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
+//! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
+//! peer sees it.
 //!
 //! # Floors
 //!
@@ -37,9 +38,12 @@
 //! 1. Each core has its own listener on the same port (`SO_REUSEPORT`). A connection takes its permit before any state is
 //!    made for it. When the cores hold unequal numbers, a new connection is handed to the core with fewest.
 //! 2. The ring's provided buffers receive the bytes; an idle connection holds none. [`wire::http1`] frames requests in place.
-//!    [`wire::jsonrpc`] finds the members of the message in one pass over the untouched bytes; they are never altered.
-//! 3. The engine decides the era and walks the checks in the order the specification gives, then looks the endpoint up in the
-//!    near cache of [`registry`].
+//!    [`wire::jsonrpc`] finds the members of the message in one pass over the untouched bytes; they are never altered. A head that
+//!    the same connection sent just before, and a request that differs from its last one in id, arguments and progress token
+//!    alone, are known by comparison and not taken apart again.
+//! 3. The engine decides the era and walks the checks in the order the specification gives, then answers from the endpoint's
+//!    view. A core makes a view of the entries of [`registry`], which may cost a hop, and uses it until one of them is about to
+//!    change. Names that clients use are looked up in the view's exact tables; they are never taken apart.
 //! 4. A tool runs on the connection's own core. When it is done at once, its answer is encoded into the connection's outbound
 //!    buffer: no task, no allocation, no lock. When it is not, its future joins the core's task set and the answer follows
 //!    later, as JSON or as a stream of events.

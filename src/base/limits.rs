@@ -65,6 +65,10 @@ pub const VIEWS_PER_CORE_MAX: usize = 4096;
 
 /// Longest request head (request line and header fields), bytes. Beyond it: 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest request head that is kept to recognise it when its connection sends it again, bytes.
+pub const HEAD_RECALLED_BYTES_MAX: usize = 2 * 1024;
+/// Longest request that is kept to recognise the next one of its connection by, bytes.
+pub const MESSAGE_RECALLED_BYTES_MAX: usize = 2 * 1024;
 /// Most header fields of one request. Beyond it: 431.
 pub const HEADERS_MAX: usize = 96;
 /// Longest request target, bytes. Beyond it: 414.

@@ -114,7 +114,9 @@ impl Engine {
         if !is_json(post) {
             return self.refuse(now, &post.terms, None, &Fall::new(Kind::UnsupportedMedia, why_not_json(post)), reply);
         }
-        let body = match jsonrpc::parse(body) {
+        // Looked at where it is: a message is large to move.
+        let parsed = jsonrpc::parse_again(body, &mut self.last_request, post.conn.pack());
+        let body = match &parsed {
             Ok(body) => body,
             Err(refusal) => {
                 let what = if refusal.kind == Kind::Parse { "Parse error: the body is not valid JSON" } else { "Invalid request" };
@@ -123,13 +125,13 @@ impl Engine {
             }
         };
         self.metrics.count(Counter::Messages);
-        match classify(Seen::Post(&body), post.headers.get(Known::ProtocolVersion)) {
-            Route::Modern if self.config.era.modern() => self.on_modern(now, post, &body, reply, out),
-            Route::Legacy if self.config.era.legacy() => legacy::on_post(self, now, post, memo, &body, reply, out),
+        match classify(Seen::Post(body), post.headers.get(Known::ProtocolVersion)) {
+            Route::Modern if self.config.era.modern() => self.on_modern(now, post, body, reply, out),
+            Route::Legacy if self.config.era.legacy() => legacy::on_post(self, now, post, memo, body, reply, out),
             Route::Refuse(kind, why) if self.config.era.modern() => {
-                self.refuse(now, &post.terms, id_of(&body), &Fall::new(kind, why), reply)
+                self.refuse(now, &post.terms, id_of(body), &Fall::new(kind, why), reply)
             }
-            Route::Legacy => self.not_modern(now, post, &body, reply),
+            Route::Legacy => self.not_modern(now, post, body, reply),
             // A body that is none of the modern era's: probes fall back to the handshake.
             Route::Modern | Route::Refuse(..) => self.refuse_kind(now, &post.terms, Kind::VersionHeader, reply),
         }

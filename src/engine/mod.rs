@@ -55,6 +55,7 @@ use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
+use crate::wire::jsonrpc::LastRequest;
 use admin::Admin;
 use call::Calls;
 use changes::Changes;
@@ -219,6 +220,8 @@ pub struct Engine {
     sealer: Sealer,
     date: DateCache,
     scratch: Scratch,
+    /// The request that came last.
+    last_request: LastRequest,
     laps: Laps,
     is_draining: bool,
 }
@@ -272,6 +275,7 @@ impl Engine {
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),
+            last_request: LastRequest::default(),
             laps: Laps::new(config),
             is_draining: false,
         })

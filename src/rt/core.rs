@@ -25,6 +25,7 @@ use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Lane, Out};
 use crate::native::Inbox;
+use crate::wire::http1::LastHead;
 
 /// The longest sleep while a future uses glommio's reactor.
 const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
@@ -168,6 +169,8 @@ pub(crate) struct Core {
     /// Connections that wait for room in a lane.
     pub(super) leaving: Vec<u32>,
     pub(super) dechunked: Vec<u8>,
+    /// The head that came last.
+    pub(super) last_head: LastHead,
     pub(super) now: Now,
     pub(super) tick: u32,
     /// The tick at which unused memory was last looked for.
@@ -211,6 +214,7 @@ impl Core {
             resumed: VecDeque::new(),
             leaving: Vec::new(),
             dechunked: Vec::new(),
+            last_head: LastHead::default(),
             now,
             tick: tick_of(now.mono),
             appraised: tick_of(now.mono),

@@ -139,7 +139,10 @@ impl Core {
     fn serve(&mut self, index: u32, input: &[u8]) -> Served {
         let Some(conn) = self.conns.get(index) else { return Served::Kept };
         let mut slots = HeaderSlots::new();
-        let (request, count) = match http1::take(&mut conn.framer, input, &self.config.http, &mut slots, &mut self.dechunked) {
+        let id = conn.id(index);
+        let (framer, limits) = (&mut conn.framer, &self.config.http);
+        let taken = http1::take(framer, id.pack(), input, limits, &mut slots, &mut self.last_head, &mut self.dechunked);
+        let (request, count) = match taken {
             http1::Taken::Whole(request, count) => (request, count),
             http1::Taken::More { expect_continue, in_body } => {
                 self.await_rest(index, expect_continue, in_body);
@@ -150,7 +153,6 @@ impl Core {
                 return Served::Taken(input.len());
             }
         };
-        let id = conn.id(index);
         let bytes = conn.bytes.get_or_insert_with(|| self.pool.get());
         let inbound = Inbound { conn: id, peer: conn.peer, role: conn.role, request: &request, memo: &mut conn.memo };
         let verdict = self.engine.on_request(self.now, inbound, &mut bytes.output, &mut self.out);

@@ -41,10 +41,10 @@ impl Kept {
             }
             return if problem.is_none() { Ok(Some(Self { token: random()?, file: None, by_port: None })) } else { Ok(None) };
         }
-        Self::kept(config).map(Some)
+        Self::placed(config).map(Some)
     }
 
-    fn kept(config: &Config) -> Result<Self, String> {
+    fn placed(config: &Config) -> Result<Self, String> {
         if let Some(file) = &config.admin_token_file {
             return Ok(Self { token: given(file)?, file: Some(file.clone()), by_port: None });
         }

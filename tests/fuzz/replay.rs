@@ -9,6 +9,8 @@ mod engine;
 mod http1;
 #[path = "bodies/jsonrpc.rs"]
 mod jsonrpc;
+#[path = "bodies/recall.rs"]
+mod recall;
 #[path = "bodies/sse.rs"]
 mod sse;
 
@@ -25,6 +27,11 @@ fn http1_corpus() {
 #[test]
 fn jsonrpc_corpus() {
     replay("jsonrpc", jsonrpc::run);
+}
+
+#[test]
+fn recall_corpus() {
+    replay("recall", recall::run);
 }
 
 #[test]

@@ -237,7 +237,8 @@ fn read_items(object: &Object<'_>, list: &str, key: &str) -> Result<Box<[Item]>,
         if key != "name" && item.text("name", ITEM_NAME_CHARS_MAX)?.is_none_or(|name| name.is_empty()) {
             return Err(unfit(format!("{place} has no `name`: give it one that is not empty")));
         }
-        if list == "tools" && !item.get("inputSchema").is_some_and(|schema| json::get(schema, "type") == Some(br#""object""#)) {
+        let is_of_objects = |schema| json::get(schema, "type").is_some_and(|kind| json::key_is(kind, "object"));
+        if list == "tools" && !item.get("inputSchema").is_some_and(is_of_objects) {
             return Err(unfit(format!("{place} has no `inputSchema` whose `type` is object")));
         }
         if !names.insert(name.clone()) {
@@ -248,8 +249,11 @@ fn read_items(object: &Object<'_>, list: &str, key: &str) -> Result<Box<[Item]>,
     Ok(items.into())
 }
 
+/// A path, and names of servers.
+type Pathed = (Box<str>, Box<[Box<str>]>);
+
 /// An endpoint as it is asked for: its path, and the servers to be bound to it.
-pub(super) fn read_endpoint(body: &[u8], pathed: Option<&str>) -> Result<(Box<str>, Box<[Box<str>]>), Problem> {
+pub(super) fn read_endpoint(body: &[u8], pathed: Option<&str>) -> Result<Pathed, Problem> {
     let mut known = vec!["path", "servers"];
     known.extend(KEPT);
     let object = Object::read(body, &known)?;

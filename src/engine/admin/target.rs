@@ -30,7 +30,8 @@ pub(super) fn segments(path: &str) -> Result<Option<Segments<'_>>, Wrong> {
 
 /// Resolves percent-encoding; in a query `+` is a space (URL standard, "application/x-www-form-urlencoded parsing").
 fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, Wrong> {
-    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+    let is_encoded = text.contains('%') || (plus_is_space && text.contains('+'));
+    if !is_encoded {
         return Ok(Cow::Borrowed(text));
     }
     let wrong =

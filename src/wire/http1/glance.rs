@@ -10,6 +10,7 @@ use crate::base::fault::Kind;
 use super::field::{content_length, find_byte, find_control, is_host, is_tchar, trim};
 use super::frame::{Framed, Framer, HttpLimits};
 use super::known::Known;
+use super::recall::LastHead;
 use super::request_line::Method;
 use super::view::{Field, HeaderSlots, Headers, Request, keep_alive, view};
 
@@ -44,19 +45,27 @@ pub enum Taken<'s> {
     Reject(Kind),
 }
 
-/// Takes the request at the start of `input`: [`Framer::next`] and [`view`] in one, and in one pass if the request is a usual one.
+/// Takes the request at the start of `input`: [`Framer::next`] and [`view`] in one, and in one pass if the request is a usual one;
+/// without a pass over its head if that is the connection's last one again.
 ///
-/// `framer` is the connection's, and `input` what it demands. `dechunked` receives a chunked body.
+/// `framer` is the connection's, `conn` its number, and `input` what it demands. `dechunked` receives a chunked body.
 pub fn take<'s, 'a: 's>(
     framer: &mut Framer,
+    conn: u64,
     input: &'a [u8],
     limits: &HttpLimits,
-    slots: &'s mut HeaderSlots<'a>,
+    slots: &'s mut HeaderSlots,
+    last: &'s mut LastHead,
     dechunked: &'s mut Vec<u8>,
 ) -> Taken<'s> {
     if framer.is_idle() {
+        if last.is_again(conn, input, limits) {
+            return last.request(input).map_or(Taken::Reject(Kind::BadHttp), |(request, len)| Taken::Whole(request, len));
+        }
         if let Some(seen) = glance(input, limits, slots) {
-            let (request, len) = seen.over(slots);
+            let method_text = seen.method_text;
+            let (request, len) = seen.over(input, slots);
+            last.keep(conn, &request, method_text, input, len, slots);
             return Taken::Whole(request, len);
         }
         slots.fields.clear();
@@ -84,9 +93,12 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn over<'s>(self, slots: &'s HeaderSlots<'a>) -> (Request<'s>, usize) {
+    fn over<'s>(self, input: &'s [u8], slots: &'s HeaderSlots) -> (Request<'s>, usize)
+    where
+        'a: 's,
+    {
         let Self { method, method_text, target, path_len, body, len, .. } = self;
-        let headers = self.headers.over(&slots.fields);
+        let headers = self.headers.over(input.get(..len - body.len()).unwrap_or_default(), &slots.fields);
         let (path, query) = (target.get(..path_len).unwrap_or_default(), target.get(path_len + 1..));
         let keep_alive = keep_alive(&headers, 1);
         (Request { method, method_text, target, path, query, minor: 1, keep_alive, headers, body }, len)
@@ -96,7 +108,7 @@ impl<'a> Seen<'a> {
 /// Looks for a whole and usual request at the start of `input`, whose first byte must be the first of a request. Its fields go
 /// into `slots`. `None` says nothing about the request.
 #[inline]
-fn glance<'a>(input: &'a [u8], limits: &HttpLimits, slots: &mut HeaderSlots<'a>) -> Option<Seen<'a>> {
+fn glance<'a>(input: &'a [u8], limits: &HttpLimits, slots: &mut HeaderSlots) -> Option<Seen<'a>> {
     let (method, method_text, after_method) = method(input)?;
     let (target, path_len, after_target) = target(after_method)?;
     let mut rest = after_target.strip_prefix(b" HTTP/1.1\r\n")?;
@@ -107,17 +119,17 @@ fn glance<'a>(input: &'a [u8], limits: &HttpLimits, slots: &mut HeaderSlots<'a>)
             rest = after_head;
             break;
         }
-        let (field, after_field) = field(rest)?;
-        match headers.place(slots.fields.len(), field.name) {
+        let (name, value, after_field) = field(rest)?;
+        match headers.place(slots.fields.len(), name) {
             // The name of a known field is a token. Of any other it must be seen.
-            None if field.name.is_empty() || !field.name.iter().all(|&byte| is_tchar(byte)) => return None,
-            Some(Known::Host) if headers.repeated(Known::Host) || !is_host(field.value) => return None,
+            None if name.is_empty() || !name.iter().all(|&byte| is_tchar(byte)) => return None,
+            Some(Known::Host) if headers.repeated(Known::Host) || !is_host(value) => return None,
             Some(Known::ContentLength) if body_len.is_some() => return None,
-            Some(Known::ContentLength) => body_len = Some(content_length(field.value).ok()?),
+            Some(Known::ContentLength) => body_len = Some(content_length(value).ok()?),
             Some(Known::TransferEncoding | Known::Expect) => return None,
             _ => {}
         }
-        slots.fields.try_push(field).ok()?;
+        slots.fields.try_push(Field::of(input, name, value)?).ok()?;
         rest = after_field;
     }
     let head_len = input.len() - rest.len();
@@ -157,14 +169,14 @@ fn target(input: &[u8]) -> Option<(&str, usize, &[u8])> {
     Some((target, path_len, rest))
 }
 
-/// A field line with a value of visible text, and what follows its CRLF. The name is yet to be checked.
+/// The name and the value of a field line with a value of visible text, and what follows its CRLF. The name is yet to be checked.
 #[inline]
-fn field(input: &[u8]) -> Option<(Field<'_>, &[u8])> {
+fn field(input: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (name, after_name) = input.split_at_checked(find_byte(b':', input)?)?;
     let after_colon = after_name.get(1..)?;
     let (value, after_value) = after_colon.split_at_checked(find_control(after_colon)?)?;
     let [b'\r', b'\n', rest @ ..] = after_value else { return None };
-    Some((Field { name, value: trim(value) }, rest))
+    Some((name, trim(value), rest))
 }
 
 #[cfg(test)]
@@ -179,7 +191,7 @@ mod tests {
     fn taken(input: &str) -> bool {
         let (mut slots, mut others, mut joined) = (HeaderSlots::new(), HeaderSlots::new(), Vec::new());
         let Some(seen) = glance(input.as_bytes(), &LIMITS, &mut slots) else { return false };
-        let (request, consumed) = seen.over(&slots);
+        let (request, consumed) = seen.over(input.as_bytes(), &slots);
         let Framed::Whole(frame) = Framer::default().next(input.as_bytes(), &LIMITS) else { panic!("not whole: {input:?}") };
         let other = view(input.as_bytes(), &frame, &mut others, &mut joined).expect(input);
         assert_eq!(consumed, frame.consumed, "{input:?}");

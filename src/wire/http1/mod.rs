@@ -1,6 +1,6 @@
 //! HTTP/1.1 message syntax for a server (RFC 9112, with the field rules of RFC 9110): requests in, responses out.
 //!
-//! [`take`] does all of it for a shell. [`Framer`] finds where a request ends and refuses everything that another parser could read differently; [`view`] then
+//! [`take`] does all of it for a shell, and is quickest with a head that its connection sent before. [`Framer`] finds where a request ends and refuses everything that another parser could read differently; [`view`] then
 //! gives the request as slices of the input; [`response`] and its siblings write answers. Nothing here does I/O or keeps
 //! a buffer, and a request is framed and viewed without heap (a chunked body is joined in the caller's buffer).
 
@@ -11,6 +11,7 @@ mod field;
 mod frame;
 mod glance;
 mod known;
+mod recall;
 mod request_line;
 mod respond;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use date::DateCache;
 pub use frame::{BodyFrame, Frame, Framed, Framer, HttpLimits};
 pub use glance::{Taken, take};
 pub use known::Known;
+pub use recall::LastHead;
 pub use request_line::Method;
 pub use respond::{
     CONTINUE, ChunkMark, EVENT_STREAM, Head, JSON, KEEP_ALIVE, begin_chunk, chunk, end_chunk, last_chunk, response, response_head_only,

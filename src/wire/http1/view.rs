@@ -1,6 +1,7 @@
 //! A whole request as slices of the input.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use arrayvec::ArrayVec;
 
@@ -11,7 +12,7 @@ use super::frame::{BodyFrame, Frame};
 use super::known::Known;
 use super::request_line::{Method, Target};
 use crate::base::fault::Kind;
-use crate::base::limits::HEADERS_MAX;
+use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// Marks a known field that did not come.
 const ABSENT: u8 = u8::MAX;
@@ -19,29 +20,77 @@ const ABSENT: u8 = u8::MAX;
 const _: () = assert!(HEADERS_MAX <= ABSENT as usize, "a field's place is eight bits");
 
 /// Room for the header fields of one request, on the caller's stack. It costs nothing to make.
-pub struct HeaderSlots<'a> {
-    parsed: [MaybeUninit<httparse::Header<'a>>; HEADERS_MAX],
-    pub(super) fields: ArrayVec<Field<'a>, HEADERS_MAX>,
+#[derive(Debug)]
+pub struct HeaderSlots {
+    pub(super) fields: FieldList,
 }
 
-/// One header field.
+/// Where the fields of one head are.
+pub(super) type FieldList = ArrayVec<Field, HEADERS_MAX>;
+
+/// Where in its head one header field is: places, not slices, so that they are good for every head of the same text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'a> {
+pub(super) struct Field {
     /// A token, as sent.
-    pub name: &'a [u8],
+    name: Span,
     /// Without the white space around it.
-    pub value: &'a [u8],
+    value: Span,
 }
 
-impl HeaderSlots<'_> {
-    /// Empty room.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { parsed: [const { MaybeUninit::uninit() }; HEADERS_MAX], fields: ArrayVec::new_const() }
+/// Part of a head.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u16,
+    len: u16,
+}
+
+const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize, "a place in a head is sixteen bits");
+
+impl Span {
+    /// Where `part` lies in `head`. None when it lies elsewhere, or too far behind.
+    fn of(head: &[u8], part: &[u8]) -> Option<Self> {
+        let start = (part.as_ptr() as usize).checked_sub(head.as_ptr() as usize)?;
+        if start + part.len() > head.len() {
+            return None;
+        }
+        Some(Self { start: u16::try_from(start).ok()?, len: u16::try_from(part.len()).ok()? })
+    }
+
+    fn range(self) -> Range<usize> {
+        let start = usize::from(self.start);
+        start..start + usize::from(self.len)
     }
 }
 
-impl Default for HeaderSlots<'_> {
+impl Field {
+    /// The field with this name and this value, both parts of `head`.
+    pub fn of(head: &[u8], name: &[u8], value: &[u8]) -> Option<Self> {
+        Some(Self { name: Span::of(head, name)?, value: Span::of(head, value)? })
+    }
+
+    fn name(self, head: &[u8]) -> &[u8] {
+        head.get(self.name.range()).unwrap_or_default()
+    }
+
+    fn value(self, head: &[u8]) -> &[u8] {
+        head.get(self.value.range()).unwrap_or_default()
+    }
+
+    /// Where its value is.
+    pub fn value_range(self) -> Range<usize> {
+        self.value.range()
+    }
+}
+
+impl HeaderSlots {
+    /// Empty room.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { fields: ArrayVec::new_const() }
+    }
+}
+
+impl Default for HeaderSlots {
     fn default() -> Self {
         Self::new()
     }
@@ -73,7 +122,9 @@ pub struct Request<'a> {
 /// The header fields of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
-    fields: &'a [Field<'a>],
+    /// What the fields are parts of.
+    head: &'a [u8],
+    fields: &'a [Field],
     places: [u8; Known::ALL.len()],
     repeated: u32,
     authority: Option<&'a [u8]>,
@@ -82,7 +133,7 @@ pub struct Headers<'a> {
 impl<'a> Headers<'a> {
     /// No fields yet.
     pub(super) const fn empty() -> Self {
-        Self { fields: &[], places: [ABSENT; Known::ALL.len()], repeated: 0, authority: None }
+        Self { head: &[], fields: &[], places: [ABSENT; Known::ALL.len()], repeated: 0, authority: None }
     }
 
     /// Notes that the field with this name is at `place`. Places are noted in order.
@@ -100,12 +151,23 @@ impl<'a> Headers<'a> {
         self.places.get(name as usize).is_some_and(|&place| place != ABSENT)
     }
 
-    /// These notes with the fields they are about.
-    pub(super) const fn over<'b>(self, fields: &'b [Field<'b>]) -> Headers<'b>
+    /// Where the value of a field that was noted is.
+    pub(super) fn value_range(&self, name: Known, fields: &[Field]) -> Option<Range<usize>> {
+        let place = *self.places.get(name as usize)?;
+        fields.get(usize::from(place)).map(|field| field.value_range())
+    }
+
+    /// What was noted, without the fields. Of a target in absolute form, which is no usual one, the authority is lost.
+    pub(super) const fn notes(&self) -> Headers<'static> {
+        Headers { head: &[], fields: &[], places: self.places, repeated: self.repeated, authority: None }
+    }
+
+    /// These notes with the fields they are about, and the head that has them.
+    pub(super) const fn over<'b>(self, head: &'b [u8], fields: &'b [Field]) -> Headers<'b>
     where
         'a: 'b,
     {
-        Headers { fields, places: self.places, repeated: self.repeated, authority: self.authority }
+        Headers { head, fields, places: self.places, repeated: self.repeated, authority: self.authority }
     }
 
     /// The field's value without the white space around it; the first one when the field came more than once. Constant time.
@@ -117,7 +179,7 @@ impl<'a> Headers<'a> {
             return self.authority;
         }
         let place = *self.places.get(name as usize)?;
-        self.fields.get(usize::from(place)).map(|field| field.value)
+        self.fields.get(usize::from(place)).map(|field| field.value(self.head))
     }
 
     /// Whether the field came more than once.
@@ -128,9 +190,9 @@ impl<'a> Headers<'a> {
 
     /// All values of the field, in order. For lists, which may stand in several fields (RFC 9110 section 5.3).
     pub fn values(&self, name: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let fields: &'a [Field<'a>] = if self.repeated(name) { self.fields } else { &[] };
+        let (head, fields) = (self.head, if self.repeated(name) { self.fields } else { &[] });
         let first = if self.repeated(name) { None } else { self.get(name) };
-        let all = fields.iter().filter(move |field| Known::find(field.name) == Some(name)).map(|field| field.value);
+        let all = fields.iter().filter(move |field| Known::find(field.name(head)) == Some(name)).map(move |field| field.value(head));
         first.into_iter().chain(all)
     }
 
@@ -147,8 +209,9 @@ impl<'a> Headers<'a> {
 
     /// Every field in order: name as sent, value without the white space around it.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let head = self.head;
         // A token is ASCII.
-        self.fields.iter().map(|field| (str::from_utf8(field.name).unwrap_or_default(), field.value))
+        self.fields.iter().map(move |field| (str::from_utf8(field.name(head)).unwrap_or_default(), field.value(head)))
     }
 
     /// How many fields there are.
@@ -173,12 +236,13 @@ impl<'a> Headers<'a> {
 pub fn view<'s, 'a: 's>(
     input: &'a [u8],
     frame: &Frame,
-    slots: &'s mut HeaderSlots<'a>,
+    slots: &'s mut HeaderSlots,
     dechunked: &'s mut Vec<u8>,
 ) -> Result<Request<'s>, Kind> {
     let (head, rest) = input.split_at_checked(frame.head_len).ok_or(Kind::BadHttp)?;
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut slots.parsed) {
+    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    match parsed.parse_with_uninit_headers(head, &mut room) {
         Ok(httparse::Status::Complete(len)) if len == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Kind::HeadTooLarge),
         Err(httparse::Error::Version) => return Err(Kind::HttpVersion),
@@ -189,11 +253,11 @@ pub fn view<'s, 'a: 's>(
     let Target { authority, path, query } = Target::split(method, target)?;
     let mut headers = Headers { authority: authority.map(str::as_bytes), ..Headers::empty() };
     for field in &*parsed.headers {
-        let field = Field { name: field.name.as_bytes(), value: trim(field.value) };
-        headers.place(slots.fields.len(), field.name);
+        headers.place(slots.fields.len(), field.name.as_bytes());
+        let field = Field::of(head, field.name.as_bytes(), trim(field.value)).ok_or(Kind::HeadTooLarge)?;
         slots.fields.try_push(field).map_err(|_| Kind::HeadTooLarge)?;
     }
-    let headers = headers.over(&slots.fields);
+    let headers = headers.over(head, &slots.fields);
     let body = body(rest, frame, dechunked)?;
     Ok(Request { method, method_text, target, path, query, minor, keep_alive: keep_alive(&headers, minor), headers, body })
 }

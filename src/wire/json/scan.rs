@@ -59,6 +59,18 @@ impl<'a> Scanner<'a> {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
+    /// What is still to be passed.
+    #[inline]
+    pub(in crate::wire) fn rest(&self) -> &'a [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Passes a value of this length that is known to be valid.
+    #[inline]
+    pub(in crate::wire) const fn skip(&mut self, len: usize) {
+        self.at += len;
+    }
+
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.text.get(at).copied().unwrap_or(0)

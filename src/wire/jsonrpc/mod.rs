@@ -6,9 +6,11 @@
 
 mod encode;
 mod parse;
+mod recall;
 
 pub use encode::{begin_error, begin_result, end, error, notification, request, result};
-pub use parse::parse;
+pub use parse::{parse, parse_again};
+pub use recall::LastRequest;
 
 use crate::base::fault::Kind;
 use crate::base::limits::REQUEST_ID_BYTES_MAX;

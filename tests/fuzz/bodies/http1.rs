@@ -1,7 +1,7 @@
 //! HTTP/1.1 requests: however the bytes are delivered the answer is the same, and what was understood can be said again.
 
 use ringhub::base::fault::Kind;
-use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, Known, Request, Taken, take};
+use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, Known, LastHead, Request, Taken, take};
 
 const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 2048, body_bytes_max: 512 };
 
@@ -37,12 +37,13 @@ pub fn run(data: &[u8]) {
 fn deliver<'i>(pieces: impl IntoIterator<Item = &'i [u8]>) -> Vec<Answer> {
     let (mut framer, mut input, mut dechunked, mut answers) = (Framer::default(), Vec::new(), Vec::new(), Vec::new());
     let mut was_in_body = false;
+    let mut last = LastHead::default();
     for piece in pieces {
         input.extend_from_slice(piece);
         loop {
             let mut slots = HeaderSlots::new();
-            // A request that is delivered whole may be taken in one pass; one that comes in pieces never is.
-            let consumed = match take(&mut framer, &input, &LIMITS, &mut slots, &mut dechunked) {
+            // A request that is delivered whole may be taken in one pass, or known again; one that comes in pieces never is.
+            let consumed = match take(&mut framer, 1, &input, &LIMITS, &mut slots, &mut last, &mut dechunked) {
                 Taken::More { in_body, .. } => {
                     was_in_body = in_body;
                     break;
