@@ -38,6 +38,8 @@ fn every_answer_of_the_admin_port_is_documented() {
     schemathesis.args(["--exclude-path", "/v1/changes", "--exclude-method", "OPTIONS"]);
     // Cursors and ETags are for the server to make up: well-formed ones that it never gave are refused, and names can be taken.
     schemathesis.args(["--exclude-checks", "positive_data_acceptance"]);
+    // Few of the strings that it draws are paths of endpoints.
+    schemathesis.args(["--suppress-health-check", "filter_too_much"]);
     let ended = process::run(schemathesis, b"", RUN_MAX);
     assert!(ended.status.success(), "{}\n--- the server said\n{}", ended.printed(), server.log());
     let tested = ended.stdout.lines().find(|line| line.contains("Tested:")).unwrap_or_default().to_owned();
