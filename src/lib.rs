@@ -56,6 +56,9 @@
 //! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
 //! a limit of 350 means 350), and the directory of sessions.
 //!
+//! What is registered while the process runs is kept, when asked for, by one more thread: it writes what waits in one transaction,
+//! and a change is acknowledged once that is on the disk.
+//!
 //! # Where the design differs from what one might expect
 //!
 //! - A legacy session lives on the core that took its `initialize`; its id, sealed, names that core. A request for it that

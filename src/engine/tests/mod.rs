@@ -3,6 +3,7 @@
 mod allocations;
 mod client;
 mod cluster;
+mod control;
 mod disorder;
 mod edges;
 mod exchanges;
