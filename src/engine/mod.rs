@@ -262,7 +262,7 @@ impl Engine {
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
             routes: Routes::new(core, cores, shared.node(), config, &hosted),
-            admin: Admin::new(config.admin_token.clone()),
+            admin: Admin::new(config),
             hosted,
             signature: Signature::of_node(),
             host,

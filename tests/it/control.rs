@@ -172,6 +172,12 @@ fn a_web_page_cannot_drive_it() {
     problem(&ask(address, "GET", "/v1/servers", "Origin: http://evil.example\r\n", ""), 403, "forbidden");
     let rebound = Client::connect(address).ask("GET /v1/servers HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     problem(&rebound, 403, "forbidden");
+    // An address that others can reach makes no difference to that.
+    let open = Admin::start(&["--listen", "0.0.0.0:0"]);
+    let rebound = Client::connect(open.server.admin()).ask("GET /v1/servers HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    problem(&rebound, 403, "forbidden");
+    let known = Client::connect(open.server.admin()).ask(format!("GET /v1/servers HTTP/1.1\r\nHost: ringhub.example\r\n{bearer}\r\n"));
+    assert_eq!(known.status, 200);
     for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
         problem(&ask(address, "POST", "/v1/servers", &format!("{bearer}Content-Type: {kind}\r\n"), &body), 415, "unsupported_media");
     }

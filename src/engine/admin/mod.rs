@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::config::EngineConfig;
+use super::gate::Gate;
 use super::out::{self, Effect, Lane, Out};
 use super::reply::{self, Terms};
 use super::{Engine, Inbound, Verdict};
@@ -83,9 +85,10 @@ struct Pending {
 }
 
 /// The admin port of one core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Admin {
     token: Option<Token>,
+    gate: Gate,
     serial: u64,
     pending: HashMap<u64, Pending>,
     stream: Stream,
@@ -94,8 +97,15 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub fn new(token: Option<Token>) -> Self {
-        Self { token, ..Self::default() }
+    pub fn new(config: &EngineConfig) -> Self {
+        Self {
+            token: config.admin_token.clone(),
+            gate: Gate::strict(config),
+            serial: 0,
+            pending: HashMap::new(),
+            stream: Stream::default(),
+            owed: Vec::new(),
+        }
     }
 
     /// Whether nothing is in work. Streams of changes have no end of their own and do not count.
@@ -107,6 +117,11 @@ impl Admin {
     pub fn next_due(&self, silence: Duration) -> Nanos {
         let due = self.pending.values().map(|pending| pending.due).min().unwrap_or(Nanos::NEVER);
         due.min(self.stream.next_comment(silence))
+    }
+
+    /// Whether this field presents the token.
+    fn knows(&self, authorization: Option<&[u8]>) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is_presented(authorization))
     }
 
     /// A request begins to wait.
@@ -150,10 +165,11 @@ impl Engine {
         let headers = &request.headers;
         let segments = target::segments(request.path)?.ok_or_else(Problem::no_such_path)?;
         let route = Route::find(&segments).ok_or_else(Problem::no_such_path)?;
-        if !route.is_open() {
-            let origin = headers.get(Known::Origin).filter(|_| !route.is_public());
-            let is_allowed = !headers.repeated(Known::Origin) && self.gate.allows(origin, headers.get(Known::Host));
-            if !is_allowed {
+        if !route.is_open() && !route.is_public() {
+            let (origin, host) = (headers.get(Known::Origin), headers.get(Known::Host));
+            // No page knows the token: whoever presents it may call this host what they like.
+            let host = host.filter(|_| !self.admin.knows(headers.get(Known::Authorization)));
+            if headers.repeated(Known::Origin) || !self.admin.gate.allows(origin, host) {
                 self.metrics.fault(Fault::Forbidden);
                 return Err(Problem::of(Fault::Forbidden));
             }
@@ -193,7 +209,7 @@ impl Engine {
 
     fn check_token(&self, authorization: Option<&[u8]>) -> Result<(), Problem> {
         match &self.admin.token {
-            Some(token) if token.is_presented(authorization) => Ok(()),
+            Some(_) if self.admin.knows(authorization) => Ok(()),
             Some(_) => {
                 let detail = "The token of this server is needed, as `Authorization: Bearer TOKEN`: `ringhub serve` says at its start which file it is in";
                 Err(Problem::new(401, "unauthorized", detail))
