@@ -30,7 +30,9 @@ pub enum Work {
     Lookups,
     /// 40 lookups, 30 routes, 20 registrations, 10 bindings.
     Mixed,
-    /// The same, but registrations are updates of the names that are read, and bindings are of the endpoints that are read.
+    /// The same, but a task registers all of its names before it unregisters them: up to 100,000 entries come and go.
+    MixedManyEntries,
+    /// As the first, but registrations are updates of the names that are read, and bindings are of the endpoints that are read.
     MixedWritingToRead,
     /// Half of the tasks look up, half register.
     RegisterAndLookup,
@@ -192,7 +194,7 @@ impl<'a> Worker<'a> {
         self.plan = Plan { work: Work::Lookups, operations: None, seconds: 0.3, ..plan };
         let work = plan.work;
         self.run();
-        if matches!(work, Work::Mixed | Work::MixedWritingToRead) {
+        if matches!(work, Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead) {
             self.plan.work = work;
             self.run();
         }
@@ -310,15 +312,15 @@ impl<'a> Worker<'a> {
         task.step = match work {
             Work::Lookups => Step::Server(drawn),
             Work::RegisterAndLookup if task.number % 4 < 2 => Step::Server(drawn),
-            Work::Mixed | Work::MixedWritingToRead if percent < 40 => Step::Server(drawn),
-            Work::Mixed | Work::MixedWritingToRead if percent < 70 => Step::Endpoint(drawn),
+            Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead if percent < 40 => Step::Server(drawn),
+            Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead if percent < 70 => Step::Endpoint(drawn),
             _ => Step::Change,
         };
         if !matches!(task.step, Step::Change) {
             return;
         }
         let names = self.names;
-        let binds = matches!(work, Work::Mixed | Work::MixedWritingToRead) && percent >= 90;
+        let binds = matches!(work, Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead) && percent >= 90;
         let change = match (work, binds) {
             (Work::MixedWritingToRead, true) => {
                 let path = names.endpoints[drawn as usize].clone();
@@ -336,9 +338,10 @@ impl<'a> Worker<'a> {
                     true => Change::Register(Box::new(spec(name))),
                     false => Change::Unregister { name: name.clone(), if_version: None },
                 };
-                task.own += 1;
-                if task.own == OWN_NAMES {
-                    (task.own, task.registers) = (0, !task.registers);
+                let is_next = work == Work::MixedManyEntries || !task.registers;
+                task.own = (task.own + usize::from(is_next)) % OWN_NAMES;
+                if work != Work::MixedManyEntries || task.own == 0 {
+                    task.registers = !task.registers;
                 }
                 change
             }
