@@ -24,7 +24,7 @@
 //! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
 //! 4  rt                                     the shell: executors, io_uring, sockets, clock, signals, threads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
-//! 2  registry  native                       endpoints and bindings; in-process servers and their API
+//! 2  registry  native                       servers, endpoints and their changes; in-process servers and their API
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
 //! 0  base                                   ids, time, limits, faults, metrics
 //! ```
@@ -74,6 +74,8 @@
 //! - Futures of handlers run in a task set of the engine, not as glommio tasks: spawning one there takes a lock that all
 //!   executors share, and a task set that is a value can be driven by a test. A future that uses glommio's own timers or
 //!   files is wrapped in [`rt::with_glommio`].
+//! - The owner of a shard does not remember by name who knows a name as absent: anybody can make names up. It remembers which cores
+//!   know any absent name of the shard, and before a new entry of that shard is there, they let go of all of them.
 //! - The core's one task sleeps in its own io_uring, never in glommio's: an idle wake-up then costs a third less.
 
 pub mod base;

@@ -30,7 +30,9 @@ pub enum Work {
     Lookups,
     /// 40 lookups, 30 routes, 20 registrations, 10 bindings.
     Mixed,
-    /// The same, but registrations are updates of the names that are read, and bindings are of the endpoints that are read.
+    /// The same, but a task registers all of its names before it unregisters them: up to 100,000 entries come and go.
+    MixedManyEntries,
+    /// As the first, but registrations are updates of the names that are read, and bindings are of the endpoints that are read.
     MixedWritingToRead,
     /// Half of the tasks look up, half register.
     RegisterAndLookup,
@@ -126,7 +128,6 @@ pub struct Outcome {
     pub misses: u64,
     pub refused: u64,
     pub invalidations: u64,
-    pub evictions: u64,
 }
 
 pub struct Worker<'a> {
@@ -145,6 +146,8 @@ pub struct Worker<'a> {
     counted: u64,
     refused: u64,
     untimed: u32,
+    /// The task whose change is being asked for.
+    current: usize,
     times: Histogram,
 }
 
@@ -180,6 +183,7 @@ impl<'a> Worker<'a> {
             counted: 0,
             refused: 0,
             untimed: 0,
+            current: usize::MAX,
             times: Histogram::new(),
         }
     }
@@ -190,7 +194,7 @@ impl<'a> Worker<'a> {
         self.plan = Plan { work: Work::Lookups, operations: None, seconds: 0.3, ..plan };
         let work = plan.work;
         self.run();
-        if matches!(work, Work::Mixed | Work::MixedWritingToRead) {
+        if matches!(work, Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead) {
             self.plan.work = work;
             self.run();
         }
@@ -232,7 +236,6 @@ impl<'a> Worker<'a> {
             misses: self.metrics.counter(Counter::NearMisses) - misses,
             refused: self.refused,
             invalidations: self.registry.invalidations() - invalidations,
-            evictions: self.metrics.counter(Counter::NearEvictions),
         }
     }
 
@@ -309,15 +312,15 @@ impl<'a> Worker<'a> {
         task.step = match work {
             Work::Lookups => Step::Server(drawn),
             Work::RegisterAndLookup if task.number % 4 < 2 => Step::Server(drawn),
-            Work::Mixed | Work::MixedWritingToRead if percent < 40 => Step::Server(drawn),
-            Work::Mixed | Work::MixedWritingToRead if percent < 70 => Step::Endpoint(drawn),
+            Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead if percent < 40 => Step::Server(drawn),
+            Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead if percent < 70 => Step::Endpoint(drawn),
             _ => Step::Change,
         };
         if !matches!(task.step, Step::Change) {
             return;
         }
         let names = self.names;
-        let binds = matches!(work, Work::Mixed | Work::MixedWritingToRead) && percent >= 90;
+        let binds = matches!(work, Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead) && percent >= 90;
         let change = match (work, binds) {
             (Work::MixedWritingToRead, true) => {
                 let path = names.endpoints[drawn as usize].clone();
@@ -335,9 +338,10 @@ impl<'a> Worker<'a> {
                     true => Change::Register(Box::new(spec(name))),
                     false => Change::Unregister { name: name.clone(), if_version: None },
                 };
-                task.own += 1;
-                if task.own == OWN_NAMES {
-                    (task.own, task.registers) = (0, !task.registers);
+                let is_next = work == Work::MixedManyEntries || !task.registers;
+                task.own = (task.own + usize::from(is_next)) % OWN_NAMES;
+                if work != Work::MixedManyEntries || task.own == 0 {
+                    task.registers = !task.registers;
                 }
                 change
             }
@@ -369,20 +373,11 @@ impl<'a> Worker<'a> {
             }
             Step::Endpoint(_) => unreachable!("made a lookup above"),
             Step::Change => {
-                let is_done = self.effects.iter().any(|effect| matches!(effect, Effect::Done { .. }));
-                if !is_done {
-                    self.carry_out();
-                    return false;
-                }
-                // It was answered at once; the task is not waiting.
-                self.effects.retain_mut(|effect| match effect {
-                    Effect::Done { result, .. } => {
-                        self.refused += u64::from(result.is_err());
-                        false
-                    }
-                    _ => true,
-                });
+                let before = self.tasks[at].done;
+                self.current = at;
                 self.carry_out();
+                self.current = usize::MAX;
+                return self.tasks[at].done > before;
             }
         }
         self.end(at);
@@ -425,7 +420,10 @@ impl<'a> Worker<'a> {
                         self.refused += u64::from(result.is_err());
                         assert!(matches!(result, Ok(_) | Err(Refusal::Overloaded)), "{result:?}");
                         self.end(waiter.0 as usize);
-                        self.ready.push_back(waiter.0 as u32);
+                        // Who is answered at once goes on at once.
+                        if waiter.0 as usize != self.current {
+                            self.ready.push_back(waiter.0 as u32);
+                        }
                     }
                     Effect::Unasked { waiter } => {
                         self.tasks[waiter.0 as usize].is_waiting = false;

@@ -73,6 +73,8 @@ pub enum Frame {
         kind: Kind,
         /// When it was asked.
         sent: Nanos,
+        /// Hash of the name, which every core computes alike.
+        hash: u64,
         /// Its name or path.
         name: Box<str>,
     },

@@ -9,7 +9,7 @@ use super::frame::{Answer, Effect, Effects, Frame, Name};
 use super::kinds::Entry;
 use super::stats::Level;
 use super::write::{Asker, At};
-use super::{Arrival, Registry, send};
+use super::{Arrival, Registry, Waiting, send};
 use crate::base::ids::{CoreId, ShardId};
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
@@ -28,8 +28,8 @@ impl Registry {
     /// Takes a frame of another core.
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Effects) {
         match frame {
-            Frame::Find { ticket, kind, sent, name } => {
-                let at = self.at(&name);
+            Frame::Find { ticket, kind, sent, hash, name } => {
+                let at = At { hash, shard: self.placement.shard(hash) };
                 self.timed(now, sent, at.shard, |registry| match kind {
                     Kind::Server => registry.reply::<Server>(from, ticket, at, name, out),
                     Kind::Endpoint => registry.reply::<Endpoint>(from, ticket, at, name, out),
@@ -46,7 +46,7 @@ impl Registry {
                 self.timed(now, sent, at.shard, |registry| registry.make(now, change, at, asker, out));
             }
             Frame::Done { ticket, result } => {
-                if let Some(waiter) = self.redeem(ticket) {
+                if let Some(Waiting { waiter, .. }) = self.redeem(ticket) {
                     out.push(Effect::Done { waiter, result });
                 }
             }
@@ -78,7 +78,7 @@ impl Registry {
     /// Does what was asked of a shard at `sent`, and notes how long it waited and took.
     pub(super) fn timed(&mut self, now: Now, sent: Nanos, shard: ShardId, handle: impl FnOnce(&mut Self)) {
         self.handled = self.handled.wrapping_add(1);
-        let clock = self.config.clock.filter(|_| self.handled % TIMED_EACH == 0);
+        let clock = self.config.clock.filter(|_| self.handled.is_multiple_of(TIMED_EACH));
         let start = clock.map(|clock| clock());
         handle(self);
         let Some(home) = self.shards.get_mut(shard.0 as usize).and_then(Option::as_mut) else { return };
@@ -114,8 +114,8 @@ impl Registry {
     /// The answer to a lookup.
     #[expect(clippy::too_many_arguments, reason = "all that the frame says")]
     fn found(&mut self, now: Now, ticket: u32, is_lasting: bool, number: u64, name: Box<str>, answer: Answer, out: &mut Effects) {
-        let Some(waiter) = self.redeem(ticket) else { return };
-        let at = self.at(&name);
+        let Some(Waiting { waiter, hash, .. }) = self.redeem(ticket) else { return };
+        let at = At { hash, shard: self.placement.shard(hash) };
         let is_old = number < self.seen[at.shard.0 as usize];
         #[cfg(test)]
         let is_old = is_old && !self.has_flaw(super::Flaw::NoNumbers);
@@ -167,12 +167,12 @@ impl Registry {
     pub fn on_unsent(&mut self, to: CoreId, frame: Frame, out: &mut Effects) {
         match frame {
             Frame::Find { ticket, .. } => {
-                if let Some(waiter) = self.redeem(ticket) {
+                if let Some(Waiting { waiter, .. }) = self.redeem(ticket) {
                     out.push(Effect::Unasked { waiter });
                 }
             }
             Frame::Change { ticket, .. } => {
-                if let Some(waiter) = self.redeem(ticket) {
+                if let Some(Waiting { waiter, .. }) = self.redeem(ticket) {
                     out.push(Effect::Done { waiter, result: Err(Refusal::Overloaded) });
                 }
             }

@@ -39,6 +39,7 @@ mod place;
 mod shard;
 mod stats;
 mod table;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -137,6 +138,8 @@ impl<V: Entry> Foreign<V> {
 struct Waiting {
     waiter: Waiter,
     owner: CoreId,
+    /// Hash of the name that was asked for.
+    hash: u64,
 }
 
 /// An answer that may not be kept, until who waits for it has looked again.
@@ -315,29 +318,29 @@ impl Registry {
         }
         metrics.count(Counter::NearMisses);
         let to = self.placement.owners().owner(shard);
-        match self.ticket(to, waiter) {
-            Some(ticket) => Lookup::Ask { to, frame: Frame::Find { ticket, kind: V::KIND, sent: now.mono, name: name.into() } },
+        match self.ticket(to, waiter, hash) {
+            Some(ticket) => Lookup::Ask { to, frame: Frame::Find { ticket, kind: V::KIND, sent: now.mono, hash, name: name.into() } },
             None => Lookup::Full,
         }
     }
 
     /// A ticket for a question to `owner`.
-    fn ticket(&mut self, owner: CoreId, waiter: Waiter) -> Option<u32> {
+    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64) -> Option<u32> {
         debug_assert_ne!(owner, self.core, "what is at home is looked up directly");
         let asked = &mut self.asked[owner.index()];
         if usize::from(*asked) >= limits::LOOKUPS_PER_OWNER_MAX {
             return None;
         }
-        let ticket = self.waiting.insert(Waiting { waiter, owner })?;
+        let ticket = self.waiting.insert(Waiting { waiter, owner, hash })?;
         *asked += 1;
         Some(ticket)
     }
 
     /// The question of this ticket is answered, or was not asked.
-    fn redeem(&mut self, ticket: u32) -> Option<Waiter> {
+    fn redeem(&mut self, ticket: u32) -> Option<Waiting> {
         let waiting = self.waiting.remove(ticket)?;
         self.asked[waiting.owner.index()] -= 1;
-        Some(waiting.waiter)
+        Some(waiting)
     }
 
     /// Forgets what is kept for a waiter that will not look again.
@@ -358,7 +361,7 @@ impl Registry {
         } else if owner == self.core {
             self.timed(now, now.mono, shard, |registry| registry.make(now, change, At { hash, shard }, Asker::Here(waiter), out));
         } else {
-            match self.ticket(owner, waiter) {
+            match self.ticket(owner, waiter, hash) {
                 Some(ticket) => send(out, owner, Frame::Change { ticket, sent: now.mono, change }),
                 None => out.push(Effect::Done { waiter, result: Err(Refusal::Overloaded) }),
             }
