@@ -126,7 +126,6 @@ pub struct Outcome {
     pub misses: u64,
     pub refused: u64,
     pub invalidations: u64,
-    pub evictions: u64,
 }
 
 pub struct Worker<'a> {
@@ -145,6 +144,8 @@ pub struct Worker<'a> {
     counted: u64,
     refused: u64,
     untimed: u32,
+    /// The task whose change is being asked for.
+    current: usize,
     times: Histogram,
 }
 
@@ -180,6 +181,7 @@ impl<'a> Worker<'a> {
             counted: 0,
             refused: 0,
             untimed: 0,
+            current: usize::MAX,
             times: Histogram::new(),
         }
     }
@@ -232,7 +234,6 @@ impl<'a> Worker<'a> {
             misses: self.metrics.counter(Counter::NearMisses) - misses,
             refused: self.refused,
             invalidations: self.registry.invalidations() - invalidations,
-            evictions: self.metrics.counter(Counter::NearEvictions),
         }
     }
 
@@ -369,20 +370,11 @@ impl<'a> Worker<'a> {
             }
             Step::Endpoint(_) => unreachable!("made a lookup above"),
             Step::Change => {
-                let is_done = self.effects.iter().any(|effect| matches!(effect, Effect::Done { .. }));
-                if !is_done {
-                    self.carry_out();
-                    return false;
-                }
-                // It was answered at once; the task is not waiting.
-                self.effects.retain_mut(|effect| match effect {
-                    Effect::Done { result, .. } => {
-                        self.refused += u64::from(result.is_err());
-                        false
-                    }
-                    _ => true,
-                });
+                let before = self.tasks[at].done;
+                self.current = at;
                 self.carry_out();
+                self.current = usize::MAX;
+                return self.tasks[at].done > before;
             }
         }
         self.end(at);
@@ -425,7 +417,10 @@ impl<'a> Worker<'a> {
                         self.refused += u64::from(result.is_err());
                         assert!(matches!(result, Ok(_) | Err(Refusal::Overloaded)), "{result:?}");
                         self.end(waiter.0 as usize);
-                        self.ready.push_back(waiter.0 as u32);
+                        // Who is answered at once goes on at once.
+                        if waiter.0 as usize != self.current {
+                            self.ready.push_back(waiter.0 as u32);
+                        }
                     }
                     Effect::Unasked { waiter } => {
                         self.tasks[waiter.0 as usize].is_waiting = false;

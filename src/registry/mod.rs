@@ -39,6 +39,7 @@ mod place;
 mod shard;
 mod stats;
 mod table;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod tickets;

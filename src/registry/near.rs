@@ -3,13 +3,17 @@
 use hashbrown::HashTable;
 
 use super::kinds::Named;
+use super::tag::Tag;
 
+/// One value: as long as a line of the processor's cache.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Slot<V> {
     hash: u64,
     value: V,
     /// Asked for since the hand last passed.
     referenced: bool,
+    tag: Tag<38>,
 }
 
 /// A bounded set of values that have names.
@@ -33,7 +37,7 @@ impl<V: Named> Near<V> {
     pub(super) fn place(&mut self, hash: u64, name: &str) -> Option<u32> {
         let is_it = |&at: &u32| {
             let slot = &self.slots[at as usize];
-            slot.hash == hash && slot.value.name() == name
+            slot.hash == hash && slot.tag.is(name, || slot.value.name())
         };
         let at = *self.index.find(hash, is_it)?;
         let slot = &mut self.slots[at as usize];
@@ -55,7 +59,8 @@ impl<V: Named> Near<V> {
             self.slots[at as usize].value = value;
             return;
         }
-        let slot = Slot { hash, value, referenced: false };
+        let tag = Tag::new(value.name());
+        let slot = Slot { hash, value, referenced: false, tag };
         let at = if self.slots.len() < self.names_max {
             self.slots.push(slot);
             self.slots.len() - 1

@@ -87,7 +87,7 @@ impl Shard {
         let (changed, name) = (entry.changed(), V::name_of(Arc::clone(&entry)));
         match place.and_then(|place| V::table_mut(self).slot_mut(place)) {
             Some(slot) => (slot.entry, slot.holders, slot.change, slot.is_visible) = (entry, Cores::NONE, 0, true),
-            None => V::table_mut(self).insert(Slot { hash, entry, holders: Cores::NONE, change: 0, is_visible: true }),
+            None => V::table_mut(self).insert(Slot::new(hash, entry, Cores::NONE, 0, true)),
         }
         Some((changed, name))
     }

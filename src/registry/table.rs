@@ -5,10 +5,13 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::cores::Cores;
+use super::entry::Server;
 use super::kinds::Entry;
+use super::tag::Tag;
 
-/// One entry and who knows of it.
+/// One entry and who knows of it: as long as a line of the processor's cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot<V> {
     pub hash: u64,
     pub entry: Arc<V>,
@@ -18,6 +21,21 @@ pub(super) struct Slot<V> {
     pub change: u32,
     /// False while the entry is only about to be: lookups do not find it.
     pub is_visible: bool,
+    tag: Tag<34>,
+}
+
+const _: () = assert!(size_of::<Option<Slot<Server>>>() == 64, "a slot is one line of the cache");
+
+impl<V: Entry> Slot<V> {
+    pub(super) fn new(hash: u64, entry: Arc<V>, holders: Cores, change: u32, is_visible: bool) -> Self {
+        let tag = Tag::new(entry.name());
+        Self { hash, entry, holders, change, is_visible, tag }
+    }
+
+    #[inline]
+    fn is(&self, hash: u64, name: &str) -> bool {
+        self.hash == hash && self.tag.is(name, || self.entry.name())
+    }
 }
 
 /// Entries by name.
@@ -38,7 +56,7 @@ impl<V: Entry> Table<V> {
     /// The place of `name`, whose hash is `hash`.
     #[inline]
     pub(super) fn place(&self, hash: u64, name: &str) -> Option<u32> {
-        let is_it = |&at: &u32| self.slots[at as usize].as_ref().is_some_and(|slot| slot.hash == hash && slot.entry.name() == name);
+        let is_it = |&at: &u32| self.slots[at as usize].as_ref().is_some_and(|slot| slot.is(hash, name));
         self.index.find(hash, is_it).copied()
     }
 

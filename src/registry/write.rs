@@ -163,7 +163,7 @@ impl Registry {
             }
             (None, Some(entry)) => {
                 shard.absences(V::KIND).announced();
-                V::table_mut(shard).insert(Slot { hash: at.hash, entry, holders: held, change: ticket, is_visible: false });
+                V::table_mut(shard).insert(Slot::new(at.hash, entry, held, ticket, false));
             }
             (None, None) => debug_assert!(false, "what is absent is not removed"),
         }
