@@ -1,7 +1,11 @@
 //! The command line: raw flags only. What they mean together is [`crate::config`]'s to say.
 
+mod ctl;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub use ctl::{BindArgs, BindingsArgs, CtlArgs, CtlCommand, EndpointsCommand, ServerArgs, ServersCommand, SourceArg, StateArg};
 
 /// A thread-per-core io_uring server, registry and gateway for the Model Context Protocol.
 #[derive(Debug, Parser)]
@@ -19,6 +23,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Read the host and say what is off for a server with these flags, and the command that mends it
     Check(Box<ServeArgs>),
+    /// Look at a running server, and change what it serves
+    Ctl(Box<CtlArgs>),
 }
 
 /// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`) and in the
@@ -29,7 +35,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", env = "RINGHUB_LISTEN", value_delimiter = ',')]
     pub listen: Vec<String>,
 
-    /// Address of the admin port (health, metrics), or `off` [default: 127.0.0.1:9090]
+    /// Address of the admin port (health, metrics, control), or `off` [default: 127.0.0.1:9090]
     #[arg(long, value_name = "HOST:PORT", env = "RINGHUB_ADMIN")]
     pub admin: Option<String>,
 
@@ -109,10 +115,23 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ERA", env = "RINGHUB_ERA")]
     pub era: Option<Eras>,
 
+    /// Stands between a server's name and a tool's or prompt's where several servers share an endpoint: `.`, `_` or `-` [default: .]
+    #[arg(long, value_name = "CHAR", env = "RINGHUB_NAME_SEPARATOR", allow_hyphen_values = true)]
+    pub name_separator: Option<Separator>,
+
     /// File with the keys that seal session ids and request states: two lines at most, the current key and the previous
     /// one, each 32 bytes in hex [default: a new key at every start]
     #[arg(long, value_name = "FILE", env = "RINGHUB_SEAL_KEY")]
     pub seal_key: Option<PathBuf>,
+
+    /// Directory that keeps servers, endpoints and bindings that are registered while it runs; made if there is none
+    /// [default: they end with the process]
+    #[arg(long, value_name = "DIR", env = "RINGHUB_STATE")]
+    pub state: Option<PathBuf>,
+
+    /// File with the token that writing to the admin port needs [default: one is made, in a file that is named at start]
+    #[arg(long, value_name = "FILE", env = "RINGHUB_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
 
     /// Threads for blocking tools [default: 4]
     #[arg(long, value_name = "N", env = "RINGHUB_BLOCKING_THREADS")]
@@ -142,6 +161,24 @@ pub enum IoUring {
     #[value(name = "5.8")]
     #[serde(rename = "5.8")]
     Linux5_8,
+}
+
+/// What stands between a server's name and that of its tool or prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+pub enum Separator {
+    /// `server.tool`
+    #[default]
+    #[value(name = ".")]
+    #[serde(rename = ".")]
+    Dot,
+    /// `server_tool`
+    #[value(name = "_")]
+    #[serde(rename = "_")]
+    Underscore,
+    /// `server-tool`
+    #[value(name = "-")]
+    #[serde(rename = "-")]
+    Dash,
 }
 
 /// Which protocol eras are spoken.

@@ -1,7 +1,7 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
 use crate::base::limits;
-use crate::cli::{Eras, IoUring, ServeArgs};
+use crate::cli::{Eras, IoUring, Separator, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{self, EngineConfig};
 use crate::wire::http1::HttpLimits;
@@ -68,9 +68,17 @@ pub struct Config {
     pub allowed_host: Vec<String>,
     /// Protocol eras spoken.
     pub era: Eras,
+    /// What names of tools and prompts are joined with.
+    pub name_separator: Separator,
     /// File of the sealing keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seal_key: Option<PathBuf>,
+    /// Directory that keeps what is registered while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
+    /// File of the token that writing to the admin port needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
     /// Threads for blocking tools.
     pub blocking_threads: usize,
     /// What is logged.
@@ -102,7 +110,10 @@ struct File {
     allowed_origin: Option<Vec<String>>,
     allowed_host: Option<Vec<String>>,
     era: Option<Eras>,
+    name_separator: Option<Separator>,
     seal_key: Option<PathBuf>,
+    state: Option<PathBuf>,
+    admin_token_file: Option<PathBuf>,
     blocking_threads: Option<usize>,
     log: Option<String>,
 }
@@ -161,6 +172,7 @@ impl Config {
             drain_timeout: self.drain_timeout,
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
             blocking_threads: self.blocking_threads,
+            state: self.state.clone(),
             ring: match self.io_uring {
                 IoUring::Auto => rt::RingChoice::Auto,
                 IoUring::Linux5_8 => rt::RingChoice::Legacy,
@@ -183,6 +195,11 @@ impl Config {
                 Eras::Legacy => engine::Eras::Legacy,
                 Eras::Modern => engine::Eras::Modern,
                 Eras::Both => engine::Eras::Both,
+            },
+            name_separator: match self.name_separator {
+                Separator::Dot => engine::Separator::Dot,
+                Separator::Underscore => engine::Separator::Underscore,
+                Separator::Dash => engine::Separator::Dash,
             },
             registry: registry::Config { shards: self.shards, ..registry::Config::default() },
             request_timeout: self.request_timeout,
@@ -250,7 +267,10 @@ impl Resolver {
             allowed_origin: either(&args.allowed_origin, file.allowed_origin),
             allowed_host: either(&args.allowed_host, file.allowed_host),
             era: args.era.or(file.era).unwrap_or_default(),
+            name_separator: args.name_separator.or(file.name_separator).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
+            state: args.state.clone().or(file.state),
+            admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
             log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
         };
@@ -396,6 +416,17 @@ mod tests {
         let Problems(problems) = load(&args, "cpus = \"3-1\"").expect_err("it is wrong");
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems.iter().any(|problem| problem.contains("--shards 0: it must be from 1 to 4096")));
+    }
+
+    #[test]
+    fn names_are_joined_with_one_of_three_characters() {
+        let separator = |file: &str| load(&ServeArgs::default(), file).expect("valid").name_separator;
+        assert_eq!(separator(""), Separator::Dot);
+        assert_eq!(separator("name_separator = \"-\""), Separator::Dash);
+        let args = ServeArgs { name_separator: Some(Separator::Underscore), ..ServeArgs::default() };
+        let config = load(&args, "name_separator = \".\"").expect("valid");
+        assert_eq!(config.engine().expect("keys").name_separator, engine::Separator::Underscore);
+        assert!(toml::from_str::<File>("name_separator = \"/\"").is_err());
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! executor and all it owns. A *shard* is one slice of the registry, owned by one core. A *conn* is one TCP connection. A
 //! *session* is an MCP session, which only the legacy *era* has: Legacy begins with the `initialize` handshake, Modern
 //! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
-//! in this process. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there. A *frame*
-//! goes from core to core over a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who
-//! calls: the digest of the bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped.
-//! A *fault* is an error as a peer sees it.
+//! in this process. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
+//! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
+//! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
+//! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
+//! peer sees it.
 //!
 //! # Floors
 //!
@@ -20,10 +21,10 @@
 //! floor never import each other; a test holds that.
 //!
 //! ```text
-//! 5  main, cli, config, serve, check, log   flags, environment and file to one validated configuration; announce; exit code
+//! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
 //! 4  rt                                     the shell: executors, io_uring, sockets, clock, signals, threads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
-//! 2  registry  native                       endpoints and bindings; in-process servers and their API
+//! 2  registry  native                       servers, endpoints and their changes; in-process servers and their API
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
 //! 0  base                                   ids, time, limits, faults, metrics
 //! ```
@@ -40,8 +41,9 @@
 //!    [`wire::jsonrpc`] finds the members of the message in one pass over the untouched bytes; they are never altered. A head that
 //!    the same connection sent just before, and a request that differs from its last one in id, arguments and progress token
 //!    alone, are known by comparison and not taken apart again.
-//! 3. The engine decides the era and walks the checks in the order the specification gives, then looks the endpoint up in the
-//!    near cache of [`registry`].
+//! 3. The engine decides the era and walks the checks in the order the specification gives, then answers from the endpoint's
+//!    view. A core makes a view of the entries of [`registry`], which may cost a hop, and uses it until one of them is about to
+//!    change. Names that clients use are looked up in the view's exact tables; they are never taken apart.
 //! 4. A tool runs on the connection's own core. When it is done at once, its answer is encoded into the connection's outbound
 //!    buffer: no task, no allocation, no lock. When it is not, its future joins the core's task set and the answer follows
 //!    later, as JSON or as a stream of events.
@@ -53,6 +55,9 @@
 //! writer. There is no lock and no shared reference count on the path of a request. Shared by all cores are the counters
 //! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
 //! a limit of 350 means 350), and the directory of sessions.
+//!
+//! What is registered while the process runs is kept, when asked for, by one more thread: it writes what waits in one transaction,
+//! and a change is acknowledged once that is on the disk.
 //!
 //! # Where the design differs from what one might expect
 //!
@@ -69,12 +74,15 @@
 //! - Futures of handlers run in a task set of the engine, not as glommio tasks: spawning one there takes a lock that all
 //!   executors share, and a task set that is a value can be driven by a test. A future that uses glommio's own timers or
 //!   files is wrapped in [`rt::with_glommio`].
+//! - The owner of a shard does not remember by name who knows a name as absent: anybody can make names up. It remembers which cores
+//!   know any absent name of the shard, and before a new entry of that shard is there, they let go of all of them.
 //! - The core's one task sleeps in its own io_uring, never in glommio's: an idle wake-up then costs a third less.
 
 pub mod base;
 mod check;
 pub mod cli;
 pub mod config;
+mod ctl;
 pub mod engine;
 mod log;
 pub mod native;
@@ -84,6 +92,7 @@ mod serve;
 pub mod wire;
 
 pub use check::check;
+pub use ctl::ctl;
 pub use serve::serve;
 
 #[cfg(doctest)]

@@ -12,5 +12,6 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => ringhub::serve(&args, builtin::server),
         Command::Check(args) => ringhub::check(&args),
+        Command::Ctl(args) => ringhub::ctl(&args),
     }
 }

@@ -132,6 +132,8 @@ faults! {
     ResourceNotFound = 200, code::RESOURCE_NOT_FOUND, Downstream, "resource_not_found", true, "Resource not found";
     /// Code that this server hosts failed.
     Internal = 200, code::INTERNAL, Internal, "internal", true, "Internal error";
+    /// The server that has what was named cannot be called.
+    NotConnected = 200, code::INTERNAL, Upstream, "not_connected", true, "The server that has this is not connected";
     /// The request's deadline passed.
     Timeout = 200, code::INTERNAL, Internal, "timeout", true, "The request took longer than this server allows";
     /// A bounded queue or table is full; the request may be tried again.

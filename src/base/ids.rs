@@ -28,6 +28,16 @@ impl fmt::Display for CoreId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
+/// Which of the two queues between a pair of cores carries a frame. Replies are taken before asks, so that two cores that ask each other
+/// cannot starve each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// Questions and one-way messages.
+    Ask,
+    /// Answers to questions.
+    Reply,
+}
+
 /// Names a slot of a table together with the generation of what lives in it.
 macro_rules! slot_id {
     ($(#[$doc:meta])* $name:ident) => {

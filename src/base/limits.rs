@@ -12,8 +12,56 @@ pub const SHARDS_MAX: u16 = 4096;
 pub const NEAR_NAMES_DEFAULT: usize = 10_000;
 /// Names a core remembers as not bound.
 pub const ABSENT_NAMES_MAX: usize = 1024;
-/// Lookups of one core that may wait for their owner's reply at once.
+/// Lookups and changes of one core that may wait for their owner's reply at once.
 pub const LOOKUPS_WAITING_MAX: usize = 4096;
+/// Questions of one core that one other core may owe a reply to at once: a lane holds them all and more, so that those who must give
+/// notice of a change find room.
+pub const LOOKUPS_PER_OWNER_MAX: usize = LANE_FRAMES_MAX - LANE_FRAMES_RESERVED;
+/// Frames of a lane that questions leave free.
+pub const LANE_FRAMES_RESERVED: usize = 64;
+/// Changes of one core's entries that may wait at once for other cores to let go of them, or for the durable store.
+pub const CHANGES_WAITING_MAX: usize = 1024;
+/// Changes of one entry that may wait for one that is being made.
+pub const CHANGES_QUEUED_MAX: usize = 16;
+/// Notices of changes that may wait for room in one lane; beyond it the other core is told that everything changed.
+pub const NOTICES_OWED_MAX: usize = 1024;
+/// Time the holders of an entry have to let go of it, milliseconds, unless told otherwise.
+pub const CHANGE_MS_DEFAULT: u64 = 1000;
+/// Longest name of a server, bytes.
+pub const SERVER_NAME_BYTES_MAX: usize = 200;
+/// Longest title, description or software version of a server, bytes.
+pub const SERVER_TEXT_BYTES_MAX: usize = 4096;
+/// Most elements of each list of a server's catalog.
+pub const CATALOG_ITEMS_MAX: usize = 4096;
+/// Longest name of a tool, prompt, resource or resource template in a catalog, characters.
+pub const ITEM_NAME_CHARS_MAX: usize = 2048;
+/// Changes that are written to the state file in one transaction.
+pub const STORE_BATCH_MAX: usize = 4096;
+/// Largest catalog of a server: its names and definitions, bytes.
+pub const CATALOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most servers bound to one endpoint.
+pub const SERVERS_PER_ENDPOINT_MAX: usize = 256;
+/// Most entries of one page of a list.
+pub const LIST_ENTRIES_MAX: usize = 1000;
+/// Lists that one core may have in work at once.
+pub const LISTS_MAX: usize = 64;
+/// Lists, its own and other cores', that one core walks its shards for at once.
+pub const LIST_WALKS_MAX: usize = 4 * LISTS_MAX;
+/// Entries that are looked at in one turn for lists.
+pub const LIST_STEP_ENTRIES: usize = 2048;
+/// Time a list may take, milliseconds.
+pub const LIST_MS_MAX: u64 = 2000;
+/// Average of a shard's queue wait and handling time together that is warned of, microseconds.
+pub const SHARD_WARN_US: u64 = 100;
+/// The same, alarmed at, microseconds.
+pub const SHARD_ALARM_US: u64 = 100_000;
+
+/// Longest name of a tool or prompt that clients are shown.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Longest instructions that an endpoint gives for servers that are not alone or not native, bytes.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
+/// Endpoints that a core keeps a view of while nobody listens there.
+pub const VIEWS_PER_CORE_MAX: usize = 4096;
 
 /// Longest request head (request line and header fields), bytes. Beyond it: 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -102,6 +150,9 @@ pub const LANE_FRAMES_MAX: usize = 1024;
 const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX, "a target must fit a head");
 const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixteen bits");
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MAX, "a turn cannot take more than a lane holds");
+const _: () = assert!(LANE_FRAMES_RESERVED > 0 && LANE_FRAMES_RESERVED < LANE_FRAMES_MAX, "questions and notices both have room");
+const _: () = assert!(LOOKUPS_PER_OWNER_MAX <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
+const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");

@@ -65,6 +65,10 @@ closed_enum! {
         /// See its help.
         NearMisses = "near_cache_misses_total", "Registry lookups that had to ask the owner";
         /// See its help.
+        NearEvictions = "near_cache_evictions_total", "Names that left a near cache to make room for others";
+        /// See its help.
+        Invalidations = "registry_invalidations_total", "Questions to other cores to let go of an entry that is to change";
+        /// See its help.
         FramesSent = "frames_sent_total", "Frames sent to other cores";
         /// See its help.
         LaneFull = "lane_full_total", "Frames not sent because the lane was full";
@@ -100,6 +104,14 @@ closed_enum! {
         Listens = "listens", "Open subscriptions/listen streams and legacy GET streams";
         /// See its help.
         ReceiveBuffers = "receive_buffers", "Buffers of 4 KiB in circulation between the core and the kernel";
+        /// See its help.
+        NearNames = "near_cache_names", "Names in the near cache, absent ones among them";
+        /// See its help.
+        Servers = "registry_servers", "Servers in the shards of this core";
+        /// See its help.
+        Endpoints = "registry_endpoints", "Endpoints in the shards of this core";
+        /// See its help.
+        ShardsAlarmed = "registry_shards_alarmed", "Shards of this core that take 100 ms or more on average";
         /// See its help.
         TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
     }

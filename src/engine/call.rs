@@ -1,5 +1,6 @@
 //! Calls of native servers: started, polled, answered, called off, timed out. The same for both eras; what differs is who is answered.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
+use super::view::{Signer, rename_contents};
 use super::{Engine, modern};
 use crate::base::ids::{CallId, ConnId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
@@ -85,10 +87,32 @@ pub(super) enum Caller {
 pub(super) struct Begin<'a> {
     /// The call's id in here is set when it is started.
     pub spec: CallSpec<'a>,
+    /// As its server knows it.
     pub target: Target<'a>,
+    /// As the caller named it.
+    pub name: &'a str,
+    /// Whose `serverInfo` its result has.
+    pub signer: Signer,
     /// The JSON-RPC id, raw.
     pub rpc_id: &'a [u8],
     pub caller: Caller,
+}
+
+impl Begin<'_> {
+    /// What the server calls a resource that the caller knows by another URI.
+    fn uri(&self) -> Option<&str> {
+        match self.target {
+            Target::Resource { uri } if uri != self.name => Some(uri),
+            _ => None,
+        }
+    }
+
+    /// Has the members of the result name the resource as the caller does.
+    pub fn expose(&self, members: &mut Vec<u8>) {
+        if let Some(uri) = self.uri() {
+            *members = rename_contents(members, uri, self.name);
+        }
+    }
 }
 
 /// What became of a call when it was started.
@@ -105,6 +129,8 @@ pub(super) enum Ending {
     Outcome(Outcome),
     /// The server has nothing of that name.
     NotFound,
+    /// The server of this name cannot be called.
+    Away(Box<str>),
     /// Modern era: the client must answer first. The members of the result are ready.
     InputRequired,
     /// The deadline passed.
@@ -117,14 +143,28 @@ pub(super) enum Ending {
 pub(super) struct Call {
     pub caller: Caller,
     pub server: u32,
+    pub signer: Signer,
     pub kind: TargetKind,
+    /// As the caller named it.
     pub name: Box<str>,
+    /// What the server calls a resource that callers know by another URI.
+    uri: Option<Box<str>>,
     pub rpc_id: Box<[u8]>,
     pub context: Context,
     /// What a `requestState` of this call is bound to (modern era).
     pub binding: Option<Binding>,
     job: Option<Job>,
     deadline: Nanos,
+}
+
+impl Call {
+    /// The members of the result with the resource named as the caller names it.
+    pub fn expose<'a>(&self, members: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.uri {
+            Some(uri) => Cow::Owned(rename_contents(members, uri, &self.name)),
+            None => Cow::Borrowed(members),
+        }
+    }
 }
 
 /// The calls in work, by slot. A slot's number is that of its task.
@@ -307,8 +347,10 @@ impl Engine {
         let call = Call {
             caller: begin.caller,
             server: begin.spec.server,
+            signer: begin.signer,
             kind: begin.target.kind(),
-            name: begin.target.name().into(),
+            name: begin.name.into(),
+            uri: begin.uri().map(Into::into),
             rpc_id: begin.rpc_id.into(),
             context,
             binding,
@@ -405,7 +447,7 @@ impl Engine {
             Ending::Outcome(Outcome::Result { is_error: true, .. }) => self.metrics.count(Counter::ToolErrors),
             _ => {}
         }
-        if kind == TargetKind::Tool && !matches!(ending, Ending::NotFound | Ending::Overloaded) {
+        if kind == TargetKind::Tool && !matches!(ending, Ending::NotFound | Ending::Away(_) | Ending::Overloaded) {
             self.metrics.count(Counter::ToolCalls);
         }
     }

@@ -11,9 +11,9 @@ use crate::base::limits::SUBSCRIPTIONS_MAX;
 use crate::base::time::Nanos;
 
 /// Subscribers are told no more often than this.
-const INTERVAL: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What changed, by server, each once.
+/// What changed, by native server, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub lists: Vec<(u32, Lists)>,
@@ -57,7 +57,7 @@ impl Batch {
             Frame::Changed { server, lists } => self.add_lists(server, lists),
             Frame::Updated { server, uri } => self.add_resource(server, &uri),
             Frame::AllUpdated { server } => self.add_all(server),
-            Frame::Registry(_) => debug_assert!(false, "the registry's frames go to the registry"),
+            Frame::Registry(_) | Frame::Admin(_) => debug_assert!(false, "these frames go elsewhere"),
         }
     }
 
@@ -81,11 +81,20 @@ pub(super) struct Changes {
     owed: Vec<Batch>,
     /// Subscribers are told again from this moment on.
     next: Nanos,
+    /// What changed at endpoints is found out again from this moment on.
+    next_look: Nanos,
 }
 
 impl Changes {
     pub fn new(core: CoreId, cores: u16) -> Self {
-        Self { core, own: Batch::default(), heard: Batch::default(), owed: vec![Batch::default(); usize::from(cores)], next: Nanos(0) }
+        Self {
+            core,
+            own: Batch::default(),
+            heard: Batch::default(),
+            owed: vec![Batch::default(); usize::from(cores)],
+            next: Nanos(0),
+            next_look: Nanos(0),
+        }
     }
 
     /// Lists of a server changed, on this core.
@@ -119,9 +128,19 @@ impl Changes {
         }
     }
 
-    /// What the subscribers of this core are to be told now, if anything. The other cores are told at the same time.
-    pub fn take(&mut self, now: Nanos, out: &mut Out) -> Option<Batch> {
-        if now < self.next || (self.own.is_empty() && self.heard.is_empty()) {
+    /// Whether it is time to find out what changed at endpoints: as often as subscribers may be told of it. It is then done.
+    pub fn looks(&mut self, now: Nanos) -> bool {
+        let is_time = now >= self.next.max(self.next_look);
+        if is_time {
+            self.next_look = now.after(INTERVAL);
+        }
+        is_time
+    }
+
+    /// What the subscribers of this core are to be told now, if anything; `has_more`: there is something to be told besides. The other cores
+    /// are told at the same time.
+    pub fn take(&mut self, now: Nanos, has_more: bool, out: &mut Out) -> Option<Batch> {
+        if now < self.next || (!has_more && self.own.is_empty() && self.heard.is_empty()) {
             return None;
         }
         self.next = now.after(INTERVAL);
@@ -135,9 +154,10 @@ impl Changes {
         Some(batch)
     }
 
-    /// When [`Self::take`] has something.
-    pub fn next_due(&self) -> Nanos {
-        if self.own.is_empty() && self.heard.is_empty() { Nanos::NEVER } else { self.next }
+    /// When there is something to be told; `has_more`: something besides; `is_to_look`: what changed at endpoints is to be found out.
+    pub fn next_due(&self, has_more: bool, is_to_look: bool) -> Nanos {
+        let tell = if !has_more && self.own.is_empty() && self.heard.is_empty() { Nanos::NEVER } else { self.next };
+        if is_to_look { tell.min(self.next.max(self.next_look)) } else { tell }
     }
 }
 
@@ -157,15 +177,15 @@ mod tests {
         changes.changed(0, Lists::PROMPTS);
         changes.updated(0, "a:b");
         changes.updated(0, "a:b");
-        let batch = changes.take(Nanos(1), &mut out).expect("changes");
+        let batch = changes.take(Nanos(1), false, &mut out).expect("changes");
         assert_eq!(batch.lists, [(0, Lists::TOOLS.with(Lists::PROMPTS))]);
         assert_eq!(batch.resources, [(0, "a:b".into())]);
         assert_eq!(out.effects.len(), 4, "{:?}", sent(&out));
-        assert_eq!(changes.take(Nanos(2), &mut out), None);
+        assert_eq!(changes.take(Nanos(2), false, &mut out), None);
         changes.changed(0, Lists::TOOLS);
-        assert_eq!(changes.take(Nanos(2), &mut out), None, "not before the interval is over");
-        assert_eq!(changes.next_due(), Nanos(1).after(INTERVAL));
-        assert!(changes.take(changes.next_due(), &mut out).is_some());
+        assert_eq!(changes.take(Nanos(2), false, &mut out), None, "not before the interval is over");
+        assert_eq!(changes.next_due(false, false), Nanos(1).after(INTERVAL));
+        assert!(changes.take(changes.next_due(false, false), false, &mut out).is_some());
     }
 
     #[test]
@@ -173,7 +193,7 @@ mod tests {
         let mut changes = Changes::new(CoreId(0), 4);
         let mut out = Out::default();
         changes.hear(Frame::Changed { server: 2, lists: Lists::TOOLS });
-        assert_eq!(changes.take(Nanos(1), &mut out).expect("changes").lists, [(2, Lists::TOOLS)]);
+        assert_eq!(changes.take(Nanos(1), false, &mut out).expect("changes").lists, [(2, Lists::TOOLS)]);
         assert!(out.is_empty());
     }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admin::Token;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
-use crate::registry::{self, Endpoint, ServerId};
+use crate::registry::{self, Record};
 
 /// Which eras of the protocol an engine serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,6 +35,39 @@ impl Eras {
     }
 }
 
+/// What stands between a server's name and that of a tool or prompt, where several servers are bound to an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Separator {
+    /// `server.tool`
+    #[default]
+    Dot,
+    /// `server_tool`
+    Underscore,
+    /// `server-tool`
+    Dash,
+}
+
+impl Separator {
+    /// The character.
+    #[must_use]
+    pub const fn as_char(self) -> char {
+        match self {
+            Self::Dot => '.',
+            Self::Underscore => '_',
+            Self::Dash => '-',
+        }
+    }
+}
+
+/// An endpoint that is there from the start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Absolute path, such as `/mcp`.
+    pub path: Box<str>,
+    /// The native servers that a client sees there: their places in the list of factories.
+    pub servers: Box<[u32]>,
+}
+
 /// Settings of an engine; the same on every core of a process.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -41,8 +75,16 @@ pub struct EngineConfig {
     pub era: Eras,
     /// Paths and the servers bound to them. `/mcp` leads to the first server unless told otherwise.
     pub endpoints: Vec<Endpoint>,
+    /// What a durable store kept.
+    pub kept: Arc<[Record]>,
+    /// When the process started, milliseconds since 1970.
+    pub started_ms: u64,
+    /// The token that writing to the admin port needs. None: nothing can be written there.
+    pub admin_token: Option<Token>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
+    /// What names of tools and prompts are joined with.
+    pub name_separator: Separator,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
     pub request_timeout: Duration,
     /// Origins that browsers may call from, besides those of this host. `*` allows every one.
@@ -76,8 +118,12 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [ServerId::native(0)].into() }],
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into() }],
+            kept: Arc::new([]),
+            started_ms: 0,
+            admin_token: None,
             registry: registry::Config::default(),
+            name_separator: Separator::default(),
             request_timeout: Duration::from_mins(1),
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),

@@ -7,7 +7,7 @@ use super::modern::{self, Post};
 use super::out::Out;
 use super::principal::Principal;
 use super::reply::{self, Terms};
-use super::route::Found;
+use super::route::{Around, Found};
 use super::{Engine, Inbound, Verdict, legacy};
 use crate::base::fault::Kind;
 use crate::base::metrics::Counter;
@@ -57,13 +57,14 @@ impl Engine {
         if request.method == Method::Options {
             return self.preflight(now, request, &terms, reply);
         }
-        let place = match self.routes.find(request.path, inbound.conn, self.metrics, out) {
-            Found::Place(place) => place,
+        let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
+        let view = match self.routes.find(request.path, inbound.conn, around, out) {
+            Found::View(view) => view,
             Found::Asked => return Verdict::Park,
             Found::Refused(kind) => return self.refuse_kind(now, &terms, kind, reply),
         };
         let principal = Principal::of(headers.get(Known::Authorization), inbound.peer);
-        let post = Post { conn: inbound.conn, endpoint: place.endpoint, server: place.server, principal, headers, terms };
+        let post = Post { conn: inbound.conn, view, principal, headers, terms };
         match request.method {
             Method::Post => self.on_post(now, &post, request.body, inbound.memo, reply, out),
             Method::Get if self.config.era.legacy() => legacy::on_get(self, now, &post, inbound.memo, reply, out),

@@ -43,6 +43,12 @@ impl Gate {
         }
     }
 
+    /// The same, for a listener that trusts who comes from this host: Host is checked whatever the address is, since a page whose name leads
+    /// to this host (DNS rebinding) comes from there, too.
+    pub fn strict(config: &EngineConfig) -> Self {
+        Self { checks_host: true, ..Self::new(config) }
+    }
+
     /// Whether a request with these fields may be served (2025-11-25 and 2026-07-28, transports, "Security Warning": an Origin that is
     /// not allowed is refused). A page that a browser loaded from this host itself is always allowed.
     pub fn allows(&mut self, origin: Option<&[u8]>, host: Option<&[u8]>) -> bool {
@@ -150,6 +156,14 @@ mod tests {
         config.allowed_hosts = vec!["*".into()];
         config.allowed_origins = vec!["*".into()];
         assert!(allows(&mut Gate::new(&config), "null", "other.example"));
+    }
+
+    #[test]
+    fn a_strict_gate_checks_the_host_on_every_address() {
+        let mut config = config();
+        config.local_only = false;
+        assert!(!allows(&mut Gate::strict(&config), "", "evil.example"));
+        assert!(allows(&mut Gate::strict(&config), "", "localhost:9090"));
     }
 
     #[test]

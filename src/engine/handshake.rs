@@ -36,8 +36,7 @@ pub(super) fn on_initialize(
     let declared = request.params.get("capabilities").map_or(ClientCapabilities::NONE, ClientCapabilities::parse);
     let info = request.params.get("clientInfo").filter(|raw| raw.starts_with(b"{")).and_then(kept_info);
     let opening = Opening {
-        endpoint: post.endpoint,
-        server: post.server,
+        endpoint: post.view.endpoint.id.number,
         version,
         capabilities: known_to(version, declared),
         client_info: info.as_deref(),
@@ -52,7 +51,11 @@ pub(super) fn on_initialize(
     let mut body = std::mem::take(&mut engine.scratch.body);
     body.clear();
     jsonrpc::begin_result(&mut body, request.id);
-    write_result(engine, post.server, version, &mut body);
+    body.extend_from_slice(br#"{"protocolVersion":"#);
+    json::write_str(&mut body, version.as_str());
+    body.push(b',');
+    body.extend_from_slice(&post.view.initialize);
+    body.push(b'}');
     jsonrpc::end(&mut body);
     let date = engine.date_at(now);
     reply::json(reply, &post.terms, &date, 200, &[("Mcp-Session-Id", &id)], &body);
@@ -93,22 +96,6 @@ fn kept_info(raw: &[u8]) -> Option<Vec<u8>> {
     short.extend_from_slice(json::get(raw, "version")?);
     short.push(b'}');
     (short.len() <= CLIENT_INFO_BYTES_MAX).then_some(short)
-}
-
-fn write_result(engine: &Engine, server: u32, version: Version, body: &mut Vec<u8>) {
-    body.extend_from_slice(br#"{"protocolVersion":"#);
-    json::write_str(body, version.as_str());
-    if let Some(hosted) = engine.hosted.get(server as usize) {
-        body.extend_from_slice(br#","capabilities":"#);
-        hosted.server.capabilities().write(body);
-        body.extend_from_slice(br#","serverInfo":"#);
-        body.extend_from_slice(&hosted.info);
-        if let Some(instructions) = hosted.server.instructions() {
-            body.extend_from_slice(br#","instructions":"#);
-            json::write_str(body, instructions);
-        }
-    }
-    body.push(b'}');
 }
 
 #[cfg(test)]

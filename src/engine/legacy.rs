@@ -8,7 +8,8 @@ use super::ladder::Fall;
 use super::legacy_method::{self, Answer};
 use super::legacy_stream;
 use super::modern::Post;
-use super::out::{Lists, Out};
+use super::news::News;
+use super::out::Out;
 use super::pending::{Pending, PendingId, Pendings};
 use super::session::{Found, Sessions};
 use super::session_id::ConnMemo;
@@ -140,7 +141,7 @@ fn enter(engine: &mut Engine, now: Now, post: &Post<'_>, memo: &mut ConnMemo) ->
         Found::Elsewhere(core) => return Err(Stop::Move(core)),
         Found::Dead => return Err(Stop::Fault(Kind::SessionNotFound)),
     };
-    let session = engine.legacy.sessions.get(key).filter(|session| session.endpoint == post.endpoint);
+    let session = engine.legacy.sessions.get(key).filter(|session| session.endpoint == post.view.endpoint.id.number);
     let version = session.ok_or(Stop::Fault(Kind::SessionNotFound))?.version;
     // Most name the session's own version, which is of this era.
     let named = post.headers.get(Known::ProtocolVersion).filter(|named| *named != version.as_str().as_bytes());
@@ -306,6 +307,16 @@ pub(super) fn on_delete(
     Verdict::Answered { close: post.terms.close }
 }
 
+/// Ends a session as an operator wishes. Whether there was one.
+pub(super) fn end_session(engine: &mut Engine, now: Now, key: SessionKey, out: &mut Out) -> bool {
+    let ended = engine.legacy.sessions.end(key);
+    let was_there = ended.is_some();
+    if let Some(ended) = ended {
+        clear_away(engine, now, ended, out);
+    }
+    was_there
+}
+
 /// Ends what was in work for a session that is no more.
 fn clear_away(engine: &mut Engine, now: Now, ended: Ended, out: &mut Out) {
     for call in ended.calls {
@@ -356,14 +367,20 @@ pub(super) fn on_half_close(engine: &mut Engine, now: Now, conn: ConnId, carried
     engine.exchanges.part(conn, now.mono, out, sse::comment);
 }
 
-/// Lists of a server changed.
-pub(super) fn on_changed(engine: &mut Engine, now: Now, server: u32, lists: Lists, out: &mut Out) {
-    legacy_stream::tell_changed(engine, now, server, lists, out);
+/// Something changed at endpoints.
+pub(super) fn on_news(engine: &mut Engine, now: Now, news: &News, out: &mut Out) {
+    legacy_stream::tell_news(engine, now, news, out);
 }
 
-/// A resource of a server changed; none: any of them may have.
-pub(super) fn on_updated(engine: &mut Engine, now: Now, server: u32, uri: Option<&str>, out: &mut Out) {
-    legacy_stream::tell_updated(engine, now, server, uri, out);
+/// The endpoints with these numbers are no more, and with them the sessions that listen. Any other is not found when it is next named, and ends
+/// when it has been idle for long enough.
+pub(super) fn on_endpoints_gone(engine: &mut Engine, now: Now, endpoints: &[u64], out: &mut Out) {
+    let gone: Vec<_> = engine.legacy.sessions.listening().filter(|(_, endpoint)| endpoints.contains(endpoint)).collect();
+    for (key, _) in gone {
+        if let Some(ended) = engine.legacy.sessions.end(key) {
+            clear_away(engine, now, ended, out);
+        }
+    }
 }
 
 /// The process is to end: open-ended streams end.

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use super::call::{Begin, Begun, Call, Caller, Ending, TargetKind};
-use super::catalog::ListKind;
 use super::ladder::Fall;
 use super::legacy::Asker;
 use super::modern::{self, Post};
 use super::out::Out;
 use super::pending::{Pending, PendingId};
 use super::session_state::NotBegun;
+use super::view::ListKind;
 use super::{Engine, legacy_stream, server_request};
 use crate::base::fault::{Kind, code};
 use crate::base::ids::{CallId, SessionKey};
@@ -62,10 +62,10 @@ fn route(
     out: &mut Out,
 ) -> Result<Answer, Fall> {
     let method = Method::parse(request.method);
-    let (Some(session), Some(hosted)) = (engine.legacy.sessions.get(key), engine.hosted.get(post.server as usize)) else {
+    let Some(session) = engine.legacy.sessions.get(key) else {
         return Err(Fall::new(Kind::SessionNotFound, Kind::SessionNotFound.message()));
     };
-    let offers = hosted.offers;
+    let offers = post.view.offers;
     if !method.exists_in(session.version) {
         return Err(unknown(request));
     }
@@ -75,10 +75,10 @@ fn route(
         Method::ResourcesRead if offers.resources => call(engine, now, post, key, request, method, owed, body, out),
         Method::PromptsGet if offers.prompts => call(engine, now, post, key, request, method, owed, body, out),
         Method::CompletionComplete if offers.completions => call(engine, now, post, key, request, method, owed, body, out),
-        Method::ToolsList => list(engine, post, request, ListKind::Tools, body),
-        Method::ResourcesList => list(engine, post, request, ListKind::Resources, body),
-        Method::ResourcesTemplatesList => list(engine, post, request, ListKind::Templates, body),
-        Method::PromptsList => list(engine, post, request, ListKind::Prompts, body),
+        Method::ToolsList => list(post, request, ListKind::Tools, body),
+        Method::ResourcesList => list(post, request, ListKind::Resources, body),
+        Method::ResourcesTemplatesList => list(post, request, ListKind::Templates, body),
+        Method::PromptsList => list(post, request, ListKind::Prompts, body),
         Method::ResourcesSubscribe if offers.updates => subscribe(engine, key, request, body),
         Method::ResourcesUnsubscribe if offers.updates => unsubscribe(engine, key, request, body),
         Method::LoggingSetLevel => set_level(engine, key, request, body),
@@ -97,13 +97,12 @@ fn empty(request: &Request<'_>, body: &mut Vec<u8>) -> Answer {
 }
 
 /// A page of a list, copied as it was encoded beforehand.
-fn list(engine: &Engine, post: &Post<'_>, request: &Request<'_>, kind: ListKind, body: &mut Vec<u8>) -> Result<Answer, Fall> {
-    let hosted = &engine.hosted[post.server as usize];
-    if !hosted.has_list(kind) {
+fn list(post: &Post<'_>, request: &Request<'_>, kind: ListKind, body: &mut Vec<u8>) -> Result<Answer, Fall> {
+    if !post.view.offers.has_list(kind) {
         return Err(unknown(request));
     }
     let cursor = modern::cursor(request)?;
-    let page = hosted.page_legacy(kind, &cursor);
+    let page = post.view.page_legacy(kind, &cursor);
     let page = page.ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: no page has this cursor"))?;
     jsonrpc::result(body, request.id, page);
     Ok(Answer::Now(200))
@@ -149,7 +148,14 @@ fn call(
     out: &mut Out,
 ) -> Result<Answer, Fall> {
     let named = modern::name(request, method)?;
-    let target = modern::target(request, method, &named);
+    let params = modern::params_of(request, method, &post.view);
+    let (server, target) = match modern::locate(request, method, &named, &post.view, params.as_ref()) {
+        Ok(located) => located,
+        Err(ending) => {
+            let status = write_ending(engine, request.id, modern::kind_of(method), &named, &ending, &[], body);
+            return Ok(Answer::Now(status));
+        }
+    };
     let in_work = in_work_key(request.id);
     let Some(session) = engine.legacy.sessions.get(key) else { return Err(unknown(request)) };
     match session.may_begin(&in_work) {
@@ -164,7 +170,7 @@ fn call(
     let client_info = session.client_info();
     let spec = CallSpec {
         call: CallId { index: 0, generation: 0 },
-        server: post.server,
+        server,
         version: session.version,
         progress_token: request.params.meta.progress_token,
         // Until a client sets a level it hears everything.
@@ -177,7 +183,8 @@ fn call(
         state: None,
     };
     let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
-    let mut begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Legacy(Asker(id)) };
+    let (caller, signer) = (Caller::Legacy(Asker(id)), post.view.signer);
+    let mut begin = Begin { spec, target, name: &named, signer, rpc_id: request.id.raw(), caller };
     let begun = engine.begin(now, &mut begin, || None, out);
     if owed.is_none() && (matches!(begun, Begun::Waiting(_)) || engine.has_wishes()) {
         let pending = Pending { session: key, conn: Some(post.conn), stream: None, gather: None, waiting: 1 };
@@ -186,8 +193,9 @@ fn call(
     }
     match begun {
         Begun::Done(ending) => {
-            let members = std::mem::take(&mut engine.scratch.members);
-            let status = write_ending(engine, request.id, target.kind(), target.name(), &ending, &members, body);
+            let mut members = std::mem::take(&mut engine.scratch.members);
+            begin.expose(&mut members);
+            let status = write_ending(engine, request.id, target.kind(), &named, &ending, &members, body);
             engine.scratch.members = members;
             Ok(Answer::Now(status))
         }
@@ -223,7 +231,7 @@ pub(super) fn on_ended(engine: &mut Engine, now: Now, asker: Asker, call: &Call,
     server_request::withdraw(engine, now, asker, &questions, out);
     let mut body = std::mem::take(&mut engine.scratch.body);
     body.clear();
-    let status = write_ending(engine, id, call.kind, &call.name, ending, members, &mut body);
+    let status = write_ending(engine, id, call.kind, &call.name, ending, &call.expose(members), &mut body);
     legacy_stream::reply(engine, now, asker.0, status, &body, out);
     engine.scratch.body = body;
     engine.legacy.sessions.touch(key, now.mono);
@@ -246,6 +254,12 @@ fn write_ending(engine: &Engine, id: Id<'_>, kind: TargetKind, name: &str, endin
         }
         Ending::Outcome(Outcome::Error(error)) => return write_error(body, id, error),
         Ending::NotFound => return write_not_found(body, id, kind, name),
+        Ending::Away(server) => {
+            let fault = Kind::NotConnected;
+            engine.metrics.fault(fault);
+            jsonrpc::error(body, Some(id), fault.code(), &modern::not_connected(server), None);
+            return fault.status();
+        }
         Ending::Outcome(Outcome::MissingCapability(required)) => return write_missing(body, id, required),
         // The legacy era asks while the call waits; a result that asks is not its.
         Ending::Outcome(Outcome::Panicked) | Ending::InputRequired => Kind::Internal,

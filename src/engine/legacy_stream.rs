@@ -6,7 +6,8 @@ use super::exchange::Owner;
 use super::ladder::Fall;
 use super::legacy::{Asker, Carried};
 use super::modern::Post;
-use super::out::{Lists, Out};
+use super::news::News;
+use super::out::Out;
 use super::pending::PendingId;
 use super::stream_log::{EVENT_ID_BYTES_MAX, EventId, StreamNo};
 use super::{Engine, legacy_method};
@@ -281,30 +282,25 @@ pub(super) fn end_standalone(engine: &mut Engine, out: &mut Out) {
     }
 }
 
-/// Tells every session of the server, through its standalone stream, which lists changed.
-pub(super) fn tell_changed(engine: &mut Engine, now: Now, server: u32, lists: Lists, out: &mut Out) {
-    let listening: Vec<_> = engine.legacy.sessions.listening().collect();
-    for key in listening {
-        if server_of(engine, key) == Some(server) {
-            lists.each().for_each(|list| push(engine, now, key, list.notification(), b"", out));
+/// Tells the sessions of the endpoints that have news, through their standalone streams: which lists changed, and which of the resources
+/// that they subscribed to.
+pub(super) fn tell_news(engine: &mut Engine, now: Now, news: &News, out: &mut Out) {
+    let listening: Vec<_> = engine.legacy.sessions.listening().filter(|(_, endpoint)| news.at(*endpoint).is_some()).collect();
+    for (key, endpoint) in listening {
+        let Some(at) = news.at(endpoint) else { continue };
+        if engine.legacy.sessions.get(key).is_none_or(|session| !session.ready) {
+            continue;
         }
-    }
-}
-
-/// Tells the sessions that subscribed to the resource that it changed; none: those that subscribed to any.
-pub(super) fn tell_updated(engine: &mut Engine, now: Now, server: u32, uri: Option<&str>, out: &mut Out) {
-    let Some(uri) = uri else {
-        for (uri, key) in engine.legacy.sessions.subscriptions() {
-            if server_of(engine, key) == Some(server) {
-                push_updated(engine, now, key, &String::from_utf8_lossy(&uri), out);
+        at.lists.each().for_each(|list| push(engine, now, key, list.notification(), b"", out));
+        if at.updated.is_empty() && !at.are_all_updated {
+            continue;
+        }
+        let subscribed = engine.legacy.sessions.get(key).map(|session| session.subscriptions().to_vec()).unwrap_or_default();
+        for uri in subscribed {
+            let uri = String::from_utf8_lossy(&uri);
+            if at.are_all_updated || at.updated.contains(&*uri) {
+                push_updated(engine, now, key, &uri, out);
             }
-        }
-        return;
-    };
-    let keys = engine.legacy.sessions.subscribers(uri.as_bytes()).to_vec();
-    for key in keys {
-        if server_of(engine, key) == Some(server) {
-            push_updated(engine, now, key, uri, out);
         }
     }
 }
@@ -322,9 +318,4 @@ fn push(engine: &mut Engine, now: Now, key: SessionKey, method: &str, params: &[
     jsonrpc::notification(&mut message, method, params);
     emit(engine, now, key, StreamNo::STANDALONE, &message, out);
     engine.scratch.message = message;
-}
-
-/// The server of a session that is past its handshake.
-fn server_of(engine: &Engine, key: SessionKey) -> Option<u32> {
-    engine.legacy.sessions.get(key).filter(|session| session.ready).map(|session| session.server)
 }

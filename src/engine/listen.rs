@@ -2,12 +2,12 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::catalog::Offers;
-use super::changes::Batch;
 use super::exchange::Owner;
 use super::ladder::Fall;
 use super::modern::Post;
+use super::news::News;
 use super::out::{Lists, Out};
+use super::view::Offers;
 use super::{Engine, Verdict};
 use crate::base::fault::Kind;
 use crate::base::ids::ConnId;
@@ -28,7 +28,8 @@ struct Filter {
 /// One open stream.
 #[derive(Debug)]
 struct Listen {
-    server: u32,
+    /// Number of the endpoint.
+    endpoint: u64,
     /// The JSON-RPC id of the request, raw: it names the subscription.
     id: Box<[u8]>,
     filter: Filter,
@@ -45,6 +46,11 @@ impl Listens {
         self.open.len()
     }
 
+    /// Numbers of the endpoints that clients listen to.
+    pub fn endpoints(&self) -> impl Iterator<Item = u64> {
+        self.open.values().map(|listen| listen.endpoint)
+    }
+
     /// The stream of this connection is no more.
     pub fn remove(&mut self, conn: ConnId) {
         self.open.remove(&conn);
@@ -53,7 +59,7 @@ impl Listens {
 
 /// Opens a stream: its first frame says what was granted (2026-07-28, subscriptions, "Acknowledgement").
 pub(super) fn on_request(engine: &mut Engine, now: Now, post: &Post<'_>, request: &Request<'_>, out: &mut Out) -> Result<Verdict, Fall> {
-    let offers = engine.hosted[post.server as usize].offers;
+    let offers = post.view.offers;
     if !post.terms.sse {
         return Err(Fall::new(Kind::NotAcceptable, "Not acceptable: subscriptions/listen answers with text/event-stream"));
     }
@@ -69,7 +75,8 @@ pub(super) fn on_request(engine: &mut Engine, now: Now, post: &Post<'_>, request
     write_acknowledgement(&mut message, request.id.raw(), &filter, offers);
     engine.exchanges.tell(post.conn, &date, &message, now.mono, out);
     engine.scratch.body = message;
-    engine.listens.open.insert(post.conn, Listen { server: post.server, id: request.id.raw().into(), filter });
+    let endpoint = post.view.endpoint.id.number;
+    engine.listens.open.insert(post.conn, Listen { endpoint, id: request.id.raw().into(), filter });
     engine.count_listens();
     Ok(Verdict::Later)
 }
@@ -161,7 +168,7 @@ impl Engine {
     }
 
     /// Tells every open stream of this core what it wants to hear of.
-    pub(super) fn tell_listens(&mut self, now: Now, batch: &Batch, out: &mut Out) {
+    pub(super) fn tell_listens(&mut self, now: Now, news: &News, out: &mut Out) {
         let mut message = std::mem::take(&mut self.scratch.body);
         let (listens, exchanges, date) = (&self.listens, &mut self.exchanges, self.date.at(now.wall_ms));
         for (&conn, listen) in &listens.open {
@@ -176,24 +183,21 @@ impl Engine {
                 end_notification(&mut message, &listen.id);
                 exchanges.tell(conn, date, &message, now.mono, out);
             };
-            for (_, lists) in batch.lists.iter().filter(|(server, _)| *server == listen.server) {
-                lists.and(listen.filter.lists).each().for_each(|list| tell(list.notification(), None));
-            }
-            for (_, uri) in batch.resources.iter().filter(|(server, uri)| *server == listen.server && listen.filter.uris.contains(uri)) {
-                tell("notifications/resources/updated", Some(uri));
-            }
-            if batch.all_resources.contains(&listen.server) {
-                listen.filter.uris.iter().for_each(|uri| tell("notifications/resources/updated", Some(uri)));
-            }
+            let Some(at) = news.at(listen.endpoint) else { continue };
+            at.lists.and(listen.filter.lists).each().for_each(|list| tell(list.notification(), None));
+            let is_updated = |uri: &str| at.are_all_updated || at.updated.contains(uri);
+            listen.filter.uris.iter().filter(|uri| is_updated(uri)).for_each(|uri| tell("notifications/resources/updated", Some(uri)));
         }
         self.scratch.body = message;
     }
 
-    /// Ends every stream with its result (2026-07-28, subscriptions, "Graceful Closure").
-    pub(super) fn end_listens(&mut self, now: Now, out: &mut Out) {
+    /// Ends every stream, or those of these endpoints, with its result (2026-07-28, subscriptions, "Graceful Closure").
+    pub(super) fn end_listens(&mut self, now: Now, of: Option<&[u64]>, out: &mut Out) {
         let mut message = std::mem::take(&mut self.scratch.body);
         let date = self.date_at(now);
-        for (conn, listen) in std::mem::take(&mut self.listens).open {
+        let is_over = |_: &ConnId, listen: &mut Listen| of.is_none_or(|endpoints| endpoints.contains(&listen.endpoint));
+        let ended: Vec<_> = self.listens.open.extract_if(is_over).collect();
+        for (conn, listen) in ended {
             let Some(id) = Id::from_raw(&listen.id) else { continue };
             message.clear();
             jsonrpc::begin_result(&mut message, id);
@@ -201,7 +205,7 @@ impl Engine {
             write_subscription(&mut message, &listen.id);
             message.push(b'}');
             jsonrpc::end(&mut message);
-            self.exchanges.finish(conn, &date, 200, &message, true, out);
+            self.exchanges.finish(conn, &date, 200, &message, of.is_none(), out);
         }
         self.scratch.body = message;
         self.count_listens();

@@ -3,10 +3,9 @@
 //! Nothing here does I/O, reads a clock or waits. The shell (or the simulator) hands in one moment per call and carries out what
 //! [`Out`] says, in order.
 
-mod admin;
+pub mod admin;
 mod batch;
 mod call;
-mod catalog;
 mod changes;
 pub mod config;
 pub mod directory;
@@ -14,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod gate;
 mod handshake;
+mod hosted;
 mod ladder;
 mod lap;
 mod legacy;
@@ -22,6 +22,7 @@ mod legacy_stream;
 mod listen;
 mod modern;
 mod mrtr;
+mod news;
 pub mod out;
 mod params;
 mod pending;
@@ -37,11 +38,13 @@ pub mod stream_log;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod view;
+mod views;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
@@ -53,11 +56,12 @@ use crate::native::{BuildError, Factory, Inbox};
 use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
 use crate::wire::jsonrpc::LastRequest;
+use admin::Admin;
 use call::Calls;
-use catalog::Hosted;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use hosted::Hosted;
 use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
@@ -65,9 +69,9 @@ use reply::{Date, Terms};
 use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
+use view::Signature;
 
-pub use crate::registry::Endpoint;
-pub use config::{EngineConfig, Eras};
+pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
@@ -80,6 +84,7 @@ pub struct Shared {
     metrics: Box<[CoreMetrics]>,
     sessions: SessionDirectory,
     is_ready: AtomicBool,
+    change_listeners: AtomicUsize,
 }
 
 impl Shared {
@@ -89,7 +94,7 @@ impl Shared {
     pub fn new(node: NodeId, cores: u16, sessions_max: usize, boot: [u8; NONCE_PREFIX_BYTES]) -> Self {
         let metrics = (0..cores).map(|_| CoreMetrics::default()).collect();
         let sessions = SessionDirectory::new(sessions_max.saturating_mul(usize::from(cores)));
-        Self { node, boot, metrics, sessions, is_ready: AtomicBool::new(false) }
+        Self { node, boot, metrics, sessions, is_ready: AtomicBool::new(false), change_listeners: AtomicUsize::new(0) }
     }
 
     /// The counters of every core.
@@ -114,6 +119,16 @@ impl Shared {
     #[must_use]
     pub const fn sessions(&self) -> &SessionDirectory {
         &self.sessions
+    }
+
+    /// Says how many listen to the changes of the registry at the admin port.
+    pub(super) fn set_change_listeners(&self, listeners: usize) {
+        self.change_listeners.store(listeners, Relaxed);
+    }
+
+    /// How many do.
+    fn change_listeners(&self) -> usize {
+        self.change_listeners.load(Relaxed)
     }
 
     /// Says whether the process should be sent requests: what `/health/ready` answers.
@@ -191,7 +206,10 @@ pub struct Engine {
     metrics: &'static CoreMetrics,
     gate: Gate,
     routes: Routes,
+    admin: Admin,
     hosted: Vec<Hosted>,
+    /// What stands in the results of endpoints that are not one server.
+    signature: Signature,
     host: Rc<Host>,
     tasks: Tasks,
     calls: Calls,
@@ -243,8 +261,10 @@ impl Engine {
             shared,
             metrics: &shared.metrics()[core.index()],
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, config),
+            routes: Routes::new(core, cores, shared.node(), config, &hosted),
+            admin: Admin::new(config),
             hosted,
+            signature: Signature::of_node(),
             host,
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
@@ -271,9 +291,14 @@ impl Engine {
     }
 
     /// The framing of the connection's input is broken: appends the whole answer, which says `Connection: close`.
-    pub fn on_reject(&mut self, now: Now, kind: fault::Kind, reply: &mut Vec<u8>) {
+    pub fn on_reject(&mut self, now: Now, role: Role, kind: fault::Kind, reply: &mut Vec<u8>) {
         let terms = Terms { minor: 1, close: true, is_head: false, json: true, sse: false, origin: None };
-        self.refuse_kind(now, &terms, kind, reply);
+        match role {
+            Role::Public => {
+                self.refuse_kind(now, &terms, kind, reply);
+            }
+            Role::Admin => self.admin_reject(now, kind, &terms, reply),
+        }
     }
 
     /// The peer will send no more, and a response is pending. It may be gone altogether: what can become a stream becomes one, so that a
@@ -293,6 +318,9 @@ impl Engine {
     /// In the modern era that calls off what it asked for; in the legacy era it does not.
     pub fn on_gone(&mut self, now: Now, conn: ConnId, out: &mut Out) {
         self.routes.forget(conn);
+        if self.on_admin_gone(conn) {
+            return;
+        }
         let Some(exchange) = self.exchanges.remove(conn) else { return };
         self.turn(now, out, |engine, out| match exchange.owner {
             Owner::Call(call) => engine.call_off(call),
@@ -308,16 +336,18 @@ impl Engine {
     pub fn on_frame(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         debug_assert_ne!(from, self.core, "a core does not write to itself");
         match frame {
-            Frame::Registry(frame) => self.routes.on_frame(from, frame, out),
+            Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
+            Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
 
     /// Takes back a frame for which the lane had no room; the shell counts it. What it said is said later, or whoever waits for it is
     /// turned away.
-    pub fn on_unsent(&mut self, to: CoreId, lane: Lane, frame: Frame) {
+    pub fn on_unsent(&mut self, to: CoreId, _lane: Lane, frame: Frame) {
         match frame {
-            Frame::Registry(frame) => self.routes.on_unsent(to, lane, frame),
+            Frame::Registry(frame) => self.routes.on_unsent(to, frame),
+            Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -329,7 +359,9 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
-            engine.routes.on_tick(out);
+            engine.tick_registry(now, out);
+            engine.on_admin_tick(now, out);
+            engine.evict_views();
             legacy::on_tick(engine, now, out);
         });
     }
@@ -358,6 +390,7 @@ impl Engine {
                 Event::Notify { call, method, params } => self.carry_out_one(now, Wish::Notify { call, method, params }, out),
                 Event::Changed { server, list } => self.changes.changed(server, list.into()),
                 Event::Updated { server, uri } => self.changes.updated(server, &uri),
+                Event::Persisted { ticket, is_written } => self.on_persisted(now, ticket, is_written, out),
             }
         }
         self.scratch.events = events;
@@ -372,8 +405,15 @@ impl Engine {
     /// When [`Self::on_tick`] is due next. [`Nanos::NEVER`] when nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
-        let due =
-            [self.host.next_timer(), self.calls.next_due(), self.exchanges.next_comment(), self.changes.next_due(), self.legacy.next_due()];
+        let due = [
+            self.host.next_timer(),
+            self.calls.next_due(),
+            self.exchanges.next_comment(),
+            self.changes.next_due(self.routes.has_told(), self.routes.has_changes()),
+            self.routes.next_due(),
+            self.legacy.next_due(),
+            self.admin.next_due(self.config.keepalive_comment),
+        ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
 
@@ -381,7 +421,8 @@ impl Engine {
     pub fn on_drain(&mut self, now: Now, out: &mut Out) {
         self.is_draining = true;
         self.turn(now, out, |engine, out| {
-            engine.end_listens(now, out);
+            engine.end_listens(now, None, out);
+            engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
         });
     }
@@ -389,7 +430,7 @@ impl Engine {
     /// Whether nothing is in work: no call, no stream.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.exchanges.is_empty()
+        self.calls.is_empty() && self.exchanges.is_empty() && self.admin.is_idle()
     }
 
     /// One entry into the engine: handlers see this moment, wakes stay on the thread, and what changed is told at the end.
@@ -403,15 +444,6 @@ impl Engine {
         drop(running);
         self.tasks.collect();
         result
-    }
-
-    /// Tells subscribers of both eras, and the other cores, what changed.
-    fn tell_changes(&mut self, now: Now, out: &mut Out) {
-        let Some(batch) = self.changes.take(now.mono, out) else { return };
-        self.tell_listens(now, &batch, out);
-        batch.lists.iter().for_each(|&(server, lists)| legacy::on_changed(self, now, server, lists, out));
-        batch.resources.iter().for_each(|(server, uri)| legacy::on_updated(self, now, *server, Some(uri), out));
-        batch.all_resources.iter().for_each(|&server| legacy::on_updated(self, now, server, None, out));
     }
 
     fn date_at(&mut self, now: Now) -> Date {

@@ -1,15 +1,16 @@
 //! Requests of 2026-07-28, from the ladder to the answer.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::call::{Begin, Begun, Call, Caller, Ending, Target, TargetKind};
-use super::catalog::{ListKind, ResultType};
 use super::exchange::Owner;
 use super::ladder::{Fall, climb};
 use super::mrtr::Binding;
 use super::out::Out;
 use super::principal::Principal;
 use super::reply::{RpcFault, Terms};
+use super::view::{ListKind, Reach, ResultType, Signer, View};
 use super::{Engine, Verdict, listen, params};
 use crate::base::fault::{Kind, code};
 use crate::base::ids::{CallId, ConnId};
@@ -25,10 +26,8 @@ use crate::wire::mcp::{Envelope, Method, Version};
 #[derive(Debug)]
 pub(super) struct Post<'a> {
     pub conn: ConnId,
-    /// Index of the endpoint it was sent to.
-    pub endpoint: u32,
-    /// Index of the server bound to it.
-    pub server: u32,
+    /// What clients see at the endpoint it was sent to.
+    pub view: Rc<View>,
     pub principal: Principal,
     pub headers: &'a Headers<'a>,
     pub terms: Terms<'a>,
@@ -61,10 +60,7 @@ fn route(
     reply: &mut Vec<u8>,
     out: &mut Out,
 ) -> Result<Verdict, Fall> {
-    let Some(hosted) = engine.hosted.get(post.server as usize) else {
-        return Err(Fall::new(Kind::UnknownMethod, Kind::UnknownMethod.message()));
-    };
-    let offers = hosted.offers;
+    let offers = post.view.offers;
     let method = Method::parse(request.method);
     let is_offered = match method {
         Method::ToolsCall | Method::ToolsList => offers.tools,
@@ -99,7 +95,7 @@ fn list(
     reply: &mut Vec<u8>,
 ) -> Result<Verdict, Fall> {
     let cursor = cursor(request)?;
-    let page = engine.hosted[post.server as usize].page_modern(kind, &cursor);
+    let page = post.view.page_modern(kind, &cursor);
     let page = page.ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: no page has this cursor"))?;
     engine.scratch.body.clear();
     jsonrpc::result(&mut engine.scratch.body, request.id, page);
@@ -116,7 +112,7 @@ pub(super) fn cursor<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fall> {
 
 fn discover(engine: &mut Engine, now: Now, post: &Post<'_>, request: &Request<'_>, reply: &mut Vec<u8>) -> Verdict {
     engine.scratch.body.clear();
-    jsonrpc::result(&mut engine.scratch.body, request.id, &engine.hosted[post.server as usize].discover);
+    jsonrpc::result(&mut engine.scratch.body, request.id, &post.view.discover);
     engine.answer(now, &post.terms, 200, reply)
 }
 
@@ -133,9 +129,13 @@ fn call(
     out: &mut Out,
 ) -> Result<Verdict, Fall> {
     let named = name(request, method)?;
-    let target = target(request, method, &named);
+    let params = params_of(request, method, &post.view);
+    let (server, target) = match locate(request, method, &named, &post.view, params.as_ref()) {
+        Ok(located) => located,
+        Err(ending) => return Ok(unreached(engine, now, post, request, kind_of(method), &named, &ending, reply)),
+    };
     if let Target::Tool { name, arguments } = target {
-        params::check(engine.hosted[post.server as usize].header_params(name), post.headers, arguments)?;
+        params::check(engine.hosted[server as usize].header_params(name), post.headers, arguments)?;
     }
     let mut binding = None;
     let state = match request.params.request_state {
@@ -144,7 +144,7 @@ fn call(
     };
     let spec = CallSpec {
         call: CallId { index: 0, generation: 0 },
-        server: post.server,
+        server,
         version: Version::V2026_07_28,
         progress_token: request.params.meta.progress_token,
         level: envelope.level,
@@ -155,11 +155,12 @@ fn call(
         input_responses: request.params.input_responses,
         state: state.as_deref(),
     };
-    let mut begin = Begin { spec, target, rpc_id: request.id.raw(), caller: Caller::Modern(post.conn) };
+    let (caller, signer) = (Caller::Modern(post.conn), post.view.signer);
+    let mut begin = Begin { spec, target, name: &named, signer, rpc_id: request.id.raw(), caller };
     // Not computed for a call that is over at once.
-    let binding = || method.may_ask().then(|| binding.unwrap_or_else(|| Binding::new(post.endpoint, &post.principal, request)));
+    let binding = || method.may_ask().then(|| binding.unwrap_or_else(|| Binding::new(post.view.path(), &post.principal, request)));
     Ok(match engine.begin(now, &mut begin, binding, out) {
-        Begun::Done(ending) => over(engine, now, post, request, &target, &ending, reply, out),
+        Begun::Done(ending) => over(engine, now, post, request, &begin, &ending, reply, out),
         Begun::Waiting(call) => {
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
             engine.carry_out(now, out);
@@ -178,14 +179,63 @@ pub(super) fn name<'a>(request: &Request<'a>, method: Method) -> Result<Cow<'a, 
     raw.and_then(json::string).ok_or_else(|| Fall::new(Kind::InvalidParams, why))
 }
 
-pub(super) fn target<'a>(request: &Request<'a>, method: Method, name: &'a str) -> Target<'a> {
-    let arguments = request.params.arguments.filter(|raw| *raw != b"null");
+pub(super) fn kind_of(method: Method) -> TargetKind {
     match method {
-        Method::ResourcesRead => Target::Resource { uri: name },
-        Method::PromptsGet => Target::Prompt { name, arguments },
-        Method::CompletionComplete => Target::Completion { params: request.params.raw.unwrap_or(b"{}") },
-        _ => Target::Tool { name, arguments },
+        Method::ResourcesRead => TargetKind::Resource,
+        Method::PromptsGet => TargetKind::Prompt,
+        Method::CompletionComplete => TargetKind::Completion,
+        _ => TargetKind::Tool,
     }
+}
+
+/// The parameters of a completion as the server that completes knows them, and where it is; none of another method.
+pub(super) fn params_of<'a>(request: &Request<'a>, method: Method, view: &'a View) -> Option<(Reach<'a>, Cow<'a, [u8]>)> {
+    (method == Method::CompletionComplete).then(|| view.completion(request.params.raw.unwrap_or(b"{}")))
+}
+
+/// The server that has what the request names, and what that is called there. Else how the request ends.
+pub(super) fn locate<'a>(
+    request: &Request<'a>,
+    method: Method,
+    name: &'a str,
+    view: &'a View,
+    params: Option<&'a (Reach<'a>, Cow<'a, [u8]>)>,
+) -> Result<(u32, Target<'a>), Ending> {
+    let reach = match (method, params) {
+        (_, Some((reach, _))) => *reach,
+        (Method::ResourcesRead, _) => view.resource(name),
+        (Method::PromptsGet, _) => view.prompt(name),
+        _ => view.tool(name),
+    };
+    let (server, name) = match reach {
+        Reach::Native { server, name } => (server, name),
+        Reach::Away(server) => return Err(Ending::Away(server.into())),
+        Reach::Nothing => return Err(Ending::NotFound),
+    };
+    let arguments = request.params.arguments.filter(|raw| *raw != b"null");
+    let target = match (method, params) {
+        (_, Some((_, params))) => Target::Completion { params },
+        (Method::ResourcesRead, _) => Target::Resource { uri: name },
+        (Method::PromptsGet, _) => Target::Prompt { name, arguments },
+        _ => Target::Tool { name, arguments },
+    };
+    Ok((server, target))
+}
+
+/// Answers a request for what no server here has, or one that cannot be called.
+#[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
+fn unreached(
+    engine: &mut Engine,
+    now: Now,
+    post: &Post<'_>,
+    request: &Request<'_>,
+    kind: TargetKind,
+    name: &str,
+    ending: &Ending,
+    reply: &mut Vec<u8>,
+) -> Verdict {
+    let status = write_ending(engine, 0, post.view.signer, request.id, kind, name, ending, &[]);
+    engine.answer(now, &post.terms, status, reply)
 }
 
 /// Opens the `requestState` that a retry brings back.
@@ -197,7 +247,7 @@ fn open_state(
     raw: &[u8],
     binding: &mut Option<Binding>,
 ) -> Result<Vec<u8>, Fall> {
-    let bound = binding.insert(Binding::new(post.endpoint, &post.principal, request));
+    let bound = binding.insert(Binding::new(post.view.path(), &post.principal, request));
     bound
         .open(&mut engine.sealer, now, raw)
         .ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: requestState is not valid for this request, or has expired"))
@@ -210,7 +260,7 @@ fn over(
     now: Now,
     post: &Post<'_>,
     request: &Request<'_>,
-    target: &Target<'_>,
+    begin: &Begin<'_>,
     ending: &Ending,
     reply: &mut Vec<u8>,
     out: &mut Out,
@@ -218,8 +268,10 @@ fn over(
     if matches!(ending, Ending::Outcome(Outcome::MissingCapability(_))) {
         engine.drop_notices();
     }
-    let members = std::mem::take(&mut engine.scratch.members);
-    let status = write_ending(engine, post.server, request.id, target.kind(), target.name(), ending, &members);
+    let mut members = std::mem::take(&mut engine.scratch.members);
+    begin.expose(&mut members);
+    let (server, kind) = (begin.spec.server, begin.target.kind());
+    let status = write_ending(engine, server, begin.signer, request.id, kind, begin.name, ending, &members);
     engine.scratch.members = members;
     if !engine.has_wishes() {
         return engine.answer(now, &post.terms, status, reply);
@@ -236,7 +288,8 @@ fn over(
 /// A call ended later.
 pub(super) fn on_ended(engine: &mut Engine, now: Now, conn: ConnId, call: &Call, ending: &Ending, members: &[u8], out: &mut Out) {
     let Some(id) = Id::from_raw(&call.rpc_id) else { return };
-    let status = write_ending(engine, call.server, id, call.kind, &call.name, ending, members);
+    let members = call.expose(members);
+    let status = write_ending(engine, call.server, call.signer, id, call.kind, &call.name, ending, &members);
     let body = std::mem::take(&mut engine.scratch.body);
     let date = engine.date_at(now);
     engine.exchanges.finish(conn, &date, status, &body, engine.is_draining, out);
@@ -254,27 +307,46 @@ pub(super) fn tell(engine: &mut Engine, now: Now, conn: ConnId, method: Notify, 
 }
 
 /// Writes the response message into the engine's scratch. Returns the HTTP status, should it not be a stream already.
-fn write_ending(engine: &mut Engine, server: u32, id: Id<'_>, kind: TargetKind, name: &str, ending: &Ending, members: &[u8]) -> u16 {
+#[expect(clippy::too_many_arguments, reason = "one answer in all its parts")]
+fn write_ending(
+    engine: &mut Engine,
+    server: u32,
+    signer: Signer,
+    id: Id<'_>,
+    kind: TargetKind,
+    name: &str,
+    ending: &Ending,
+    members: &[u8],
+) -> u16 {
+    let signature = match signer {
+        Signer::Native(server) => engine.hosted.get(server as usize).map_or(&engine.signature, |hosted| &hosted.signature),
+        Signer::Node => &engine.signature,
+    };
     let body = &mut engine.scratch.body;
     body.clear();
-    let hosted = &engine.hosted[server as usize];
     let fault = match ending {
         Ending::Outcome(Outcome::Result { cache, meta, .. }) => {
             // Of what can be called, the contents of resources alone may be kept.
-            let cache = (kind == TargetKind::Resource).then(|| cache.unwrap_or_else(|| hosted.server.read_cache()));
+            let of_server = || engine.hosted.get(server as usize).map(|hosted| hosted.server.read_cache()).unwrap_or_default();
+            let cache = (kind == TargetKind::Resource).then(|| cache.unwrap_or_else(of_server));
             jsonrpc::begin_result(body, id);
-            hosted.write_result(body, members, ResultType::Complete, cache, meta.as_deref());
+            signature.write_result(body, members, ResultType::Complete, cache, meta.as_deref());
             jsonrpc::end(body);
             return 200;
         }
         Ending::InputRequired => {
             jsonrpc::begin_result(body, id);
-            hosted.write_result(body, members, ResultType::InputRequired, None, None);
+            signature.write_result(body, members, ResultType::InputRequired, None, None);
             jsonrpc::end(body);
             return 200;
         }
         Ending::Outcome(Outcome::Error(error)) => return write_error(body, id, error),
         Ending::NotFound => return write_not_found(body, id, kind, name),
+        Ending::Away(server) => {
+            engine.metrics.fault(Kind::NotConnected);
+            RpcFault { id: Some(id), message: Some(&not_connected(server)), data: None }.write(body, Kind::NotConnected);
+            return Kind::NotConnected.status();
+        }
         Ending::Outcome(Outcome::MissingCapability(required)) => {
             let data = [br#"{"requiredCapabilities":"#, &**required, b"}"].concat();
             RpcFault { id: Some(id), message: None, data: Some(&data) }.write(body, Kind::MissingCapability);
@@ -288,6 +360,11 @@ fn write_ending(engine: &mut Engine, server: u32, id: Id<'_>, kind: TargetKind, 
     RpcFault { id: Some(id), message: None, data: None }.write(body, fault);
     engine.metrics.fault(fault);
     fault.status()
+}
+
+/// A server is listed, and cannot be called.
+pub(super) fn not_connected(server: &str) -> String {
+    format!("The server {server} is not connected")
 }
 
 /// An error of the handler's own. The code of the legacy era for a resource that is not found does not exist here.

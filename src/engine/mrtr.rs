@@ -26,12 +26,11 @@ pub(super) struct Binding {
 }
 
 impl Binding {
-    /// For this request of this principal to this endpoint, in its first round.
-    pub fn new(endpoint: u32, principal: &Principal, request: &Request<'_>) -> Self {
+    /// For this request of this principal to the endpoint of this path, in its first round.
+    pub fn new(path: &str, principal: &Principal, request: &Request<'_>) -> Self {
         let params = &request.params;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&endpoint.to_le_bytes());
-        let parts = [Some(request.method.as_bytes()), params.name, params.uri, params.arguments];
+        let parts = [Some(path.as_bytes()), Some(request.method.as_bytes()), params.name, params.uri, params.arguments];
         for part in std::iter::once(Some(principal.as_bytes())).chain(parts) {
             // Lengths first: no two lists of parts run together alike.
             let part = part.map_or(&b""[..], |part| part);
@@ -114,7 +113,7 @@ mod tests {
     fn binding(principal: &Principal, arguments: &str) -> Binding {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","arguments":{arguments}}}}}"#);
         let Ok(Body::One(Message::Request(request))) = parse(body.as_bytes()) else { panic!("a request") };
-        Binding::new(0, principal, &request)
+        Binding::new("/mcp", principal, &request)
     }
 
     fn sealed(sealer: &mut Sealer, binding: &Binding, expiry_ms: u64) -> Vec<u8> {

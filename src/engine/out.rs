@@ -4,25 +4,20 @@
 
 use std::ops::Range;
 
+use super::admin;
 use crate::base::ids::{ConnId, CoreId};
 use crate::native::List;
 use crate::registry;
 
-/// Which of the two queues between a pair of cores carries a frame. Replies are taken before asks, so that two cores that ask each other
-/// cannot starve each other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lane {
-    /// Questions and one-way messages.
-    Ask,
-    /// Answers to questions.
-    Reply,
-}
+pub use crate::base::ids::Lane;
 
 /// A message between two cores. The shell never looks inside.
 #[derive(Debug)]
 pub enum Frame {
     /// The registry asks or answers.
     Registry(registry::Frame),
+    /// The admin port asks or answers.
+    Admin(Box<admin::Frame>),
     /// Lists of a server changed: whoever listens for that is told. Frames for the same server merge while they wait.
     Changed {
         /// Index of the server.
@@ -147,6 +142,13 @@ pub enum Effect {
     },
     /// Run this on the blocking pool. It posts its own result to the core's inbox.
     Blocking(Box<dyn FnOnce() + Send>),
+    /// Write this to the durable store, which answers through the core's inbox.
+    Persist {
+        /// Names the change.
+        ticket: u32,
+        /// What to write.
+        record: registry::Record,
+    },
 }
 
 impl std::fmt::Debug for Effect {
@@ -158,6 +160,7 @@ impl std::fmt::Debug for Effect {
             Self::Close { conn } => f.debug_struct("Close").field("conn", conn).finish(),
             Self::Send { to, lane, frame } => f.debug_struct("Send").field("to", to).field("lane", lane).field("frame", frame).finish(),
             Self::Blocking(_) => f.write_str("Blocking(..)"),
+            Self::Persist { ticket, record } => f.debug_struct("Persist").field("ticket", ticket).field("record", record).finish(),
         }
     }
 }

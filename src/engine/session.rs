@@ -1,9 +1,11 @@
 //! Legacy sessions of one core, their home. A session is one slot of a slab; what only busy sessions need is boxed, so that an
 //! idle one stays small.
 
+mod glance;
+
 use std::{rc::Rc, time::Duration};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::{
     directory::{SEEN_STEP_S, SessionDirectory},
@@ -20,6 +22,8 @@ use crate::{
     },
     wire::mcp::{ClientCapabilities, Version},
 };
+
+pub use glance::Glance;
 
 const NONE: u32 = u32::MAX;
 /// Sessions ended by one tick: expiry of very many must not make a turn long.
@@ -39,10 +43,8 @@ pub enum Found {
 /// What `initialize` says about a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening<'a> {
-    /// Index of the endpoint it was sent to; the session is good there alone.
-    pub endpoint: u32,
-    /// Index of the server bound to it.
-    pub server: u32,
+    /// Number of the endpoint it was sent to; the session is good there alone.
+    pub endpoint: u64,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -82,8 +84,8 @@ pub struct Sessions {
     oldest: u32,
     newest: u32,
     log: EventLog,
-    /// Sessions that have opened their standalone stream.
-    listening: HashSet<SessionKey>,
+    /// Sessions that have opened their standalone stream, and the number of their endpoint.
+    listening: HashMap<SessionKey, u64>,
     /// Who subscribed to what.
     subscribers: HashMap<Rc<[u8]>, Vec<SessionKey>>,
 }
@@ -110,7 +112,7 @@ impl Sessions {
             oldest: NONE,
             newest: NONE,
             log: EventLog::default(),
-            listening: HashSet::new(),
+            listening: HashMap::new(),
             subscribers: HashMap::new(),
         }
     }
@@ -279,14 +281,15 @@ impl Sessions {
 
     /// The session's standalone stream is open (or was): it hears of changes.
     pub fn set_listening(&mut self, key: SessionKey) {
-        if self.get(key).is_some() {
-            self.listening.insert(key);
+        if let Some(session) = self.get(key) {
+            let endpoint = session.endpoint;
+            self.listening.insert(key, endpoint);
         }
     }
 
-    /// Sessions that hear of changes, through their standalone stream.
-    pub fn listening(&self) -> impl Iterator<Item = SessionKey> {
-        self.listening.iter().copied()
+    /// Sessions that hear of changes, through their standalone stream, and the number of their endpoint.
+    pub fn listening(&self) -> impl Iterator<Item = (SessionKey, u64)> {
+        self.listening.iter().map(|(&key, &endpoint)| (key, endpoint))
     }
 
     /// Sessions that subscribed to the resource.
@@ -408,7 +411,7 @@ mod tests {
 
     fn opening() -> Opening<'static> {
         let capabilities = ClientCapabilities::default();
-        Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
     }
 
     fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {

@@ -97,10 +97,8 @@ impl Active {
 /// One legacy session.
 #[derive(Debug)]
 pub struct Session {
-    /// Index of the endpoint it is good for.
-    pub endpoint: u32,
-    /// Index of the server bound to it.
-    pub server: u32,
+    /// Number of the endpoint it is good for.
+    pub endpoint: u64,
     /// The version agreed on.
     pub version: Version,
     /// What the client declared.
@@ -120,7 +118,6 @@ impl Session {
     pub(super) fn new(opening: &Opening<'_>, client_info: Option<Rc<[u8]>>, directory: DirectoryKey) -> Self {
         Self {
             endpoint: opening.endpoint,
-            server: opening.server,
             version: opening.version,
             capabilities: opening.capabilities,
             level: None,
@@ -234,6 +231,12 @@ impl Session {
         forgot
     }
 
+    /// The resources it subscribed to.
+    #[must_use]
+    pub fn subscriptions(&self) -> &[Rc<[u8]>] {
+        self.active.as_ref().map_or(&[], |active| &active.subscriptions)
+    }
+
     /// Subscriptions: how many, and their URIs' bytes.
     pub(super) fn subscribed(&self) -> (usize, usize) {
         self.active.as_ref().map_or((0, 0), |active| (active.subscriptions.len(), active.subscribed_bytes))
@@ -289,7 +292,7 @@ mod tests {
 
     fn session() -> Session {
         let capabilities = ClientCapabilities::NONE;
-        let opening = Opening { endpoint: 0, server: 0, version: Version::V2025_11_25, capabilities, client_info: None };
+        let opening = Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: None };
         Session::new(&opening, None, DirectoryKey(0))
     }
 

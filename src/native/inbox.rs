@@ -19,12 +19,14 @@ pub(crate) enum Event {
     Changed { server: u32, list: List },
     /// A resource of a server changed.
     Updated { server: u32, uri: String },
+    /// The durable store wrote the change of this ticket, or could not. The registry bounds how many are on their way.
+    Persisted { ticket: u32, is_written: bool },
 }
 
 impl Event {
-    /// Whether the calls in work bound how many of these there are; the others are bounded by the queue.
-    const fn is_bounded_by_calls(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Wake { .. })
+    /// Whether the calls and changes in work bound how many of these there are; the others are bounded by the queue.
+    const fn is_bounded_by_work(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Wake { .. } | Self::Persisted { .. })
     }
 }
 
@@ -56,7 +58,7 @@ impl Inbox {
     /// Puts an event in, in order. A notification finds no room when the core is far behind: it is dropped, and the answer is false.
     pub(crate) fn push(&self, event: Event) -> bool {
         let mut queue = self.lock();
-        if !event.is_bounded_by_calls() {
+        if !event.is_bounded_by_work() {
             if queue.notices >= INBOX_NOTICES_MAX {
                 return false;
             }
@@ -69,6 +71,11 @@ impl Inbox {
             (self.wake)();
         }
         true
+    }
+
+    /// The durable store tells how the change of this ticket went.
+    pub(crate) fn persisted(&self, ticket: u32, is_written: bool) {
+        self.push(Event::Persisted { ticket, is_written });
     }
 
     /// Moves everything into `into`, oldest first.

@@ -80,11 +80,13 @@ pub use server::{BuildError, Builder, Factory, Server};
 pub use template::Variables;
 pub use tool::{Empty, Tool};
 
+pub(crate) use entries::Capabilities;
 #[cfg(test)]
 pub(crate) use header::HeaderKind;
 pub(crate) use header::HeaderParam;
 pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
+pub(crate) use template::UriTemplate;
 pub(crate) use tool::ToolEntry;
 
 pub use crate::wire::mcp::{ClientCapabilities, Era, Level, Version};

@@ -5,7 +5,7 @@ const URI_BYTES_MAX: usize = 8 * 1024;
 
 /// A template, read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct UriTemplate {
+pub(crate) struct UriTemplate {
     parts: Vec<Part>,
 }
 

@@ -216,7 +216,7 @@ pub(crate) struct ToolEntry {
 }
 
 impl ToolEntry {
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 

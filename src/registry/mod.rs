@@ -1,131 +1,256 @@
-//! The registry: which servers a client sees at an endpoint, sharded over the cores.
+//! The registry: servers by name and endpoints by path, sharded over the cores, exact on every one of them.
 //!
-//! A name hashes to a shard, the owner table names the shard's core, and only that core writes the shard. Every core keeps a
-//! bounded near cache of what it asked for; what is not in it costs one hop to the owner. A core that owns the shard looks
-//! into it directly. Nothing here waits or locks: a lookup that must ask says so, and the one who asked is named again when
-//! the reply has come.
+//! A name hashes to a shard, the owner table names the shard's core, and only that core writes the shard. A core looks into its own shards
+//! directly. What it asked other cores for it keeps in a bounded near cache, absent names too; what is not there costs one hop. Nothing
+//! here waits or locks: a lookup that must ask says so, and who asked is named again when the reply has come.
 //!
-//! Invariants:
+//! # Changes
+//!
+//! A change goes to the owner. When no other core can hold the entry it is made at once. Else it has two phases. The owner marks the entry
+//! as changing, counts the shard's change number up and asks every core that may hold it to let go. Meanwhile lookups go on and give the
+//! old value; who asks from another core is told not to keep it, and is remembered. When all have let go, the entry is changed, the asker
+//! is answered, and all who held it or looked at it are told. If a question cannot be sent, or is not answered in time, nothing is changed and
+//! the asker is told to try again.
+//!
+//! So a lookup that begins after a change was acknowledged never gives the old value, on any core. Replies may overtake questions and the
+//! other way round: a value that was looked up before an invalidation may arrive after it. Therefore every value carries the shard's
+//! change number, and a core keeps none that is older than the last invalidation it saw of that shard.
+//!
+//! One change of an entry is made at a time; up to [`limits::CHANGES_QUEUED_MAX`] wait behind it and are made in the order they came, and
+//! what comes then is refused as overloaded.
+//!
+//! # Invariants
+//!
 //! - an entry is in exactly one shard, and that shard is at exactly one core;
 //! - the near cache never holds a name whose shard is at home on the same core;
-//! - every Ask has a waiter in `waiting`, and its Reply names that waiter once.
+//! - a core that holds an entry, or something made of it, is among the holders that the owner knows, or the owner awaits its letting go;
+//! - every question has a ticket, and its reply names who waits exactly once;
+//! - no name has the same version twice, and no id is given out twice.
 
-mod binding;
+mod change;
+mod cores;
+mod entry;
+mod frame;
+mod hear;
+mod kinds;
+mod list;
 mod near;
 mod place;
 mod shard;
+mod stats;
+mod table;
+mod tag;
+#[cfg(test)]
+mod tests;
+mod tickets;
+mod write;
 
-pub use binding::{Binding, Endpoint, ServerId};
-pub use place::{OwnerTable, Placement};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::base::ids::{ConnId, CoreId};
+use hashbrown::HashMap;
+
+use crate::base::ids::{CoreId, NodeId, ShardId};
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter};
-use hashbrown::HashMap;
+use crate::base::time::{Nanos, Now};
+use kinds::Entry;
 use near::Near;
 use shard::Shard;
-use std::rc::Rc;
+use tickets::Tickets;
+use write::{Asker, At, Pending};
 
-/// What the registry is told at start.
+pub use change::{Change, Changed, Kind, Record, Refusal, problem_with_name, problem_with_path};
+pub use entry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State};
+pub use frame::{Answer, Effect, Effects, Frame, Name, Waiter};
+pub use list::{Page, Part, Query};
+pub use place::{OwnerTable, Placement};
+pub use stats::{Level, ShardStats};
+
+/// What the registry is told at start; the same on every core.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Number of shards, 1 to [`limits::SHARDS_MAX`].
     pub shards: u16,
-    /// Names each core's near cache holds.
+    /// Names of each kind that a core's near cache holds.
     pub near_names_max: usize,
+    /// Time that those who hold an entry have to let go of it.
+    pub change_timeout: Duration,
+    /// Whether a change is made only after [`Effect::Persist`] was carried out.
+    pub is_durable: bool,
+    /// Reads the clock that [`Now::mono`] comes from, to take the time that handling takes. None: it is taken as nothing.
+    pub clock: Option<fn() -> Nanos>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { shards: limits::SHARDS_DEFAULT, near_names_max: limits::NEAR_NAMES_DEFAULT }
+        Self {
+            shards: limits::SHARDS_DEFAULT,
+            near_names_max: limits::NEAR_NAMES_DEFAULT,
+            change_timeout: Duration::from_millis(limits::CHANGE_MS_DEFAULT),
+            is_durable: false,
+            clock: None,
+        }
     }
 }
 
-/// Core-to-core frames of the registry.
+/// Answer to a lookup.
 #[derive(Debug)]
-pub enum Frame {
-    /// Ask: what is bound at `path`?
-    Lookup {
-        /// Comes back with the reply.
-        ticket: u32,
-        /// The endpoint's path.
-        path: Box<str>,
-    },
-    /// Reply to [`Frame::Lookup`].
-    Found {
-        /// The ticket of the Ask.
-        ticket: u32,
-        /// The path asked for.
-        path: Box<str>,
-        /// What is bound there; `None` when nothing is.
-        binding: Option<Binding>,
-    },
-}
-
-/// Answer to [`Registry::route`].
-#[derive(Debug)]
-pub enum Route {
-    /// Known on this core.
-    Here(Rc<Binding>),
-    /// The owner must be asked: send the frame on the Ask lane; the waiter is named again by [`Registry::on_frame`].
+pub enum Lookup<'a, V> {
+    /// Known on this core. What is made of it may be kept until [`Effect::Invalidated`] or [`Effect::Changed`] names it.
+    Here(&'a Arc<V>),
+    /// This is the entry at this moment, but it is being changed: for this request only, nothing made of it may be kept.
+    Once(&'a Arc<V>),
+    /// There is none; known on this core, and may be kept like [`Self::Here`].
+    Absent,
+    /// There is none at this moment, for this request only.
+    AbsentOnce,
+    /// The owner must be asked: send the frame on the Ask lane. The waiter is named again by [`Effect::Resume`], or by [`Effect::Unasked`]
+    /// when the frame was given back.
     Ask {
         /// The shard's core.
         to: CoreId,
         /// What to send.
         frame: Frame,
     },
-    /// Nothing is bound there.
-    Absent,
-    /// Too many lookups wait for their reply; try again later.
+    /// Too many questions wait for their reply; try again later.
     Full,
 }
 
-/// What follows from a frame.
+/// What one core keeps of one kind of other cores' entries.
 #[derive(Debug)]
-pub enum Next {
-    /// Send this on the Reply lane to the core that asked.
-    Reply(Frame),
-    /// The lookup of this waiter is decided: route it again.
-    Resume(ConnId),
-    /// Nothing: the reply came for one who waits no longer.
-    Nothing,
+struct Foreign<V> {
+    entries: Near<Arc<V>>,
+    absent: Near<Box<str>>,
+    /// The entry that [`Lookup::Once`] gave last.
+    once: Option<Arc<V>>,
+}
+
+impl<V: Entry> Foreign<V> {
+    fn new(config: &Config) -> Self {
+        let (entries, absent) = (Near::new(config.near_names_max), Near::new(limits::ABSENT_NAMES_MAX));
+        Self { entries, absent, once: None }
+    }
+}
+
+/// A question on its way.
+#[derive(Debug)]
+struct Waiting {
+    waiter: Waiter,
+    owner: CoreId,
+    /// Hash of the name that was asked for.
+    hash: u64,
+}
+
+/// An answer that may not be kept, until who waits for it has looked again.
+#[derive(Debug)]
+struct Arrival {
+    answer: Answer,
+    name: Box<str>,
+    since: Nanos,
 }
 
 /// One core's part of the registry.
 #[derive(Debug)]
 pub struct Registry {
     core: CoreId,
+    cores: u16,
+    node: NodeId,
+    config: Config,
     placement: Placement,
     /// By shard number; `None` where another core is the owner.
-    shards: Vec<Option<Shard>>,
-    near: Near<Rc<Binding>>,
-    /// Names that the owner said are not bound. Apart from `near`, so that made-up paths evict only each other.
-    absent: Near<()>,
-    waiting: HashMap<u32, ConnId>,
-    next_ticket: u32,
+    shards: Vec<Option<Box<Shard>>>,
+    servers: Foreign<Server>,
+    endpoints: Foreign<Endpoint>,
+    /// By shard number: the change number of the last invalidation seen.
+    seen: Vec<u64>,
+    /// Lookups and changes that other cores were asked for.
+    waiting: Tickets<Waiting>,
+    /// By core: how many of them it owes a reply to.
+    asked: Vec<u16>,
+    arrivals: HashMap<(Waiter, u64), Arrival>,
+    /// Changes between their two phases.
+    changing: Tickets<Pending>,
+    /// No such change is given up earlier.
+    next_due: Nanos,
+    /// What could not be sent is tried again no earlier.
+    next_try: Nanos,
+    /// How many ids were given out, or are never to be.
+    numbers: u64,
+    /// Replies for which there was no room yet: no more than others have questions here.
+    owed: Vec<(CoreId, Frame)>,
+    /// By core: what it is still to be told.
+    notices: Vec<Notices>,
+    /// By core: how many of its shards are alarmed, as far as is known here.
+    alarmed: Vec<u16>,
+    /// Cores that do not know yet how many are alarmed here.
+    unaware: Vec<CoreId>,
+    /// When the shards are looked at next.
+    next_look: Nanos,
+    lists: list::Lists,
+    /// Invalidations sent so far.
+    invalidations: u64,
+    /// What the metrics were told last: invalidations, evictions.
+    told: (u64, u64),
+    /// Counts what is handled, so that every so manyth is timed.
+    handled: u32,
+    #[cfg(test)]
+    flaw: Option<Flaw>,
+}
+
+/// What is still to be told to one core, since its lane was full.
+#[derive(Debug, Default)]
+struct Notices {
+    names: Vec<Name>,
+    /// They were too many to be kept.
+    is_all: bool,
+}
+
+/// What tests leave out, to see that it is needed.
+#[cfg(test)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flaw {
+    /// A change is made without waiting for those who hold the entry.
+    NoWait,
+    /// A value is kept whatever its change number.
+    NoNumbers,
 }
 
 impl Registry {
-    /// Builds core `core`'s part and registers those of `endpoints` whose shards are at home there.
+    /// The part of `core`, one of `cores`, in the process `node`. It holds nothing yet.
     #[must_use]
-    pub fn new(config: &Config, core: CoreId, cores: u16, endpoints: &[Endpoint]) -> Self {
+    pub fn new(config: &Config, core: CoreId, cores: u16, node: NodeId) -> Self {
         let placement = Placement::new(config.shards, cores);
-        let shards = (0..config.shards)
-            .map(|number| (placement.owners().owner(crate::base::ids::ShardId(number)) == core).then(Shard::default))
-            .collect();
-        let mut registry = Self {
+        let at_home = |owner| (owner == core).then(Box::default);
+        Self {
+            shards: placement.owners().iter().map(|(_, owner)| at_home(owner)).collect(),
+            seen: vec![0; usize::from(config.shards)],
+            asked: vec![0; usize::from(cores)],
+            servers: Foreign::new(config),
+            endpoints: Foreign::new(config),
+            waiting: Tickets::new(limits::LOOKUPS_WAITING_MAX),
+            arrivals: HashMap::new(),
+            changing: Tickets::new(limits::CHANGES_WAITING_MAX),
+            next_due: Nanos::NEVER,
+            next_try: Nanos(0),
+            numbers: 0,
+            owed: Vec::new(),
+            notices: (0..cores).map(|_| Notices::default()).collect(),
+            alarmed: vec![0; usize::from(cores)],
+            unaware: Vec::new(),
+            next_look: Nanos(0),
+            lists: list::Lists::default(),
+            invalidations: 0,
+            told: (0, 0),
+            handled: 0,
+            #[cfg(test)]
+            flaw: None,
+            config: config.clone(),
             core,
+            cores,
+            node,
             placement,
-            shards,
-            near: Near::new(config.near_names_max),
-            absent: Near::new(limits::ABSENT_NAMES_MAX),
-            waiting: HashMap::new(),
-            next_ticket: 0,
-        };
-        for endpoint in endpoints {
-            registry.register(endpoint);
         }
-        registry
     }
 
     /// Where names live.
@@ -134,162 +259,166 @@ impl Registry {
         &self.placement
     }
 
-    /// Registers an endpoint if its shard is at home here. Returns whether it is.
-    pub fn register(&mut self, endpoint: &Endpoint) -> bool {
-        let hash = self.placement.hash(&endpoint.path);
-        let shard = self.placement.shard(hash);
-        match &mut self.shards[shard.0 as usize] {
-            Some(owned) => {
-                owned.bind(&endpoint.path, &endpoint.servers);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Whether the shard of `path` is at home on this core.
+    /// Whether the shard of a name or path is at home on this core.
     #[must_use]
-    pub fn is_at_home(&self, path: &str) -> bool {
-        let shard = self.placement.shard(self.placement.hash(path));
-        self.shards.get(shard.0 as usize).is_some_and(Option::is_some)
+    pub fn is_at_home(&self, name: &str) -> bool {
+        let shard = self.placement.shard(self.placement.hash(name));
+        self.placement.owners().owner(shard) == self.core
     }
 
-    /// Looks up what is bound at `path` for `waiter`.
-    pub fn route(&mut self, path: &str, waiter: ConnId, metrics: &CoreMetrics) -> Route {
-        let hash = self.placement.hash(path);
+    /// Looks up a server by name. `waiter` names who looks, should the owner have to be asked.
+    #[inline]
+    pub fn server(&mut self, now: Now, name: &str, waiter: Waiter, metrics: &CoreMetrics) -> Lookup<'_, Server> {
+        self.find(now, name, waiter, metrics)
+    }
+
+    /// Looks up an endpoint by path.
+    #[inline]
+    pub fn endpoint(&mut self, now: Now, path: &str, waiter: Waiter, metrics: &CoreMetrics) -> Lookup<'_, Endpoint> {
+        self.find(now, path, waiter, metrics)
+    }
+
+    #[inline]
+    fn find<V: Entry>(&mut self, now: Now, name: &str, waiter: Waiter, metrics: &CoreMetrics) -> Lookup<'_, V> {
+        let hash = self.placement.hash(name);
         let shard = self.placement.shard(hash);
-        if let Some(owned) = &self.shards[shard.0 as usize] {
-            return owned.find(path).map_or(Route::Absent, |binding| Route::Here(Rc::clone(binding)));
+        if self.shards[shard.0 as usize].is_some() {
+            let Some(home) = &mut self.shards[shard.0 as usize] else { return Lookup::Absent };
+            home.load.reads += 1;
+            return V::table(home).find(hash, name).map_or(Lookup::Absent, |slot| Lookup::Here(&slot.entry));
         }
-        if let Some(binding) = self.near.get(hash, path) {
+        if let Some(at) = V::foreign(self).entries.place(hash, name) {
             metrics.count(Counter::NearHits);
-            return Route::Here(Rc::clone(binding));
+            return Lookup::Here(V::foreign(self).entries.at(at));
         }
-        if self.absent.get(hash, path).is_some() {
+        self.find_far(now, hash, shard, name, waiter, metrics)
+    }
+
+    /// What is neither at home nor near.
+    fn find_far<V: Entry>(
+        &mut self,
+        now: Now,
+        hash: u64,
+        shard: ShardId,
+        name: &str,
+        waiter: Waiter,
+        metrics: &CoreMetrics,
+    ) -> Lookup<'_, V> {
+        if V::foreign(self).absent.place(hash, name).is_some() {
             metrics.count(Counter::NearHits);
-            return Route::Absent;
+            return Lookup::Absent;
+        }
+        if !self.arrivals.is_empty()
+            && self.arrivals.get(&(waiter, hash)).is_some_and(|arrival| &*arrival.name == name && arrival.answer.kind() == V::KIND)
+            && let Some(arrival) = self.arrivals.remove(&(waiter, hash))
+        {
+            let foreign = V::foreign(self);
+            foreign.once = V::from_answer(arrival.answer);
+            return foreign.once.as_ref().map_or(Lookup::AbsentOnce, Lookup::Once);
         }
         metrics.count(Counter::NearMisses);
-        self.ask(self.placement.owners().owner(shard), path, waiter)
-    }
-
-    fn ask(&mut self, to: CoreId, path: &str, waiter: ConnId) -> Route {
-        debug_assert_ne!(to, self.core, "a shard at home is looked into directly");
-        if self.waiting.len() >= limits::LOOKUPS_WAITING_MAX {
-            return Route::Full;
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.waiting.insert(ticket, waiter);
-        Route::Ask { to, frame: Frame::Lookup { ticket, path: path.into() } }
-    }
-
-    /// Takes back an Ask that could not be sent, so that its waiter is not kept. Returns the waiter.
-    pub fn unsent(&mut self, frame: &Frame) -> Option<ConnId> {
-        match frame {
-            Frame::Lookup { ticket, .. } => self.waiting.remove(ticket),
-            Frame::Found { .. } => None,
+        let to = self.placement.owners().owner(shard);
+        match self.ticket(to, waiter, hash) {
+            Some(ticket) => Lookup::Ask { to, frame: Frame::Find { ticket, kind: V::KIND, sent: now.mono, hash, name: name.into() } },
+            None => Lookup::Full,
         }
     }
 
-    /// Handles a frame from another core.
-    pub fn on_frame(&mut self, frame: Frame) -> Next {
-        match frame {
-            Frame::Lookup { ticket, path } => {
-                let shard = self.placement.shard(self.placement.hash(&path));
-                let binding = self.shards[shard.0 as usize].as_ref().and_then(|owned| owned.find(&path)).map(|found| Binding::clone(found));
-                Next::Reply(Frame::Found { ticket, path, binding })
+    /// A ticket for a question to `owner`.
+    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64) -> Option<u32> {
+        debug_assert_ne!(owner, self.core, "what is at home is looked up directly");
+        let asked = &mut self.asked[owner.index()];
+        if usize::from(*asked) >= limits::LOOKUPS_PER_OWNER_MAX {
+            return None;
+        }
+        let ticket = self.waiting.insert(Waiting { waiter, owner, hash })?;
+        *asked += 1;
+        Some(ticket)
+    }
+
+    /// The question of this ticket is answered, or was not asked.
+    fn redeem(&mut self, ticket: u32) -> Option<Waiting> {
+        let waiting = self.waiting.remove(ticket)?;
+        self.asked[waiting.owner.index()] -= 1;
+        Some(waiting)
+    }
+
+    /// Forgets what is kept for a waiter that will not look again.
+    pub fn forget(&mut self, waiter: Waiter) {
+        if !self.arrivals.is_empty() {
+            self.arrivals.retain(|(who, _), _| *who != waiter);
+        }
+    }
+
+    /// Makes a change, or asks the owner to make it. How it went comes as [`Effect::Done`] with this waiter, at once when that is possible.
+    pub fn change(&mut self, now: Now, change: Change, waiter: Waiter, out: &mut Effects) {
+        let hash = self.placement.hash(change.name());
+        let shard = self.placement.shard(hash);
+        let owner = self.placement.owners().owner(shard);
+        let refusal = change.problem().or_else(|| (change.is_registration() && self.is_alarmed()).then_some(Refusal::Overloaded));
+        if let Some(refusal) = refusal {
+            out.push(Effect::Done { waiter, result: Err(refusal) });
+        } else if owner == self.core {
+            self.timed(now, now.mono, shard, |registry| registry.make(now, change, At { hash, shard }, Asker::Here(waiter), out));
+        } else {
+            match self.ticket(owner, waiter, hash) {
+                Some(ticket) => send(out, owner, Frame::Change { ticket, sent: now.mono, change }),
+                None => out.push(Effect::Done { waiter, result: Err(Refusal::Overloaded) }),
             }
-            Frame::Found { ticket, path, binding } => {
-                let hash = self.placement.hash(&path);
-                match binding {
-                    Some(binding) => self.near.put(hash, path, Rc::new(binding)),
-                    None => self.absent.put(hash, path, ()),
-                }
-                self.waiting.remove(&ticket).map_or(Next::Nothing, Next::Resume)
+        }
+    }
+
+    /// Adds a server when its shard is at home here: what the configuration names, at start. Whether it is at home and was not there.
+    /// Nobody is told, so it must be done before the first lookup.
+    pub fn load_server(&mut self, now: Now, spec: ServerSpec) -> bool {
+        let entry = Server { id: ServerId { node: self.node, number: 0 }, version: 0, created_ms: 0, updated_ms: 0, spec };
+        self.load(now, entry)
+    }
+
+    /// Adds an endpoint when its shard is at home here, like [`Self::load_server`].
+    pub fn load_endpoint(&mut self, now: Now, path: &str, servers: &[Box<str>]) -> bool {
+        let id = ServerId { node: self.node, number: 0 };
+        self.load(now, Endpoint { path: path.into(), id, version: 0, servers: servers.into(), created_ms: 0, updated_ms: 0 })
+    }
+
+    /// Takes over what a durable store kept, as it is, when its shard is at home here. Whether it is. In place of what was there: what the
+    /// configuration says is to be loaded afterwards. Must be done on every core, with every record, before the first lookup.
+    pub fn restore(&mut self, record: Record) -> bool {
+        match record {
+            Record::Server(server) => self.put_back(server),
+            Record::Endpoint(endpoint) => self.put_back(endpoint),
+            Record::Removed { id, version, .. } => {
+                self.raise(id, version);
+                false
             }
         }
+    }
+
+    /// Figures of the shards at home here.
+    pub fn shards(&mut self, now: Now) -> Vec<ShardStats> {
+        let homes = self.placement.owners().iter().zip(&mut self.shards).filter_map(|((shard, _), home)| Some((shard, home.as_mut()?)));
+        homes.map(|(shard, home)| home.stats(shard, now.mono)).collect()
+    }
+
+    /// Whether over half of all shards are alarmed, as far as the cores have told: then registrations are refused.
+    #[must_use]
+    pub fn is_alarmed(&self) -> bool {
+        let alarmed: usize = self.alarmed.iter().map(|count| usize::from(*count)).sum();
+        alarmed * 2 > usize::from(self.config.shards)
+    }
+
+    /// Invalidations sent to other cores so far.
+    #[must_use]
+    pub const fn invalidations(&self) -> u64 {
+        self.invalidations
+    }
+
+    #[cfg(test)]
+    fn has_flaw(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WAITER: ConnId = ConnId { index: 1, generation: 2 };
-
-    fn endpoints(count: usize) -> Vec<Endpoint> {
-        (0..count).map(|n| Endpoint { path: format!("/mcp/{n}").into(), servers: vec![ServerId::native(n as u32)].into() }).collect()
-    }
-
-    fn cores(count: u16, endpoints: &[Endpoint]) -> Vec<Registry> {
-        (0..count).map(|core| Registry::new(&Config::default(), CoreId(core), count, endpoints)).collect()
-    }
-
-    /// Routes on `at`, carrying frames by hand, until it is decided.
-    fn route(registries: &mut [Registry], at: usize, path: &str, metrics: &CoreMetrics) -> (Option<Rc<Binding>>, usize) {
-        for hops in 0..3 {
-            match registries[at].route(path, WAITER, metrics) {
-                Route::Here(binding) => return (Some(binding), hops),
-                Route::Absent => return (None, hops),
-                Route::Full => panic!("nothing else waits"),
-                Route::Ask { to, frame } => {
-                    let Next::Reply(reply) = registries[to.index()].on_frame(frame) else { panic!("an Ask is replied to") };
-                    assert!(matches!(registries[at].on_frame(reply), Next::Resume(WAITER)));
-                }
-            }
-        }
-        panic!("a lookup must be decided by one hop");
-    }
-
-    #[test]
-    fn every_core_finds_every_endpoint_with_at_most_one_hop_and_then_without() {
-        let endpoints = endpoints(100);
-        let mut registries = cores(3, &endpoints);
-        let metrics = CoreMetrics::default();
-        for at in 0..3 {
-            for endpoint in &endpoints {
-                let (binding, hops) = route(&mut registries, at, &endpoint.path, &metrics);
-                assert_eq!(binding.expect("it is registered").servers, endpoint.servers);
-                assert!(hops <= 1);
-                assert_eq!(route(&mut registries, at, &endpoint.path, &metrics).1, 0, "the second time it is known");
-            }
-        }
-        assert!(metrics.counter(Counter::NearHits) > 0 && metrics.counter(Counter::NearMisses) > 0);
-    }
-
-    #[test]
-    fn an_absent_name_is_absent_on_every_core() {
-        let mut registries = cores(2, &endpoints(1));
-        let metrics = CoreMetrics::default();
-        for at in 0..2 {
-            assert!(route(&mut registries, at, "/nowhere", &metrics).0.is_none());
-        }
-    }
-
-    #[test]
-    fn each_endpoint_is_registered_at_exactly_one_core() {
-        let endpoints = endpoints(64);
-        let mut registries = cores(4, &[]);
-        for endpoint in &endpoints {
-            assert_eq!(registries.iter_mut().map(|r| usize::from(r.register(endpoint))).sum::<usize>(), 1);
-        }
-    }
-
-    #[test]
-    fn lookups_in_wait_are_bounded_and_an_unsent_one_is_forgotten() {
-        let mut registries = cores(2, &[]);
-        let metrics = CoreMetrics::default();
-        let mut asked = Vec::new();
-        for n in 0.. {
-            match registries[0].route(&format!("/x/{n}"), WAITER, &metrics) {
-                Route::Ask { frame, .. } => asked.push(frame),
-                Route::Full => break,
-                _ => {}
-            }
-        }
-        assert_eq!(asked.len(), limits::LOOKUPS_WAITING_MAX);
-        registries[0].unsent(&asked[0]);
-        assert_eq!(registries[0].waiting.len(), limits::LOOKUPS_WAITING_MAX - 1);
-    }
+fn send(out: &mut Effects, to: CoreId, frame: Frame) {
+    out.push(Effect::Send { to, lane: frame.lane(), frame });
 }

@@ -1,6 +1,7 @@
 //! What can be set about the shell.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::limits;
@@ -50,6 +51,8 @@ pub struct Config {
     pub blocking_threads: usize,
     /// Which io_uring path runs.
     pub ring: RingChoice,
+    /// Directory of the durable store. None: what is registered ends with the process.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -70,6 +73,7 @@ impl Default for Config {
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: limits::BODY_BYTES_DEFAULT },
             blocking_threads: 4,
             ring: RingChoice::Auto,
+            state: None,
         }
     }
 }
@@ -89,6 +93,8 @@ pub enum StartError {
     Config(String),
     /// A server cannot be built.
     Server(BuildError),
+    /// The directory of the durable store cannot be used.
+    State(PathBuf, String),
     /// The operating system refused something else.
     System(&'static str, std::io::Error),
 }
@@ -113,6 +119,7 @@ impl std::fmt::Display for StartError {
                 findings.iter().try_for_each(|finding| write!(f, "\n  {finding}"))
             }
             Self::Config(text) => f.write_str(text),
+            Self::State(directory, why) => write!(f, "--state {}: {why}", directory.display()),
             Self::Server(error) => error.fmt(f),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }

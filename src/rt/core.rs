@@ -12,6 +12,7 @@ use super::bridge;
 use super::config::Config;
 use super::conn::{Pool, Table};
 use super::drain::Drain;
+use super::durable::Keeper;
 use super::listen::Listener;
 use super::mesh::{Mesh, Parcel};
 use super::permit::{Node, Stage};
@@ -23,6 +24,7 @@ use crate::base::limits::{COMPLETIONS_PER_TURN_MAX, LINGER_MS_MAX, TURN_MS_MAX};
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Lane, Out};
+use crate::native::Inbox;
 use crate::wire::http1::LastHead;
 
 /// The longest sleep while a future uses glommio's reactor.
@@ -60,6 +62,12 @@ fn coarse(ask: unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> lib
     said.tv_sec.cast_unsigned() * 1_000_000_000 + said.tv_nsec.cast_unsigned()
 }
 
+/// The wall clock, milliseconds since the Unix epoch.
+pub(crate) fn wall_ms() -> u64 {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Reads time, with one system call less than two clocks would take.
 #[derive(Clone, Copy)]
 struct Clock {
@@ -77,8 +85,7 @@ impl Clock {
 
     fn read_wall(&mut self) {
         self.wall_at = mono();
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        self.wall_ms = wall_ms();
     }
 
     fn now(&self) -> Now {
@@ -129,6 +136,8 @@ pub(crate) struct Parts {
     pub(crate) node: Arc<Node>,
     pub(crate) metrics: &'static CoreMetrics,
     pub(crate) jobs: Jobs,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) listeners: Vec<Listener>,
 }
 
@@ -149,6 +158,9 @@ pub(crate) struct Core {
     pub(super) node: Arc<Node>,
     pub(super) metrics: &'static CoreMetrics,
     pub(super) jobs: Jobs,
+    /// Writes what is durable, and where it answers.
+    pub(super) keeper: Option<Keeper>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) doors: Vec<Door>,
     /// Few descriptors are left: connections are accepted one at a time.
     pub(super) filling: bool,
@@ -198,6 +210,8 @@ impl Core {
             node: parts.node,
             metrics: parts.metrics,
             jobs: parts.jobs,
+            keeper: parts.keeper,
+            inbox: parts.inbox,
             doors: doors.collect(),
             filling: false,
             dirty: Vec::new(),

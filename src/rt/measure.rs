@@ -46,14 +46,10 @@ impl Run {
     #[must_use]
     pub fn go(self) -> Outcome {
         assert!((1..=64).contains(&self.window), "the smallest lane has room for 64");
-        let wakes: Arc<[Wake]> = (0..2).map(|_| Wake::new().expect("an eventfd")).collect();
-        let cpus = allowed_cpus();
-        let mut ends = mesh::build(&wakes).into_iter().enumerate();
+        let mut ends = cores(2, self.path, self.spin).into_iter();
         let mut make = || {
-            let ((me, mesh), wakes) = (ends.next().expect("two ends"), Arc::clone(&wakes));
-            let cpu = (cpus.len() > 1).then(|| cpus[me]);
-            // A ring is made by the thread that uses it.
-            move || End::new(self, me, mesh, wakes, cpu)
+            let core = ends.next().expect("two ends");
+            move || End { run: self, core: core() }
         };
         let (asker, replier) = (make(), make());
         let (ready, done) = (&Barrier::new(2), &Barrier::new(2));
@@ -63,14 +59,14 @@ impl Run {
                 ready.wait();
                 let took = end.ask_all();
                 done.wait();
-                (took, end.wakes_sent)
+                (took, end.core.wakes_sent)
             });
             let replier = scope.spawn(move || {
                 let mut end = replier();
                 ready.wait();
                 end.reply_to_all();
                 done.wait();
-                end.wakes_sent
+                end.core.wakes_sent
             });
             let ((took, asker), replier) = (asker.join().expect("the asker"), replier.join().expect("the replier"));
             Outcome { took, frames: 2 * u64::from(self.asks), wakes: asker + replier }
@@ -81,6 +77,52 @@ impl Run {
 /// One thread's side.
 struct End {
     run: Run,
+    core: Core,
+}
+
+impl End {
+    fn ask_all(&mut self) -> Duration {
+        let start = Instant::now();
+        let (mut asked, mut replied) = (0, 0);
+        let mut frames = Vec::new();
+        while replied < self.run.asks {
+            while asked < self.run.asks && asked - replied < self.run.window {
+                self.send(Lane::Ask, asked);
+                asked += 1;
+            }
+            self.core.go_on();
+            self.core.take(&mut frames);
+            for (_, frame) in frames.drain(..) {
+                assert_eq!(number(&frame), replied, "replies come in order");
+                replied += 1;
+            }
+        }
+        start.elapsed()
+    }
+
+    fn reply_to_all(&mut self) {
+        let mut replied = 0;
+        let mut frames = Vec::new();
+        while replied < self.run.asks {
+            self.core.take(&mut frames);
+            for (_, frame) in frames.drain(..) {
+                self.send(Lane::Reply, number(&frame));
+                replied += 1;
+            }
+            self.core.go_on();
+        }
+    }
+
+    fn send(&mut self, lane: Lane, number: u32) {
+        let frame = Frame::Changed { server: number, lists: Lists::NONE };
+        let sent = self.core.send(CoreId(1 - self.core.me as u16), lane, frame);
+        assert!(sent.is_ok(), "a window fits into a lane");
+    }
+}
+
+/// A thread's end of the mesh, with the turns and the sleep of a core, for benches that put something of their own between the lanes.
+pub struct Core {
+    spin: Duration,
     me: usize,
     mesh: Mesh,
     ring: Ring,
@@ -91,62 +133,64 @@ struct End {
     until: Instant,
 }
 
-impl End {
-    fn new(run: Run, me: usize, mesh: Mesh, wakes: Arc<[Wake]>, cpu: Option<usize>) -> Self {
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+/// Makes the ends of so many cores, each to be called by the thread that uses it: it pins the thread when there are CPUs enough.
+///
+/// # Panics
+/// When a wake cannot be made; an end, when no ring can be.
+pub fn cores(count: usize, path: RingPath, spin: Duration) -> Vec<impl FnOnce() -> Core + Send> {
+    let wakes: Arc<[Wake]> = (0..count).map(|_| Wake::new().expect("an eventfd")).collect();
+    let cpus = allowed_cpus();
+    let ends = mesh::build(&wakes).into_iter().enumerate();
+    let make = |(me, mesh)| {
+        let (wakes, cpu) = (Arc::clone(&wakes), (cpus.len() >= count).then(|| cpus[me]));
+        // A ring is made by the thread that uses it.
+        move || Core::new(path, spin, me, mesh, wakes, cpu)
+    };
+    ends.map(make).collect()
+}
+
+impl Core {
+    fn new(path: RingPath, spin: Duration, me: usize, mesh: Mesh, wakes: Arc<[Wake]>, cpu: Option<usize>) -> Self {
         if let Some(id) = cpu {
             core_affinity::set_for_current(core_affinity::CoreId { id });
         }
-        let mut ring = Ring::new(run.path).expect("a ring");
+        let mut ring = Ring::new(path).expect("a ring");
         if ring.takes_messages() {
             wakes[me].set_ring(ring.fd());
         }
         ring.watch(wakes[me].event(), libc::POLLIN, Op::Event, 0);
         let (parcels, completions) = (Vec::new(), Vec::with_capacity(64));
-        Self { run, me, mesh, ring, wakes, wakes_sent: 0, parcels, completions, until: Instant::now() + RUN_MAX }
+        Self { spin, me, mesh, ring, wakes, wakes_sent: 0, parcels, completions, until: Instant::now() + RUN_MAX }
     }
 
-    fn ask_all(&mut self) -> Duration {
-        let start = Instant::now();
-        let (mut asked, mut replied) = (0, 0);
-        while replied < self.run.asks {
-            while asked < self.run.asks && asked - replied < self.run.window {
-                self.send(Lane::Ask, asked);
-                asked += 1;
-            }
-            self.go_on();
-            self.take(Lane::Reply);
-            for (_, parcel) in self.parcels.drain(..) {
-                assert_eq!(number(&parcel), replied, "replies come in order");
-                replied += 1;
-            }
-        }
-        start.elapsed()
+    /// Pushes a frame; gives it back when the lane is full.
+    ///
+    /// # Errors
+    /// The frame.
+    pub fn send(&mut self, to: CoreId, lane: Lane, frame: Frame) -> Result<(), Frame> {
+        self.mesh.send(to, lane, Parcel::Frame(frame)).map_err(|parcel| match parcel {
+            Parcel::Frame(frame) => frame,
+            Parcel::Moved(_) | Parcel::Fresh(_) => unreachable!("a frame was sent"),
+        })
     }
 
-    fn reply_to_all(&mut self) {
-        let mut replied = 0;
-        while replied < self.run.asks {
-            self.take(Lane::Ask);
-            let mut parcels = std::mem::take(&mut self.parcels);
-            for (_, parcel) in parcels.drain(..) {
-                self.send(Lane::Reply, number(&parcel));
-                replied += 1;
-            }
-            self.parcels = parcels;
-            self.go_on();
-        }
-    }
-
-    fn send(&mut self, lane: Lane, number: u32) {
-        let parcel = Parcel::Frame(Frame::Changed { server: number, lists: Lists::NONE });
-        let sent = self.mesh.send(CoreId(1 - self.me as u16), lane, parcel);
-        assert!(sent.is_ok(), "a window fits into a lane");
-    }
-
-    fn take(&mut self, lane: Lane) {
+    /// The beginning of a turn: takes what came, replies first.
+    pub fn take(&mut self, into: &mut Vec<(CoreId, Frame)>) {
         self.mesh.look();
-        self.mesh.take(lane, &mut self.parcels);
+        self.mesh.take(Lane::Reply, &mut self.parcels);
+        self.mesh.take(Lane::Ask, &mut self.parcels);
         self.mesh.settle();
+        let frames = self.parcels.drain(..).filter_map(|(from, parcel)| match parcel {
+            Parcel::Frame(frame) => Some((from, frame)),
+            Parcel::Moved(_) | Parcel::Fresh(_) => None,
+        });
+        into.extend(frames);
         self.ring.completions(&mut self.completions);
         for completion in self.completions.drain(..) {
             if completion.op() == Some(Op::Event) {
@@ -156,8 +200,20 @@ impl End {
         }
     }
 
+    /// The end of a turn after which there is more to do: what was sent is announced.
+    pub fn hurry_on(&mut self) {
+        let ring = &mut self.ring;
+        self.wakes_sent += self.mesh.announce(|fd| ring.message(fd));
+        if self.ring.has_queued() {
+            self.ring.flush();
+        }
+    }
+
     /// The end of a turn and the rest after it, as a core has them.
-    fn go_on(&mut self) {
+    ///
+    /// # Panics
+    /// When a run takes a minute: then a frame or a wake was lost.
+    pub fn go_on(&mut self) {
         let ring = &mut self.ring;
         self.wakes_sent += self.mesh.announce(|fd| ring.message(fd));
         if self.has_work() || self.ring.has_queued() {
@@ -176,11 +232,11 @@ impl End {
     }
 
     fn spin(&mut self) -> bool {
-        if self.run.spin.is_zero() {
+        if self.spin.is_zero() {
             return false;
         }
         let start = Instant::now();
-        while start.elapsed() < self.run.spin {
+        while start.elapsed() < self.spin {
             self.ring.flush();
             self.mesh.look();
             if self.has_work() {
@@ -192,9 +248,9 @@ impl End {
     }
 }
 
-fn number(parcel: &Parcel) -> u32 {
-    match parcel {
-        Parcel::Frame(Frame::Changed { server, .. }) => *server,
+fn number(frame: &Frame) -> u32 {
+    match frame {
+        Frame::Changed { server, .. } => *server,
         _ => panic!("nobody sends anything else"),
     }
 }

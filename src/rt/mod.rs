@@ -11,6 +11,7 @@ mod config;
 mod conn;
 mod core;
 mod drain;
+mod durable;
 pub mod host;
 mod listen;
 #[doc(hidden)]
@@ -39,13 +40,14 @@ pub use bridge::{WithGlommio, with_glommio};
 pub use config::{Config, RingChoice, StartError};
 pub use ring::{Offer, RingPath, probe};
 
-use self::core::{Core, Parts, is_coarse_fine, mono, mono_coarse};
+use self::core::{Core, Parts, is_coarse_fine, mono, mono_coarse, wall_ms};
 use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits::CORES_MAX;
 use crate::base::metrics::CoreMetrics;
 use crate::engine::{EngineConfig, Role, Shared};
 use crate::native::{Factory, Inbox};
 use blocking::Jobs;
+use durable::{Keeper, Store};
 use host::Level;
 use listen::Listener;
 use mesh::Mesh;
@@ -107,6 +109,7 @@ pub struct Running {
     pinned: bool,
     threads: Vec<JoinHandle<()>>,
     pool: Option<blocking::Pool>,
+    store: Option<Store>,
     over: Arc<Over>,
 }
 
@@ -170,6 +173,9 @@ impl Running {
         if let Some(pool) = self.pool.take() {
             pool.close(BLOCKING_GRACE);
         }
+        if let Some(store) = &mut self.store {
+            store.close();
+        }
         assert!(panicked == 0, "{panicked} core(s) panicked");
     }
 }
@@ -182,6 +188,9 @@ impl Drop for Running {
         }
         if let Some(pool) = self.pool.take() {
             pool.close(BLOCKING_GRACE);
+        }
+        if let Some(store) = &mut self.store {
+            store.close();
         }
     }
 }
@@ -208,6 +217,16 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     engine.clock.get_or_insert(mono);
     engine.coarse_clock = engine.coarse_clock.or_else(|| is_coarse_fine().then_some(mono_coarse as fn() -> crate::base::time::Nanos));
     let descriptors = usize::try_from(host::raise_descriptors()).unwrap_or(usize::MAX);
+    engine.started_ms = wall_ms();
+    let (store, keeper) = match &config.state {
+        Some(directory) => {
+            let (store, keeper, kept) = Store::open(directory)?;
+            engine.kept = kept.into();
+            engine.registry.is_durable = true;
+            (Some(store), Some(keeper))
+        }
+        None => (None, None),
+    };
     let (addresses, admin, doors) = open_doors(&config, cores)?;
     let system = |what| move |error| StartError::System(what, error);
     let wakes = (0..cores).map(|_| Wake::new()).collect::<Result<Arc<[Wake]>, _>>().map_err(system("no eventfd"))?;
@@ -225,6 +244,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         node: Arc::new(node),
         shared,
         jobs: pool.jobs(),
+        keeper,
         path,
         over: Arc::new(Over::new().map_err(system("no eventfd"))?),
     };
@@ -237,9 +257,10 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         pinned: plan.config.pin,
         threads: Vec::new(),
         pool: Some(pool),
+        store,
         over: Arc::clone(&plan.over),
     };
-    start_cores(&plan, mesh::build(&wakes), doors, &mut running)?;
+    start_cores(plan, mesh::build(&wakes), doors, &mut running)?;
     shared.set_ready(true);
     Ok(running)
 }
@@ -285,6 +306,7 @@ struct Plan {
     node: Arc<Node>,
     shared: &'static Shared,
     jobs: Jobs,
+    keeper: Option<Keeper>,
     path: RingPath,
     over: Arc<Over>,
 }
@@ -302,7 +324,7 @@ impl Drop for LastBreath {
     }
 }
 
-fn start_cores(plan: &Plan, meshes: Vec<Mesh>, doors: Vec<Vec<Listener>>, running: &mut Running) -> Result<(), StartError> {
+fn start_cores(plan: Plan, meshes: Vec<Mesh>, doors: Vec<Vec<Listener>>, running: &mut Running) -> Result<(), StartError> {
     let (report, reports) = mpsc::channel::<Result<(), StartError>>();
     let cores = meshes.len();
     for (core, (mesh, listeners)) in meshes.into_iter().zip(doors).enumerate() {
@@ -360,7 +382,7 @@ impl Plan {
         let wakes = Arc::clone(self.node.wakes());
         let inbox = Arc::new(Inbox::new(Box::new(move || wakes[id.index()].poke())));
         let cores = self.placements.len() as u16;
-        let engine = Engine::new(id, cores, &self.engine, &self.servers, self.shared, inbox).map_err(StartError::Server)?;
+        let engine = Engine::new(id, cores, &self.engine, &self.servers, self.shared, Arc::clone(&inbox)).map_err(StartError::Server)?;
         Ok(Core::new(Parts {
             id,
             config: Arc::clone(&self.config),
@@ -370,6 +392,8 @@ impl Plan {
             node: Arc::clone(&self.node),
             metrics: &self.shared.metrics()[id.index()],
             jobs: self.jobs.clone(),
+            keeper: self.keeper.clone(),
+            inbox,
             listeners,
         }))
     }

@@ -201,8 +201,9 @@ impl Core {
     /// Answers with a fault of the framing and closes.
     pub(super) fn reject(&mut self, index: u32, kind: fault::Kind) {
         let Some(conn) = self.conns.get(index) else { return };
+        let role = conn.role;
         let bytes = conn.bytes.get_or_insert_with(|| self.pool.get());
-        self.engine.on_reject(self.now, kind, &mut bytes.output);
+        self.engine.on_reject(self.now, role, kind, &mut bytes.output);
         self.begin_closing(index);
     }
 
@@ -248,6 +249,10 @@ impl Core {
                 }
             }
             Effect::Blocking(job) => self.jobs.push(job),
+            Effect::Persist { ticket, record } => match &self.keeper {
+                Some(keeper) => keeper.push(&self.inbox, ticket, record),
+                None => self.inbox.persisted(ticket, false),
+            },
         }
     }
 

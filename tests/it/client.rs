@@ -38,6 +38,11 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 
+    /// The body as JSON; null when it is none.
+    pub fn json_or_nothing(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
     /// Without what differs from one answer to the next.
     pub fn without_date(mut self) -> Self {
         self.headers.retain(|(name, _)| name != "date");

@@ -179,7 +179,7 @@ fn health_and_metrics_are_on_the_admin_port() {
     assert!(metrics.header("content-type").is_some_and(|value| value.starts_with("text/plain")), "{metrics:?}");
     let calls: f64 = metrics.body.lines().filter(|line| line.starts_with("ringhub_tool_calls_total{")).map(last_number).sum();
     assert!((calls - 1.0).abs() < f64::EPSILON, "{}", metrics.body);
-    assert_eq!(admin.ask(modern(1, "tools/list", "")).status, 405, "the admin port does not serve MCP");
+    assert_eq!(admin.ask(modern(1, "tools/list", "")).status, 404, "the admin port does not serve MCP");
 }
 
 fn last_number(line: &str) -> f64 {

@@ -2,6 +2,8 @@
 
 mod client;
 mod command;
+mod control;
+mod ctl;
 mod drain;
 #[path = "../fuzz/replay.rs"]
 mod fuzz;
@@ -10,6 +12,7 @@ mod random;
 mod server;
 mod sessions;
 mod slow;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;

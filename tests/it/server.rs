@@ -51,6 +51,13 @@ impl Server {
         self.process.printed(|line| line.contains(what).then_some(()));
     }
 
+    /// Ends it at once, as a power cut would.
+    pub fn kill(self) {
+        let pid = libc::pid_t::try_from(self.pid()).expect("a pid fits its own type");
+        // SAFETY: kill reads no memory of ours, and the child has not been waited for, so its pid is still its own.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    }
+
     /// Waits for its end, which must be a good one.
     pub fn wait(mut self) {
         self.process.wait();

@@ -1,5 +1,6 @@
 //! ringhub against the official implementations of the protocol: the conformance suite, and the TypeScript, Python
-//! and Rust clients, all of them driving the fixture server (the example `everything`) over real sockets.
+//! and Rust clients, all of them driving the fixture server (the example `everything`) over real sockets; and its admin port against its own
+//! OpenAPI document.
 //!
 //! `tests/peers/provision` puts the peers under `target/peers`; `tests/run peers` does that and runs these tests. A
 //! peer that is not there fails its tests.
@@ -11,6 +12,7 @@ mod conformance;
 mod peer;
 mod python;
 mod rust;
+mod schemathesis;
 mod seen;
 mod server;
 #[path = "../support/mod.rs"]

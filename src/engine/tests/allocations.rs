@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::client;
 use super::cluster::{Response, config, modern, modern_with, post};
-use super::fixture::server;
+use super::fixture::{builder, server};
 use crate::base::allocations::so_far;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::time::{Nanos, Now};
-use crate::engine::{ConnMemo, Engine, Inbound, Out, Role, Shared, Verdict};
-use crate::native::{Factory, Inbox};
+use crate::engine::{ConnMemo, Endpoint, Engine, Inbound, Out, Role, Shared, Verdict};
+use crate::native::{BuildError, Factory, Inbox, Server};
 use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
 
 /// Sends the request this often and says how many allocations that took, and how often it was answered at once.
@@ -49,12 +49,24 @@ fn open_session(engine: &mut Engine) -> String {
     Response::parse(reply).field("mcp-session-id").expect("a session id")
 }
 
+/// The same tools under another server's name.
+fn named_b() -> Result<Server, BuildError> {
+    builder("b").build()
+}
+
+/// The request, to the endpoint of both servers.
+fn pair(request: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(request).replacen("/mcp", "/both", 1).into_bytes()
+}
+
 #[test]
 fn a_warm_request_allocates_nothing() {
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), 1, 10, [7; 16])));
-    let servers: Vec<Arc<Factory>> = vec![Arc::new(|| Ok(server()))];
+    let servers: Vec<Arc<Factory>> = vec![Arc::new(|| Ok(server())), Arc::new(named_b)];
     let inbox = Arc::new(Inbox::new(Box::new(|| {})));
-    let mut engine = Engine::new(CoreId(0), 1, &config(), &servers, shared, inbox).expect("a server");
+    let mut config = config();
+    config.endpoints.push(Endpoint { path: "/both".into(), servers: [0, 1].into() });
+    let mut engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("a server");
     let count = r#""name":"count","arguments":{"number":17}"#;
     let requests = [
         ("a typed tool", modern("tools/call", Some("count"), count)),
@@ -71,7 +83,11 @@ fn a_warm_request_allocates_nothing() {
         ("a list, legacy era", legacy(&client::request("\"a\"", "tools/list", "{}"))),
         ("ping", legacy(&client::request("1", "ping", "{}"))),
     ]);
-    for (name, request) in requests {
+    let several = [(
+        "a typed tool of one of several servers",
+        pair(&modern("tools/call", Some("b.count"), r#""name":"b.count","arguments":{"number":17}"#)),
+    )];
+    for (name, request) in requests.chain(several) {
         allocations(&mut engine, &request, 10);
         assert_eq!(allocations(&mut engine, &request, 1000), (0, 1000), "{name}");
     }

@@ -11,6 +11,7 @@ use crate::base::time::{Nanos, Now};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
 use crate::native::{Factory, Inbox, Server};
+use crate::registry::Change;
 use crate::wire::http1::{Frame as Frame1, Framed, Framer, HeaderSlots, HttpLimits, view};
 
 /// Rounds in which a cluster must come to rest.
@@ -52,10 +53,13 @@ pub fn config() -> EngineConfig {
 
 impl Cluster {
     pub fn new(cores: u16, config: &EngineConfig, server: impl Fn() -> Server + Send + Sync + 'static) -> Self {
+        Self::with_servers(cores, config, &[Arc::new(move || Ok(server()))])
+    }
+
+    pub fn with_servers(cores: u16, config: &EngineConfig, servers: &[Arc<Factory>]) -> Self {
         let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores, 1000, [7; 16])));
-        let servers: Vec<Arc<Factory>> = vec![Arc::new(move || Ok(server()))];
         let engine = |core| {
-            Engine::new(CoreId(core), cores, config, &servers, shared, Arc::new(Inbox::new(Box::new(|| {}))))
+            Engine::new(CoreId(core), cores, config, servers, shared, Arc::new(Inbox::new(Box::new(|| {}))))
                 .expect("servers that can be built")
         };
         Self {
@@ -68,6 +72,17 @@ impl Cluster {
             lane_frames_max: usize::MAX,
             frames_sent: 0,
         }
+    }
+
+    /// A change of the registry is asked for on this core, and everything that follows is done.
+    pub fn change(&mut self, core: usize, change: Change) {
+        self.begin_change(core, change);
+        self.settle();
+    }
+
+    /// The same without what follows.
+    pub fn begin_change(&mut self, core: usize, change: Change) {
+        self.with(core, |engine, now, out| engine.change(now, change, out));
     }
 
     /// A new connection to this core.
@@ -221,6 +236,7 @@ impl Cluster {
                     }
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
+                Effect::Persist { .. } => panic!("nothing here is durable"),
             }
         }
         for conn in resumed {
@@ -243,7 +259,7 @@ impl Cluster {
                 Framed::More { .. } => return,
                 Framed::Whole(frame) => frame,
                 Framed::Reject(kind) => {
-                    self.engines[at.core].on_reject(self.now, kind, &mut at.output);
+                    self.engines[at.core].on_reject(self.now, at.role, kind, &mut at.output);
                     at.is_open = false;
                     return;
                 }

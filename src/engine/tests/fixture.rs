@@ -42,17 +42,17 @@ async fn forever(cx: Context) -> &'static str {
 }
 
 pub fn server() -> Server {
-    builder().build().expect("a server")
+    builder("test").build().expect("a server")
 }
 
 /// The same with few items on a page.
 pub fn paged() -> Server {
-    builder().page_size(5).build().expect("a server")
+    builder("test").page_size(5).build().expect("a server")
 }
 
-fn builder() -> Builder {
+pub fn builder(name: &str) -> Builder {
     let region = json!({"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}});
-    Server::builder("test", "1.0")
+    Server::builder(name, "1.0")
         .instructions("Be kind")
         .tool("echo", |echo: Echo, _: &Context| echo.message)
         .tool("count", |count: Count, _: &Context| if count.number > 10 { "many" } else { "few" })

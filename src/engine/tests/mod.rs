@@ -3,6 +3,7 @@
 mod allocations;
 mod client;
 mod cluster;
+mod control;
 mod disorder;
 mod edges;
 mod exchanges;
@@ -17,3 +18,5 @@ mod rounds;
 mod routes;
 mod sessions;
 mod streams;
+mod views;
+mod views_changing;

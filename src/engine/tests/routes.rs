@@ -5,11 +5,10 @@ use std::time::Duration;
 use super::cluster::{Cluster, config, modern};
 use super::fixture::server;
 use crate::engine::{Endpoint, EngineConfig};
-use crate::registry::ServerId;
 
 fn many() -> EngineConfig {
     let mut config = config();
-    config.endpoints = (0..20).map(|n| Endpoint { path: format!("/e/{n}").into(), servers: [ServerId::native(0)].into() }).collect();
+    config.endpoints = (0..20).map(|n| Endpoint { path: format!("/e/{n}").into(), servers: [0].into() }).collect();
     config
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::time::{Nanos, Now};
-use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Shared, Verdict};
+use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Role, Shared, Verdict};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::rt::with_glommio;
@@ -155,7 +155,7 @@ impl Engine {
         self.inbox.push(Event::Wake { task: id });
     }
 
-    pub(crate) fn on_reject(&mut self, _now: Now, kind: fault::Kind, reply: &mut Vec<u8>) {
+    pub(crate) fn on_reject(&mut self, _now: Now, _role: Role, kind: fault::Kind, reply: &mut Vec<u8>) {
         let extra: &[(&str, &[u8])] = if kind == fault::Kind::Overloaded { &[("Retry-After", b"1")] } else { &[] };
         http1::response(reply, &Head { status: kind.status(), content_type: None, close: true, extra, date: DATE }, b"");
     }

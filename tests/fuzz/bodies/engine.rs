@@ -363,6 +363,7 @@ impl World {
                     }
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
+                Effect::Persist { .. } => panic!("nothing here is durable"),
             }
         }
         for conn in resumed {
@@ -387,7 +388,7 @@ impl World {
                 Framed::More { .. } => return,
                 Framed::Whole(frame) => frame,
                 Framed::Reject(kind) => {
-                    self.engines[at.core].on_reject(self.now, kind, &mut at.output);
+                    self.engines[at.core].on_reject(self.now, Role::Public, kind, &mut at.output);
                     at.pending = Some((false, 1));
                     return self.answered(conn, true);
                 }

@@ -1,11 +1,15 @@
 //! `ringhub serve`: configuration to running cores, and what is printed on the way.
 
+pub(crate) mod token;
+
 use crate::cli::ServeArgs;
 use crate::config::{Config, Problems};
+use crate::engine::admin::Token;
 use crate::native::{BuildError, Server};
 use crate::rt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -46,15 +50,25 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
         print!("{}", config.to_toml());
         return Ok(());
     }
-    let engine = config.engine().map_err(Failure::Config)?;
+    let mut engine = config.engine().map_err(Failure::Config)?;
     crate::log::start(&config.log).map_err(|problem| Failure::Config(Problems(vec![problem])))?;
     // Once before the cores do, so that what is wrong with it is said in words.
     factory().map_err(Failure::Server)?;
     if config.seal_key.is_none() {
         tracing::info!("sealing with a key of this start: sessions and request states end with it (--seal-key FILE keeps them)");
     }
+    let mut kept = match config.admin {
+        Some(_) => token::Kept::new(&config).map_err(|problem| Failure::Config(Problems(vec![problem])))?,
+        None => None,
+    };
+    engine.admin_token = kept.as_ref().map(|kept| Token::new(&kept.token));
     rt::run_with(config.shell(), engine, vec![Arc::new(factory)], |running| {
-        print!("{}", announcement(running));
+        let file = kept.as_mut().zip(running.admin()).map(|(kept, admin)| kept.announce(admin.port()));
+        let file = file.transpose().unwrap_or_else(|problem| {
+            tracing::error!("the admin port cannot be written to, since its token cannot be kept: {problem}");
+            None
+        });
+        print!("{}", announcement(running, file.as_deref()));
         if config.is_exposed() {
             tracing::warn!(
                 "ringhub can be reached from other machines and asks nobody who they are: put it behind something that does, or listen on 127.0.0.1"
@@ -65,13 +79,16 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
 }
 
 /// What is printed when everything listens.
-fn announcement(running: &rt::Running) -> String {
+fn announcement(running: &rt::Running, token: Option<&Path>) -> String {
     let mut text = format!("ringhub {}: {}\n", env!("CARGO_PKG_VERSION"), running.description());
     for address in running.addresses() {
         let _ = writeln!(text, "  MCP    http://{}/mcp", reachable(*address));
     }
     if let Some(admin) = running.admin() {
         let _ = writeln!(text, "  admin  http://{}/health/ready", reachable(admin));
+    }
+    if let Some(token) = token {
+        let _ = writeln!(text, "  token  {} (writing to the admin port needs it; `ringhub ctl` finds it)", token.display());
     }
     if let Some(address) = running.addresses().first() {
         let _ = writeln!(text, "Paste into your client's configuration:");

@@ -1,49 +1,16 @@
-//! The admin listener: health and metrics.
+//! The counters of all cores, for Prometheus.
 
 use std::fmt::Write as _;
 
-use super::dispatch::terms;
-use super::out::Out;
-use super::reply::{self, Terms};
-use super::{Engine, Inbound, Shared, Verdict};
 use crate::base::fault::{Kind, Side};
 use crate::base::metrics::{Counter, Gauge};
-use crate::base::time::Now;
-use crate::wire::http1::Method;
+use crate::engine::Shared;
 
-const TEXT: &str = "text/plain; charset=utf-8";
 /// The Prometheus text format, version 0.0.4.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-impl Engine {
-    /// A request to the admin listener. Browsers have no business here.
-    pub(super) fn on_admin(&mut self, now: Now, inbound: &Inbound<'_>, reply: &mut Vec<u8>, _: &mut Out) -> Verdict {
-        let request = inbound.request;
-        let terms = Terms { origin: None, ..terms(request, self.is_draining) };
-        let (status, content_type, body) = match request.path {
-            _ if !matches!(request.method, Method::Get | Method::Head) => return self.refuse_admin_method(now, &terms, reply),
-            "/health/live" => (200, TEXT, "live\n".to_owned()),
-            "/health/ready" if self.shared.is_ready() && !self.is_draining => (200, TEXT, "ready\n".to_owned()),
-            "/health/ready" => (503, TEXT, "not ready\n".to_owned()),
-            "/metrics" => (200, METRICS, metrics(self.shared)),
-            _ => return self.refuse_kind(now, &terms, Kind::NoSuchPath, reply),
-        };
-        let date = self.date_at(now);
-        reply::plain(reply, &terms, &date, status, Some(content_type), &[("Cache-Control", b"no-store")], body.as_bytes());
-        Verdict::Answered { close: terms.close }
-    }
-
-    fn refuse_admin_method(&mut self, now: Now, terms: &Terms<'_>, reply: &mut Vec<u8>) -> Verdict {
-        let date = self.date_at(now);
-        self.metrics.fault(Kind::MethodNotAllowed);
-        let fault = reply::RpcFault::default();
-        reply::fault(reply, &mut self.scratch.body, terms, &date, Kind::MethodNotAllowed, &[("Allow", b"GET, HEAD")], &fault);
-        Verdict::Answered { close: terms.close }
-    }
-}
+pub(super) const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every counter of every core in the Prometheus text format.
-fn metrics(shared: &Shared) -> String {
+pub(super) fn metrics(shared: &Shared) -> String {
     let mut text = String::with_capacity(16 * 1024);
     for &counter in Counter::ALL {
         describe(&mut text, counter.label(), counter.help(), "counter");

@@ -1,0 +1,422 @@
+//! Entries of the registry as JSON: what the control API takes and gives, and what a state file keeps.
+
+use std::borrow::Cow;
+
+use hashbrown::HashSet;
+
+use super::problem::Problem;
+use crate::base::ids::NodeId;
+use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_CHARS_MAX, SERVER_TEXT_BYTES_MAX, SERVERS_PER_ENDPOINT_MAX};
+use crate::base::time::{from_rfc3339, rfc3339};
+use crate::registry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State, problem_with_name, problem_with_path};
+use crate::wire::json::{self, write_str, write_u64};
+
+/// The four lists of a catalog: the member's name, and which member of an item is its name.
+const LISTS: [(&str, &str); 4] = [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
+
+/// Longest title, description, version and target, characters: so many fit what the registry takes, whatever they are.
+const TEXT_CHARS_MAX: usize = SERVER_TEXT_BYTES_MAX / 4;
+
+/// What is set by the registry alone. A client that sends back what it got may leave it in.
+const KEPT: [&str; 5] = ["id", "version", "source", "createdAt", "updatedAt"];
+
+impl State {
+    /// The word for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// Appends a server's entry: whole, or with the number of its items in place of them.
+pub(super) fn write_server(out: &mut Vec<u8>, server: &Server, is_whole: bool) {
+    let spec = &server.spec;
+    out.extend_from_slice(br#"{"name":"#);
+    write_str(out, &spec.name);
+    out.extend_from_slice(br#","id":"#);
+    write_id(out, server.id);
+    out.extend_from_slice(br#","version":"#);
+    write_u64(out, server.version);
+    for (name, text) in [("title", &spec.title), ("description", &spec.description), ("softwareVersion", &spec.software_version)] {
+        write_member(out, name);
+        write_str(out, text);
+    }
+    match &spec.source {
+        Source::Native(_) => out.extend_from_slice(br#","source":"native""#),
+        Source::Upstream(target) => {
+            out.extend_from_slice(br#","source":"upstream","target":"#);
+            write_str(out, target);
+        }
+    }
+    out.extend_from_slice(br#","state":"#);
+    write_str(out, spec.state.word());
+    let catalog = &spec.catalog;
+    let lists = [&catalog.tools, &catalog.prompts, &catalog.resources, &catalog.templates];
+    if !is_whole {
+        out.extend_from_slice(br#","counts":{"#);
+    }
+    for (index, ((name, _), items)) in LISTS.iter().zip(lists).enumerate() {
+        if is_whole {
+            write_member(out, name);
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&item.json);
+            }
+            out.push(b']');
+        } else {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_str(out, name);
+            out.push(b':');
+            write_u64(out, items.len() as u64);
+        }
+    }
+    if !is_whole {
+        out.push(b'}');
+    }
+    write_times(out, server.created_ms, server.updated_ms);
+}
+
+/// Appends an endpoint's entry.
+pub(super) fn write_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint) {
+    out.extend_from_slice(br#"{"path":"#);
+    write_str(out, &endpoint.path);
+    out.extend_from_slice(br#","id":"#);
+    write_id(out, endpoint.id);
+    out.extend_from_slice(br#","version":"#);
+    write_u64(out, endpoint.version);
+    out.extend_from_slice(br#","servers":["#);
+    for (index, name) in endpoint.servers.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_str(out, name);
+    }
+    out.push(b']');
+    write_times(out, endpoint.created_ms, endpoint.updated_ms);
+}
+
+fn write_member(out: &mut Vec<u8>, name: &str) {
+    out.push(b',');
+    write_str(out, name);
+    out.push(b':');
+}
+
+fn write_id(out: &mut Vec<u8>, id: ServerId) {
+    write_str(out, &format!("{}-{}", id.node.0, id.number));
+}
+
+fn write_times(out: &mut Vec<u8>, created_ms: u64, updated_ms: u64) {
+    out.extend_from_slice(br#","createdAt":"#);
+    write_str(out, &rfc3339(created_ms));
+    out.extend_from_slice(br#","updatedAt":"#);
+    write_str(out, &rfc3339(updated_ms));
+    out.push(b'}');
+}
+
+/// A body as the members of one object, each once.
+pub(super) struct Object<'a> {
+    members: Vec<(Cow<'a, str>, &'a [u8])>,
+}
+
+fn unfit(detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::new(422, "invalid", detail)
+}
+
+impl<'a> Object<'a> {
+    /// Reads a body and refuses members that are not among `known`.
+    pub fn read(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
+        if let Err(malformed) = json::validate(body) {
+            let detail = format!("The body is not valid JSON: {} at byte {}", malformed.why, malformed.at);
+            return Err(Problem::new(400, "not_json", detail));
+        }
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(unfit("The body must be a JSON object"));
+        }
+        Self::members_of(body, known, "the body")
+    }
+
+    fn members_of(raw: &'a [u8], known: &[&str], place: &str) -> Result<Self, Problem> {
+        let mut members: Vec<(Cow<'a, str>, &'a [u8])> = Vec::new();
+        for (key, value) in json::members(raw) {
+            let name = json::unescape(key);
+            if !known.is_empty() && !known.contains(&&*name) {
+                return Err(unfit(format!("`{name}` is no member of {place}, which has {}", known.join(", "))));
+            }
+            if members.iter().any(|(other, _)| *other == name) {
+                return Err(unfit(format!("`{name}` stands twice in {place}")));
+            }
+            members.push((name, value));
+        }
+        Ok(Self { members })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.members.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+
+    /// A member that is text, of at most so many characters.
+    pub fn text(&self, name: &str, chars_max: usize) -> Result<Option<Cow<'a, str>>, Problem> {
+        let Some(raw) = self.get(name) else { return Ok(None) };
+        let text = json::string(raw).ok_or_else(|| unfit(format!("`{name}` must be a string")))?;
+        if text.len() > chars_max && text.chars().count() > chars_max {
+            return Err(unfit(format!("`{name}` has {} characters, and {chars_max} at most are taken", text.chars().count())));
+        }
+        Ok(Some(text))
+    }
+}
+
+/// Reads what is said of a server. `named` is its name when the path gives it.
+pub(super) fn read_spec(body: &[u8], named: Option<&str>) -> Result<ServerSpec, Problem> {
+    let mut known = vec!["name", "title", "description", "softwareVersion", "target", "state"];
+    known.extend(LISTS.iter().map(|(name, _)| *name));
+    known.extend(KEPT);
+    spec_of(&Object::read(body, &known)?, named)
+}
+
+fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Problem> {
+    let name = match (object.text("name", usize::MAX)?, named) {
+        (Some(name), Some(named)) if name != named => {
+            return Err(unfit(format!("The path names the server `{named}`, the body `{name}`: a server keeps its name")));
+        }
+        (Some(name), _) => name,
+        (None, Some(named)) => Cow::Borrowed(named),
+        (None, None) => return Err(unfit("`name` is missing")),
+    };
+    check_server_name(&name)?;
+    let text = |name| Ok::<_, Problem>(object.text(name, TEXT_CHARS_MAX)?.unwrap_or_default().into());
+    let target = object.text("target", TEXT_CHARS_MAX)?.unwrap_or_default();
+    if target.trim().is_empty() || target.chars().any(char::is_control) {
+        return Err(unfit("`target` must be the URL of an MCP server, or the command that starts one"));
+    }
+    let state = match object.text("state", TEXT_CHARS_MAX)?.as_deref() {
+        None | Some("offline") => State::Offline,
+        Some("online") => State::Online,
+        Some(_) => return Err(unfit("`state` must be online or offline")),
+    };
+    let [tools, prompts, resources, templates] = LISTS.map(|(list, key)| read_items(object, list, key));
+    Ok(ServerSpec {
+        name: name.into(),
+        title: text("title")?,
+        description: text("description")?,
+        software_version: text("softwareVersion")?,
+        source: Source::Upstream(target.into()),
+        state,
+        catalog: Catalog { tools: tools?, prompts: prompts?, resources: resources?, templates: templates? },
+    })
+}
+
+fn check_server_name(name: &str) -> Result<(), Problem> {
+    problem_with_name(name).map_or(Ok(()), |why| Err(unfit(format!("{why}, such as io.example/weather"))))
+}
+
+fn read_items(object: &Object<'_>, list: &str, key: &str) -> Result<Box<[Item]>, Problem> {
+    let Some(raw) = object.get(list) else { return Ok(Box::default()) };
+    if !raw.starts_with(b"[") {
+        return Err(unfit(format!("`{list}` must be an array of objects")));
+    }
+    let mut items: Vec<Item> = Vec::new();
+    let mut names = HashSet::new();
+    for (index, raw) in json::elements(raw).enumerate() {
+        if index >= CATALOG_ITEMS_MAX {
+            return Err(unfit(format!("`{list}` has more than {CATALOG_ITEMS_MAX} elements")));
+        }
+        let place = format!("`{list}[{index}]`");
+        if !raw.starts_with(b"{") {
+            return Err(unfit(format!("{place} must be an object")));
+        }
+        let item = Object::members_of(raw, &[], &place)?;
+        let name = item.text(key, ITEM_NAME_CHARS_MAX)?.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| unfit(format!("{place} has no `{key}`: give it one that is not empty")))?;
+        if key != "name" && item.text("name", ITEM_NAME_CHARS_MAX)?.is_none_or(|name| name.is_empty()) {
+            return Err(unfit(format!("{place} has no `name`: give it one that is not empty")));
+        }
+        let is_of_objects = |schema| json::get(schema, "type").is_some_and(|kind| json::key_is(kind, "object"));
+        if list == "tools" && !item.get("inputSchema").is_some_and(is_of_objects) {
+            return Err(unfit(format!("{place} has no `inputSchema` whose `type` is object")));
+        }
+        if !names.insert(name.clone()) {
+            return Err(unfit(format!("`{list}` has two elements with the {key} `{name}`")));
+        }
+        items.push(Item { name: name.into(), json: raw.into() });
+    }
+    Ok(items.into())
+}
+
+/// A path, and names of servers.
+type Pathed = (Box<str>, Box<[Box<str>]>);
+
+/// An endpoint as it is asked for: its path, and the servers to be bound to it.
+pub(super) fn read_endpoint(body: &[u8], pathed: Option<&str>) -> Result<Pathed, Problem> {
+    let mut known = vec!["path", "servers"];
+    known.extend(KEPT);
+    let object = Object::read(body, &known)?;
+    let path = match (object.text("path", usize::MAX)?, pathed) {
+        (Some(path), Some(pathed)) if path != pathed => {
+            return Err(unfit(format!("The path names the endpoint `{pathed}`, the body `{path}`: an endpoint keeps its path")));
+        }
+        (Some(path), _) => path,
+        (None, Some(pathed)) => Cow::Borrowed(pathed),
+        (None, None) => return Err(unfit("`path` is missing")),
+    };
+    check_endpoint_path(&path)?;
+    Ok((path.into(), read_names(&object, "servers")?))
+}
+
+fn check_endpoint_path(path: &str) -> Result<(), Problem> {
+    problem_with_path(path).map_or(Ok(()), |why| Err(unfit(format!("{why}, such as /mcp/weather"))))
+}
+
+fn read_names(object: &Object<'_>, list: &str) -> Result<Box<[Box<str>]>, Problem> {
+    let Some(raw) = object.get(list) else { return Ok(Box::default()) };
+    if !raw.starts_with(b"[") {
+        return Err(unfit(format!("`{list}` must be an array of names")));
+    }
+    let mut names: Vec<Box<str>> = Vec::new();
+    for (index, raw) in json::elements(raw).enumerate() {
+        if index >= SERVERS_PER_ENDPOINT_MAX {
+            return Err(unfit(format!("`{list}` has more than {SERVERS_PER_ENDPOINT_MAX} elements")));
+        }
+        let name = json::string(raw).ok_or_else(|| unfit(format!("`{list}[{index}]` must be a string")))?;
+        check_server_name(&name)?;
+        if names.iter().any(|known| **known == *name) {
+            return Err(unfit(format!("`{list}` names `{name}` twice")));
+        }
+        names.push(name.into());
+    }
+    Ok(names.into())
+}
+
+/// A binding as it is asked for: endpoint and server.
+pub(super) fn read_binding(body: &[u8]) -> Result<(Box<str>, Box<str>), Problem> {
+    let object = Object::read(body, &["endpoint", "server"])?;
+    let endpoint = object.text("endpoint", usize::MAX)?.ok_or_else(|| unfit("`endpoint` is missing"))?;
+    let server = object.text("server", usize::MAX)?.ok_or_else(|| unfit("`server` is missing"))?;
+    check_endpoint_path(&endpoint)?;
+    check_server_name(&server)?;
+    Ok((endpoint.into(), server.into()))
+}
+
+/// A server's entry for the state file.
+#[must_use]
+pub fn keep_server(server: &Server) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_server(&mut out, server, true);
+    out
+}
+
+/// An endpoint's entry for the state file.
+#[must_use]
+pub fn keep_endpoint(endpoint: &Endpoint) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_endpoint(&mut out, endpoint);
+    out
+}
+
+/// Reads what [`keep_server`] wrote.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn kept_server(raw: &[u8]) -> Result<Server, String> {
+    let spec = read_spec(raw, None).map_err(|problem| problem.detail.into_owned())?;
+    let (id, version, created_ms, updated_ms) = kept(raw)?;
+    Ok(Server { id, version, created_ms, updated_ms, spec })
+}
+
+/// Reads what [`keep_endpoint`] wrote.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn kept_endpoint(raw: &[u8]) -> Result<Endpoint, String> {
+    let (path, servers) = read_endpoint(raw, None).map_err(|problem| problem.detail.into_owned())?;
+    let (id, version, created_ms, updated_ms) = kept(raw)?;
+    Ok(Endpoint { path, id, version, servers, created_ms, updated_ms })
+}
+
+/// What the registry itself had set.
+fn kept(raw: &[u8]) -> Result<(ServerId, u64, u64, u64), String> {
+    let text = |name: &str| json::get(raw, name).and_then(json::string).ok_or_else(|| format!("`{name}` is missing"));
+    let (id, created, updated) = (text("id")?, text("createdAt")?, text("updatedAt")?);
+    let id = id.split_once('-').and_then(|(node, number)| Some((node.parse().ok()?, number.parse().ok()?)));
+    let (node, number) = id.ok_or("`id` is no id")?;
+    let version = json::get(raw, "version").and_then(|raw| str::from_utf8(raw).ok()?.parse().ok()).ok_or("`version` is no number")?;
+    let time = |text: &str| from_rfc3339(text).ok_or("a time is no time");
+    Ok((ServerId { node: NodeId(node), number }, version, time(&created)?, time(&updated)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = r#"{"name":"io.example/weather","title":"Weather","softwareVersion":"1.2.0","target":"https://weather.example/mcp","state":"online",
+        "tools":[{"name":"rain","inputSchema":{"type":"object"},"_meta":{"a":[1, 2]}}],"resources":[{"uri":"w://x","name":"x"}]}"#;
+
+    fn detail(body: &str) -> String {
+        let problem = read_spec(body.as_bytes(), None).expect_err(body);
+        assert_eq!(problem.status, 422, "{body}");
+        problem.detail.into_owned()
+    }
+
+    #[test]
+    fn a_server_survives_its_state_file() {
+        let spec = read_spec(BODY.as_bytes(), None).expect("sound");
+        assert_eq!(
+            &*spec.catalog.tools[0].json, br#"{"name":"rain","inputSchema":{"type":"object"},"_meta":{"a":[1, 2]}}"#,
+            "byte for byte"
+        );
+        let server =
+            Server { id: ServerId { node: NodeId(3), number: 70 }, version: 9, created_ms: 1, updated_ms: 1_785_231_000_123, spec };
+        assert_eq!(kept_server(&keep_server(&server)), Ok(server.clone()));
+        let mut brief = Vec::new();
+        write_server(&mut brief, &server, false);
+        let brief: serde_json::Value = serde_json::from_slice(&brief).expect("JSON");
+        assert_eq!((brief["counts"]["tools"].as_u64(), brief["counts"]["resourceTemplates"].as_u64()), (Some(1), Some(0)));
+        assert_eq!((brief["id"].as_str(), brief["updatedAt"].as_str()), (Some("3-70"), Some("2026-07-28T09:30:00.123Z")));
+    }
+
+    #[test]
+    fn an_endpoint_survives_its_state_file() {
+        let id = ServerId { node: NodeId(0), number: 1 };
+        let servers = ["a".into(), "io.example/b".into()].into();
+        let endpoint = Endpoint { path: "/mcp/x".into(), id, version: 2, servers, created_ms: 5, updated_ms: 6 };
+        assert_eq!(kept_endpoint(&keep_endpoint(&endpoint)), Ok(endpoint));
+        assert!(kept_endpoint(b"{}").is_err() && kept_server(b"[").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(read_spec(b"{", None).expect_err("cut").status, 400);
+        assert!(detail("[]").contains("object"));
+        assert!(detail(r#"{"name":"a b","target":"x"}"#).contains("io.example/weather"));
+        assert!(detail(r#"{"target":"x"}"#).contains("`name`"));
+        assert!(detail(r#"{"name":"a"}"#).contains("`target`"));
+        assert!(detail(r#"{"name":"a","target":"x","nme":1}"#).contains("`nme`"));
+        assert!(detail(r#"{"name":"a","name":"a","target":"x"}"#).contains("twice"));
+        assert!(detail(r#"{"name":"a","target":"x","state":"up"}"#).contains("online or offline"));
+        assert!(detail(r#"{"name":"a","target":"x","tools":{}}"#).contains("`tools` must be an array"));
+        assert!(detail(r#"{"name":"a","target":"x","tools":[{"name":"t"}]}"#).contains("inputSchema"));
+        assert!(detail(r#"{"name":"a","target":"x","prompts":[{"name":"p"},{"name":"p"}]}"#).contains("two elements"));
+        assert!(detail(r#"{"name":"a","target":"x","resources":[{"uri":"u"}]}"#).contains("`name`"));
+        assert!(read_spec(br#"{"name":"b","target":"x"}"#, Some("a")).expect_err("another name").detail.contains("keeps its name"));
+        assert_eq!(&*read_spec(br#"{"target":"x"}"#, Some("a")).expect("named by the path").name, "a");
+    }
+
+    #[test]
+    fn endpoints_have_paths_below_mcp() {
+        for good in ["/mcp", "/mcp/a", "/mcp/a.b_c-d"] {
+            assert!(check_endpoint_path(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "/mcp/", "/mcpx", "/other", "mcp", "/mcp/é"] {
+            assert!(check_endpoint_path(bad).is_err(), "{bad}");
+        }
+        assert!(read_endpoint(br#"{"path":"/mcp","servers":["a","a"]}"#, None).is_err());
+        assert!(read_binding(br#"{"endpoint":"/mcp","server":"a"}"#).is_ok());
+        assert!(read_binding(br#"{"endpoint":"/mcp"}"#).is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! The views that a core has made, and what became of the entries they were made of.
+//!
+//! A view is used as long as none of its entries is about to change: from then on it is only kept to say later what is different, and the next
+//! request has another one made. Who listens is told when the change was made; see [`super::changes`] for how often.
+
+use std::rc::Rc;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::out::Lists;
+use super::view::View;
+use crate::registry::Kind;
+
+/// One endpoint as this core knows it.
+#[derive(Debug)]
+struct Seen {
+    view: Rc<View>,
+    /// Whether none of its entries may have changed.
+    is_fresh: bool,
+    /// Lists that were different from one view to the next since subscribers were told: a client may have fetched any of them meanwhile, also
+    /// one that is now again what it was.
+    differing: Lists,
+    /// Asked for since views were let go of the last time.
+    is_used: bool,
+}
+
+/// The views of one core, by path.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    seen: HashMap<Rc<str>, Seen>,
+    /// Endpoints that a server is bound to, by the server's name.
+    bound: HashMap<Box<str>, Vec<Rc<str>>>,
+    /// Endpoints to which a server is bound that there is not.
+    lacking: HashSet<Rc<str>>,
+    /// Endpoints that changed, or may have, since their subscribers were told.
+    changed: HashSet<Rc<str>>,
+    /// Numbers of endpoints that are no more.
+    gone: Vec<u64>,
+}
+
+impl Views {
+    /// How many endpoints are known.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// The view of this endpoint, if it is good.
+    pub fn fresh(&mut self, path: &str) -> Option<&Rc<View>> {
+        let seen = self.seen.get_mut(path).filter(|seen| seen.is_fresh)?;
+        seen.is_used = true;
+        Some(&seen.view)
+    }
+
+    /// The last view of this endpoint, good or not.
+    pub fn last(&self, path: &str) -> Option<&Rc<View>> {
+        self.seen.get(path).map(|seen| &seen.view)
+    }
+
+    /// All of them, good or not.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<View>> {
+        self.seen.values().map(|seen| &seen.view)
+    }
+
+    /// Keeps a view; one that is not fresh only so that its subscribers hear of changes.
+    pub fn put(&mut self, view: &Rc<View>, is_fresh: bool) {
+        let Some((path, seen)) = self.seen.get_key_value(view.path()) else {
+            let path: Rc<str> = view.path().into();
+            self.bind(&path, view);
+            self.seen.insert(path, Seen { view: Rc::clone(view), is_fresh, differing: Lists::NONE, is_used: true });
+            return;
+        };
+        let (path, old) = (Rc::clone(path), Rc::clone(&seen.view));
+        if old.endpoint.id != view.endpoint.id {
+            self.gone.push(old.endpoint.id.number);
+        }
+        if !Rc::ptr_eq(&old, view) {
+            self.unbind(&path, &old);
+            self.bind(&path, view);
+        }
+        let Some(seen) = self.seen.get_mut(&path) else { return };
+        if !Rc::ptr_eq(&old, view) {
+            seen.differing = seen.differing.with(view.changes_since(&old));
+        }
+        (seen.view, seen.is_fresh, seen.is_used) = (Rc::clone(view), is_fresh, true);
+    }
+
+    /// The endpoint is no more.
+    pub fn remove(&mut self, path: &str) {
+        if let Some(seen) = self.seen.remove(path) {
+            self.unbind(path, &seen.view);
+            self.changed.remove(path);
+            self.gone.push(seen.view.endpoint.id.number);
+        }
+    }
+
+    fn bind(&mut self, path: &Rc<str>, view: &View) {
+        if view.absent().next().is_some() {
+            self.lacking.insert(Rc::clone(path));
+        }
+        for name in &view.endpoint.servers {
+            self.bound.entry(name.clone()).or_default().push(Rc::clone(path));
+        }
+    }
+
+    fn unbind(&mut self, path: &str, view: &View) {
+        self.lacking.remove(path);
+        for name in &view.endpoint.servers {
+            if let Some(paths) = self.bound.get_mut(name) {
+                paths.retain(|bound| **bound != *path);
+                if paths.is_empty() {
+                    self.bound.remove(name);
+                }
+            }
+        }
+    }
+
+    /// An entry is about to change, or has changed: no view that was made of it is good any more, and whoever listens to one is to be told what
+    /// is different, if anything. Whether there was such a view.
+    ///
+    /// What is about to change is looked at for listeners as well: should it stay as it is, this core would not be told of the next change.
+    pub fn spoil(&mut self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Endpoint => self.seen.get_key_value(name).map(|(path, _)| Rc::clone(path)).is_some_and(|path| self.spoil_one(path)),
+            Kind::Server => {
+                let paths = self.bound.get(name).cloned().unwrap_or_default();
+                self.spoil_each(paths)
+            }
+        }
+    }
+
+    /// There may be servers that were not there before: those whose names are meant.
+    pub fn spoil_absent(&mut self, is_meant: impl Fn(&str) -> bool) -> bool {
+        let has_such = |path: &&Rc<str>| self.seen.get(*path).is_some_and(|seen| seen.view.absent().any(&is_meant));
+        let paths: Vec<_> = self.lacking.iter().filter(has_such).cloned().collect();
+        self.spoil_each(paths)
+    }
+
+    fn spoil_each(&mut self, paths: Vec<Rc<str>>) -> bool {
+        let mut any = false;
+        for path in paths {
+            any |= self.spoil_one(path);
+        }
+        any
+    }
+
+    fn spoil_one(&mut self, path: Rc<str>) -> bool {
+        let Some(seen) = self.seen.get_mut(&path) else { return false };
+        seen.is_fresh = false;
+        self.changed.insert(path);
+        true
+    }
+
+    /// Any entry may have changed.
+    pub fn spoil_all(&mut self) {
+        self.seen.values_mut().for_each(|seen| seen.is_fresh = false);
+        self.changed.extend(self.seen.keys().cloned());
+    }
+
+    /// Whether subscribers are to be told of anything.
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The endpoints that changed and have subscribers; the others need not be looked at.
+    pub fn take_changed(&mut self, subscribed: &HashSet<u64>) -> Vec<Rc<str>> {
+        let (seen, changed) = (&mut self.seen, std::mem::take(&mut self.changed));
+        let is_wanted = |path: &Rc<str>| {
+            let Some(seen) = seen.get_mut(path) else { return false };
+            let is_wanted = subscribed.contains(&seen.view.endpoint.id.number);
+            if !is_wanted {
+                seen.differing = Lists::NONE;
+            }
+            is_wanted
+        };
+        changed.into_iter().filter(is_wanted).collect()
+    }
+
+    /// What could not be found out yet is still to be told.
+    pub fn put_back(&mut self, path: &str) {
+        if let Some((path, _)) = self.seen.get_key_value(path) {
+            self.changed.insert(Rc::clone(path));
+        }
+    }
+
+    /// Subscribers are told now: the endpoint's number, and which lists were different since they were told last.
+    pub fn tell(&mut self, path: &str) -> Option<(u64, Lists)> {
+        let seen = self.seen.get_mut(path)?;
+        Some((seen.view.endpoint.id.number, std::mem::take(&mut seen.differing)))
+    }
+
+    /// Whether endpoints are no more.
+    pub const fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// The endpoints that are no more.
+    pub fn take_gone(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Lets go of views that nobody asked for lately and nobody listens to, when there are more than that many.
+    pub fn evict(&mut self, views_max: usize, subscribed: impl FnOnce() -> HashSet<u64>) {
+        if self.seen.len() <= views_max {
+            return;
+        }
+        let subscribed = subscribed();
+        let is_kept = |seen: &Seen| subscribed.contains(&seen.view.endpoint.id.number);
+        let mut unused: Vec<_> =
+            self.seen.iter().filter(|(_, seen)| !is_kept(seen)).map(|(path, seen)| (seen.is_used, Rc::clone(path))).collect();
+        unused.sort_unstable();
+        let excess = (self.seen.len() - views_max / 2).min(unused.len());
+        for (_, path) in unused.drain(..excess) {
+            if let Some(seen) = self.seen.remove(&path) {
+                self.unbind(&path, &seen.view);
+                self.changed.remove(&path);
+            }
+        }
+        self.seen.values_mut().for_each(|seen| seen.is_used = false);
+    }
+}

@@ -1,0 +1,113 @@
+//! What the registry holds: servers and endpoints. An entry is never altered in place: a change puts a new one in its stead.
+
+use crate::base::ids::NodeId;
+
+/// Names a server across nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ServerId {
+    /// The node that hosts or fronts it.
+    pub node: NodeId,
+    /// Its number there, never given twice while the node runs.
+    pub number: u64,
+}
+
+/// What stands behind a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// It runs in this process: its place in the list of factories.
+    Native(u32),
+    /// An MCP server that is fronted: a URL, or the command that starts it.
+    Upstream(Box<str>),
+}
+
+/// Whether a server can be called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    /// It takes calls.
+    Online,
+    /// It is listed, and calls of it are answered with an error that says so.
+    #[default]
+    Offline,
+}
+
+/// One tool, prompt, resource or resource template.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Item {
+    /// What it is called by: the name of a tool or prompt, the URI of a resource, the URI template of a template.
+    pub name: Box<str>,
+    /// Its definition, a JSON object as its server gave it.
+    pub json: Box<[u8]>,
+}
+
+/// What a server offers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Catalog {
+    /// Its tools.
+    pub tools: Box<[Item]>,
+    /// Its prompts.
+    pub prompts: Box<[Item]>,
+    /// Its resources.
+    pub resources: Box<[Item]>,
+    /// Its resource templates.
+    pub templates: Box<[Item]>,
+}
+
+impl Catalog {
+    /// Bytes of its names and definitions.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let lists = [&self.tools, &self.prompts, &self.resources, &self.templates];
+        lists.into_iter().flatten().map(|item| item.name.len() + item.json.len()).sum()
+    }
+}
+
+/// What is said of a server when it is registered or updated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerSpec {
+    /// Its name, unique in the registry.
+    pub name: Box<str>,
+    /// A name for people; may be empty.
+    pub title: Box<str>,
+    /// What it is for; may be empty.
+    pub description: Box<str>,
+    /// The version of its software.
+    pub software_version: Box<str>,
+    /// What stands behind it.
+    pub source: Source,
+    /// Whether it can be called.
+    pub state: State,
+    /// What it offers.
+    pub catalog: Catalog,
+}
+
+/// A server's entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Its id.
+    pub id: ServerId,
+    /// Counts the changes of this entry; the first is 1.
+    pub version: u64,
+    /// When it was registered, milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it was changed last, milliseconds since 1970.
+    pub updated_ms: u64,
+    /// What was said of it.
+    pub spec: ServerSpec,
+}
+
+/// An endpoint's entry: a path that clients connect to, and the servers they see there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Absolute path: `/mcp`, or `/mcp/` and a name.
+    pub path: Box<str>,
+    /// Names it across cores; never given twice while the node runs.
+    pub id: ServerId,
+    /// Counts the changes of this entry; the first is 1.
+    pub version: u64,
+    /// Names of the servers bound to it, in the order they were bound.
+    pub servers: Box<[Box<str>]>,
+    /// When it was created, milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it was changed last, milliseconds since 1970.
+    pub updated_ms: u64,
+}

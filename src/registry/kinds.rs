@@ -1,0 +1,223 @@
+//! What the two kinds of entries have in common, so that lookups and changes are written once.
+
+use std::sync::Arc;
+
+use super::change::{Change, Changed, Kind, Record, Refusal};
+use super::entry::{Endpoint, Server, ServerId, Source};
+use super::frame::{Answer, Name};
+use super::shard::Shard;
+use super::table::Table;
+use super::{Foreign, Registry};
+use crate::base::ids::NodeId;
+use crate::base::limits;
+
+/// An entry of a registry.
+pub(super) trait Entry: Sized {
+    const KIND: Kind;
+
+    fn name(&self) -> &str;
+    fn changed(&self) -> Changed;
+    fn answer(entry: Option<Arc<Self>>) -> Answer;
+    fn from_answer(answer: Answer) -> Option<Arc<Self>>;
+    fn name_of(entry: Arc<Self>) -> Name;
+    /// The entry after a change, or that it is to go.
+    fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal>;
+    fn record(entry: &Arc<Self>) -> Record;
+    fn table(shard: &Shard) -> &Table<Self>;
+    fn table_mut(shard: &mut Shard) -> &mut Table<Self>;
+    fn foreign(registry: &mut Registry) -> &mut Foreign<Self>;
+    /// Gives the entry its identity and its place in time.
+    fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64);
+    fn created_ms(&self) -> u64;
+}
+
+/// What a change makes of an entry.
+pub(super) enum Next<V> {
+    /// This in its place; it has no id, version and dates yet.
+    Put(V),
+    /// It is to go.
+    Remove,
+    /// It stays as it is.
+    Same,
+}
+
+/// Stands where an id is to be given.
+pub(super) const NO_ID: ServerId = ServerId { node: NodeId(0), number: 0 };
+
+/// The entry, when there is one and it has the version asked for.
+fn check<V: Entry>(current: Option<&V>, if_version: Option<u64>) -> Result<&V, Refusal> {
+    let current = current.ok_or(Refusal::Absent)?;
+    let version = current.changed().version;
+    if if_version.is_some_and(|wanted| wanted != version) {
+        return Err(Refusal::VersionMismatch { current: version });
+    }
+    Ok(current)
+}
+
+/// What a bounded cache knows its values by.
+pub(super) trait Named {
+    fn name(&self) -> &str;
+}
+
+impl<V: Entry> Named for Arc<V> {
+    #[inline]
+    fn name(&self) -> &str {
+        V::name(self)
+    }
+}
+
+impl Named for Box<str> {
+    fn name(&self) -> &str {
+        self
+    }
+}
+
+impl Entry for Server {
+    const KIND: Kind = Kind::Server;
+
+    #[inline]
+    fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    fn changed(&self) -> Changed {
+        Changed { id: self.id, version: self.version, updated_ms: self.updated_ms }
+    }
+
+    fn answer(entry: Option<Arc<Self>>) -> Answer {
+        Answer::Server(entry)
+    }
+
+    fn from_answer(answer: Answer) -> Option<Arc<Self>> {
+        if let Answer::Server(entry) = answer { entry } else { None }
+    }
+
+    fn name_of(entry: Arc<Self>) -> Name {
+        Name::Server(entry)
+    }
+
+    fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal> {
+        let is_native = current.is_some_and(|server| matches!(server.spec.source, Source::Native(_)));
+        match change {
+            Change::Register(_) if current.is_some() => Err(Refusal::Taken),
+            Change::Register(spec) => Ok(Next::Put(Self { id: NO_ID, version: 0, created_ms: 0, updated_ms: 0, spec: *spec })),
+            Change::Update { spec, if_version } => {
+                check(current, if_version)?;
+                if is_native {
+                    return Err(Refusal::NotPermitted);
+                }
+                Ok(Next::Put(Self { id: NO_ID, version: 0, created_ms: 0, updated_ms: 0, spec: *spec }))
+            }
+            Change::Unregister { if_version, .. } => {
+                check(current, if_version)?;
+                if is_native { Err(Refusal::NotPermitted) } else { Ok(Next::Remove) }
+            }
+            _ => Err(Refusal::Invalid("a change of an endpoint")),
+        }
+    }
+
+    fn record(entry: &Arc<Self>) -> Record {
+        Record::Server(Arc::clone(entry))
+    }
+
+    #[inline]
+    fn table(shard: &Shard) -> &Table<Self> {
+        &shard.servers
+    }
+
+    fn table_mut(shard: &mut Shard) -> &mut Table<Self> {
+        &mut shard.servers
+    }
+
+    #[inline]
+    fn foreign(registry: &mut Registry) -> &mut Foreign<Self> {
+        &mut registry.servers
+    }
+
+    fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64) {
+        (self.id, self.version, self.created_ms, self.updated_ms) = (id, version, created_ms, updated_ms);
+    }
+
+    fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+}
+
+impl Entry for Endpoint {
+    const KIND: Kind = Kind::Endpoint;
+
+    #[inline]
+    fn name(&self) -> &str {
+        &self.path
+    }
+
+    fn changed(&self) -> Changed {
+        Changed { id: self.id, version: self.version, updated_ms: self.updated_ms }
+    }
+
+    fn answer(entry: Option<Arc<Self>>) -> Answer {
+        Answer::Endpoint(entry)
+    }
+
+    fn from_answer(answer: Answer) -> Option<Arc<Self>> {
+        if let Answer::Endpoint(entry) = answer { entry } else { None }
+    }
+
+    fn name_of(entry: Arc<Self>) -> Name {
+        Name::Endpoint(entry)
+    }
+
+    fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal> {
+        let bound = |path, servers| Next::Put(Self { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0 });
+        match change {
+            Change::Create { .. } if current.is_some() => Err(Refusal::Taken),
+            Change::Create { path, servers } => Ok(bound(path, servers)),
+            Change::Delete { if_version, .. } => check(current, if_version).map(|_| Next::Remove),
+            Change::Bind { path, server, if_version } => {
+                let servers = &check(current, if_version)?.servers;
+                if servers.contains(&server) {
+                    return Ok(Next::Same);
+                }
+                if servers.len() >= limits::SERVERS_PER_ENDPOINT_MAX {
+                    return Err(Refusal::Invalid("too many servers at one endpoint"));
+                }
+                Ok(bound(path, servers.iter().cloned().chain([server]).collect()))
+            }
+            Change::Unbind { path, server, if_version } => {
+                let servers = &check(current, if_version)?.servers;
+                if !servers.contains(&server) {
+                    return Err(Refusal::Absent);
+                }
+                Ok(bound(path, servers.iter().filter(|name| **name != server).cloned().collect()))
+            }
+            Change::Rebind { path, servers, if_version } => check(current, if_version).map(|_| bound(path, servers)),
+            _ => Err(Refusal::Invalid("a change of a server")),
+        }
+    }
+
+    fn record(entry: &Arc<Self>) -> Record {
+        Record::Endpoint(Arc::clone(entry))
+    }
+
+    #[inline]
+    fn table(shard: &Shard) -> &Table<Self> {
+        &shard.endpoints
+    }
+
+    fn table_mut(shard: &mut Shard) -> &mut Table<Self> {
+        &mut shard.endpoints
+    }
+
+    #[inline]
+    fn foreign(registry: &mut Registry) -> &mut Foreign<Self> {
+        &mut registry.endpoints
+    }
+
+    fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64) {
+        (self.id, self.version, self.created_ms, self.updated_ms) = (id, version, created_ms, updated_ms);
+    }
+
+    fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+}

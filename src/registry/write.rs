@@ -1,0 +1,318 @@
+//! The owner's side of a change: what is asked for, the two phases, and what follows.
+
+use std::sync::Arc;
+
+use super::change::{Change, Changed, Kind, Record, Refusal};
+use super::cores::Cores;
+use super::entry::{Endpoint, Server, ServerId};
+use super::frame::{Answer, Effect, Effects, Frame, Name, Waiter};
+use super::kinds::{Entry, Next};
+use super::table::Slot;
+use super::{Registry, send};
+use crate::base::ids::{CoreId, ShardId};
+use crate::base::limits;
+use crate::base::time::{Nanos, Now};
+
+/// Bits of an id's number that say which core gave it out.
+const CORE_BITS: u32 = 8;
+
+const _: () = assert!(limits::CORES_MAX <= 1 << CORE_BITS, "each core has numbers of its own");
+
+/// Who asked for a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asker {
+    Here(Waiter),
+    There { core: CoreId, ticket: u32 },
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    pub hash: u64,
+    pub shard: ShardId,
+}
+
+/// A change between its two phases.
+#[derive(Debug)]
+pub(super) struct Pending {
+    at: At,
+    name: Name,
+    /// The entry as it will be; none when it is to go.
+    next: Answer,
+    changed: Changed,
+    asker: Asker,
+    /// Cores that have not let go yet.
+    holding: u16,
+    /// Who held the entry when the change began. Who looked at it since is in its slot.
+    held: Cores,
+    is_creation: bool,
+    is_persisting: bool,
+    deadline: Nanos,
+    /// Changes of the same entry that wait for this one.
+    queue: Vec<(Change, Asker)>,
+}
+
+impl Registry {
+    /// Tells who asked how it went.
+    pub(super) fn answer(asker: Asker, result: Result<Changed, Refusal>, out: &mut Effects) {
+        match asker {
+            Asker::Here(waiter) => out.push(Effect::Done { waiter, result }),
+            Asker::There { core, ticket } => send(out, core, Frame::Done { ticket, result }),
+        }
+    }
+
+    /// A change of an entry that is at home here.
+    pub(super) fn make(&mut self, now: Now, change: Change, at: At, asker: Asker, out: &mut Effects) {
+        match change.kind() {
+            Kind::Server => self.make_of::<Server>(now, change, at, asker, out),
+            Kind::Endpoint => self.make_of::<Endpoint>(now, change, at, asker, out),
+        }
+    }
+
+    fn make_of<V: Entry>(&mut self, now: Now, change: Change, at: At, asker: Asker, out: &mut Effects) {
+        let Some(shard) = self.shards[at.shard.0 as usize].as_deref_mut() else {
+            debug_assert!(false, "only the owner makes changes");
+            return Self::answer(asker, Err(Refusal::Overloaded), out);
+        };
+        let place = V::table(shard).place(at.hash, change.name());
+        let slot = place.and_then(|place| V::table(shard).slot(place));
+        if let Some(ticket) = slot.map(|slot| slot.change).filter(|ticket| *ticket != 0) {
+            return self.queue(ticket, change, asker, out);
+        }
+        let current = slot.map(|slot| &*slot.entry);
+        let next = match V::after(change, current) {
+            Err(refusal) => return Self::answer(asker, Err(refusal), out),
+            Ok(Next::Same) => return Self::answer(asker, current.map(V::changed).ok_or(Refusal::Absent), out),
+            Ok(Next::Remove) => None,
+            Ok(Next::Put(mut entry)) => {
+                let (id, version, created_ms) = match current {
+                    Some(current) => (current.changed().id, current.changed().version + 1, current.created_ms()),
+                    None => {
+                        self.numbers += 1;
+                        let number = self.numbers << CORE_BITS | u64::from(self.core.0);
+                        (ServerId { node: self.node, number }, shard.version_removed + 1, now.wall_ms)
+                    }
+                };
+                entry.stamp(id, version, created_ms, now.wall_ms);
+                Some(Arc::new(entry))
+            }
+        };
+        let holders = slot.map(|slot| slot.holders);
+        let held = holders.unwrap_or_else(|| shard.absences(V::KIND).holders());
+        if self.config.is_durable || !held.is_nobody_but(self.core) {
+            return self.begin(now, at, place, next, held, asker, out);
+        }
+        let Some((changed, name)) = shard.apply(at.hash, place, next) else { return };
+        Self::answer(asker, Ok(changed), out);
+        out.push(Effect::Changed { name });
+    }
+
+    /// A change of an entry that is being changed.
+    fn queue(&mut self, ticket: u32, change: Change, asker: Asker, out: &mut Effects) {
+        let queue = self.changing.get_mut(ticket).map(|pending| &mut pending.queue);
+        match queue.filter(|queue| queue.len() < limits::CHANGES_QUEUED_MAX) {
+            Some(queue) => queue.push((change, asker)),
+            None => Self::answer(asker, Err(Refusal::Overloaded), out),
+        }
+    }
+
+    /// The first phase: marks the entry, and asks who may hold it to let go.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of a change")]
+    fn begin<V: Entry>(
+        &mut self,
+        now: Now,
+        at: At,
+        place: Option<u32>,
+        next: Option<Arc<V>>,
+        held: Cores,
+        asker: Asker,
+        out: &mut Effects,
+    ) {
+        let Some(shard) = self.shards[at.shard.0 as usize].as_deref_mut() else { return };
+        let current = place.and_then(|place| V::table(shard).slot(place)).map(|slot| &slot.entry);
+        let Some(known) = next.as_ref().or(current) else { return };
+        let name = V::name_of(Arc::clone(known));
+        let changed = next.as_ref().or(current).map(|entry| entry.changed());
+        let (Some(changed), false) = (changed, self.changing.is_full()) else {
+            return Self::answer(asker, Err(Refusal::Overloaded), out);
+        };
+        shard.number += 1;
+        let number = shard.number;
+        let deadline = now.mono.after(self.config.change_timeout);
+        let holding = held.others(self.core, self.cores).count() as u16;
+        let pending = Pending {
+            at,
+            name: name.clone(),
+            next: V::answer(next.clone()),
+            changed,
+            asker,
+            holding,
+            held,
+            is_creation: place.is_none(),
+            is_persisting: false,
+            deadline,
+            queue: Vec::new(),
+        };
+        let is_new = place.is_none();
+        let Some(ticket) = self.changing.insert(pending) else { return };
+        match (place, next) {
+            (Some(place), _) => {
+                if let Some(slot) = V::table_mut(shard).slot_mut(place) {
+                    slot.change = ticket;
+                }
+            }
+            (None, Some(entry)) => {
+                shard.absences(V::KIND).announced();
+                V::table_mut(shard).insert(Slot::new(at.hash, entry, held, ticket, false));
+            }
+            (None, None) => debug_assert!(false, "what is absent is not removed"),
+        }
+        self.next_due = self.next_due.min(deadline);
+        #[cfg(test)]
+        let holding = if self.has_flaw(super::Flaw::NoWait) { 0 } else { holding };
+        if holding == 0 {
+            self.released(now, ticket, out);
+        }
+        for to in held.others(self.core, self.cores) {
+            self.invalidations += 1;
+            send(out, to, Frame::Invalidate { ticket, shard: at.shard, number, is_new, name: name.clone() });
+        }
+    }
+
+    /// A core let go of an entry.
+    pub(super) fn let_go(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+        let Some(pending) = self.changing.get_mut(ticket) else { return };
+        pending.holding = pending.holding.saturating_sub(1);
+        if pending.holding == 0 && !pending.is_persisting {
+            self.released(now, ticket, out);
+        }
+    }
+
+    /// Nobody holds the entry: it is written down, or changed at once.
+    fn released(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+        if !self.config.is_durable {
+            return self.finish(now, ticket, out);
+        }
+        let Some(pending) = self.changing.get_mut(ticket) else { return };
+        pending.is_persisting = true;
+        let record = match &pending.next {
+            Answer::Server(Some(entry)) => Server::record(entry),
+            Answer::Endpoint(Some(entry)) => Endpoint::record(entry),
+            Answer::Server(None) | Answer::Endpoint(None) => {
+                let Changed { id, version, .. } = pending.changed;
+                Record::Removed { kind: pending.name.kind(), name: (*pending.name).into(), id, version }
+            }
+        };
+        out.push(Effect::Persist { ticket, record });
+    }
+
+    /// The durable store wrote the record of [`Effect::Persist`], or could not.
+    pub fn on_persisted(&mut self, now: Now, ticket: u32, is_written: bool, out: &mut Effects) {
+        if !self.changing.get_mut(ticket).is_some_and(|pending| pending.is_persisting) {
+            return;
+        }
+        if is_written { self.finish(now, ticket, out) } else { self.abort(ticket, Refusal::NotStored, out) }
+    }
+
+    /// The second phase: changes the entry, answers who asked, and tells who held it or looked at it.
+    fn finish(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+        let Some(mut pending) = self.changing.remove(ticket) else { return };
+        let applied = match std::mem::replace(&mut pending.next, Answer::Server(None)) {
+            Answer::Server(next) if pending.name.kind() == Kind::Server => self.put::<Server>(&pending, next),
+            Answer::Endpoint(next) => self.put::<Endpoint>(&pending, next),
+            Answer::Server(_) => None,
+        };
+        let Some((changed, name, told)) = applied else { return };
+        Self::answer(pending.asker, Ok(changed), out);
+        for to in told.others(self.core, self.cores) {
+            send(out, to, Frame::Changed { name: name.clone() });
+        }
+        out.push(Effect::Changed { name });
+        for (change, asker) in pending.queue {
+            self.make(now, change, pending.at, asker, out);
+        }
+    }
+
+    fn put<V: Entry>(&mut self, pending: &Pending, next: Option<Arc<V>>) -> Option<(Changed, Name, Cores)> {
+        let shard = self.shards[pending.at.shard.0 as usize].as_deref_mut()?;
+        let place = V::table(shard).place(pending.at.hash, &pending.name)?;
+        let looked = V::table(shard).slot(place)?.holders;
+        let (changed, name) = shard.apply(pending.at.hash, Some(place), next)?;
+        if pending.is_creation {
+            shard.absences(V::KIND).settled(true);
+        }
+        Some((changed, name, pending.held.with(looked)))
+    }
+
+    /// Gives a change up. The entry is what it was; who let go of it may ask again.
+    pub(super) fn abort(&mut self, ticket: u32, refusal: Refusal, out: &mut Effects) {
+        let Some(pending) = self.changing.remove(ticket) else { return };
+        match pending.name.kind() {
+            Kind::Server => self.unmark::<Server>(&pending),
+            Kind::Endpoint => self.unmark::<Endpoint>(&pending),
+        }
+        Self::answer(pending.asker, Err(refusal), out);
+        for (_, asker) in pending.queue {
+            Self::answer(asker, Err(refusal), out);
+        }
+    }
+
+    fn unmark<V: Entry>(&mut self, pending: &Pending) {
+        let Some(shard) = self.shards[pending.at.shard.0 as usize].as_deref_mut() else { return };
+        let Some(place) = V::table(shard).place(pending.at.hash, &pending.name) else { return };
+        if !pending.is_creation {
+            if let Some(slot) = V::table_mut(shard).slot_mut(place) {
+                slot.change = 0;
+            }
+            return;
+        }
+        if let Some(slot) = V::table_mut(shard).remove(place) {
+            let absences = shard.absences(V::KIND);
+            slot.holders.others(self.core, self.cores).for_each(|core| absences.insert(core));
+            absences.settled(false);
+        }
+    }
+
+    /// Gives up the changes whose time is over.
+    pub(super) fn expire_changes(&mut self, now: Now, out: &mut Effects) {
+        if now.mono < self.next_due {
+            return;
+        }
+        let is_over = |pending: &Pending| pending.deadline <= now.mono && !pending.is_persisting;
+        for ticket in self.changing.tickets(is_over) {
+            self.abort(ticket, Refusal::Overloaded, out);
+        }
+        let deadlines = self.changing.iter().filter(|pending| !pending.is_persisting).map(|pending| pending.deadline);
+        self.next_due = deadlines.min().unwrap_or(Nanos::NEVER);
+    }
+
+    /// Puts in an entry of the configuration.
+    pub(super) fn load<V: Entry>(&mut self, now: Now, mut entry: V) -> bool {
+        let hash = self.placement.hash(entry.name());
+        let Some(shard) = self.shards[self.placement.shard(hash).0 as usize].as_deref_mut() else { return false };
+        if V::table(shard).place(hash, entry.name()).is_some() {
+            return false;
+        }
+        self.numbers += 1;
+        let id = ServerId { node: self.node, number: self.numbers << CORE_BITS | u64::from(self.core.0) };
+        entry.stamp(id, shard.version_removed + 1, now.wall_ms, now.wall_ms);
+        shard.apply(hash, None, Some(Arc::new(entry))).is_some()
+    }
+
+    /// Puts in an entry as it was kept.
+    pub(super) fn put_back<V: Entry>(&mut self, entry: Arc<V>) -> bool {
+        self.raise(entry.changed().id, 0);
+        let hash = self.placement.hash(entry.name());
+        let Some(shard) = self.shards[self.placement.shard(hash).0 as usize].as_deref_mut() else { return false };
+        let place = V::table(shard).place(hash, entry.name());
+        shard.apply(hash, place, Some(entry)).is_some()
+    }
+
+    /// Makes sure that this core gives out no id up to this one, and no new entry a version up to this one.
+    pub fn raise(&mut self, id: ServerId, version: u64) {
+        self.numbers = self.numbers.max(id.number >> CORE_BITS);
+        for shard in self.shards.iter_mut().flatten() {
+            shard.version_removed = shard.version_removed.max(version);
+        }
+    }
+}
