@@ -214,11 +214,11 @@ impl<'a> Worker<'a> {
             now = self.clock.ticks();
             self.now.mono = Nanos(self.clock.nanos(now));
             self.turn();
-            if let Some(operations) = self.plan.operations {
-                if self.tasks.iter().all(|task| task.done >= operations) {
-                    last = self.clock.ticks();
-                    break;
-                }
+            if let Some(operations) = self.plan.operations
+                && self.tasks.iter().all(|task| task.done >= operations)
+            {
+                last = self.clock.ticks();
+                break;
             }
             turns += 1;
             if turns.is_multiple_of(1024) || self.registry.next_deadline() <= self.now.mono {
@@ -306,7 +306,7 @@ impl<'a> Worker<'a> {
         task.random ^= task.random << 13;
         task.random ^= task.random >> 7;
         task.random ^= task.random << 17;
-        let drawn = ((task.random >> 32) * NAMES as u64 >> 32) as u32;
+        let drawn = (((task.random >> 32) * NAMES as u64) >> 32) as u32;
         let percent = task.random % 100;
         let work = self.plan.work;
         task.step = match work {
@@ -412,9 +412,8 @@ impl<'a> Worker<'a> {
                         }
                     }
                     Effect::Resume { waiter } => {
-                        if self.look(waiter.0 as usize) {
-                            self.ready.push_back(waiter.0 as u32);
-                        }
+                        let is_over = self.look(waiter.0 as usize);
+                        self.ready.extend(is_over.then_some(waiter.0 as u32));
                     }
                     Effect::Done { waiter, result } => {
                         self.refused += u64::from(result.is_err());
