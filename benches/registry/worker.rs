@@ -148,6 +148,7 @@ pub struct Worker<'a> {
     untimed: u32,
     /// The task whose change is being asked for.
     current: usize,
+    serves: bool,
     times: Histogram,
 }
 
@@ -184,6 +185,7 @@ impl<'a> Worker<'a> {
             refused: 0,
             untimed: 0,
             current: usize::MAX,
+            serves: false,
             times: Histogram::new(),
         }
     }
@@ -241,11 +243,13 @@ impl<'a> Worker<'a> {
 
     /// Serves the other core until it says that it is through.
     pub fn serve(&mut self, is_over: impl Fn() -> bool) {
+        self.serves = true;
         while !is_over() {
             self.now.mono = Nanos(self.clock.nanos(self.clock.ticks()));
             self.ready.clear();
             self.turn();
         }
+        self.serves = false;
     }
 
     /// Has every task go on that does not wait for an answer.
@@ -273,7 +277,8 @@ impl<'a> Worker<'a> {
             self.go(task as usize);
         }
         match &mut self.core {
-            Some(core) if self.ready.is_empty() => core.go_on(),
+            // Nobody wakes who serves when the run is over, and a question that waits for him too long would be refused.
+            Some(core) if self.ready.is_empty() && !self.serves => core.go_on(),
             Some(core) => core.hurry_on(),
             None => {}
         }
