@@ -29,6 +29,11 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
+/// A number below `bound`.
+fn below(state: &mut u64, bound: usize) -> usize {
+    (((random(state) >> 32) * bound as u64) >> 32) as usize
+}
+
 /// Lookups of one core alone, drawn from the names of its own shards and from those in its near cache.
 pub fn hits(clock: Clock, seconds: f64, names: &Names, wanted: &dyn Fn(&str) -> bool) {
     let metrics = CoreMetrics::default();
@@ -47,7 +52,7 @@ pub fn hits(clock: Clock, seconds: f64, names: &Names, wanted: &dyn Fn(&str) -> 
         let end = start + (seconds * 1e9 / clock.ns_per_tick) as u64;
         while clock.ticks() < end {
             for _ in 0..1000 {
-                let name = names[((random(&mut state) >> 32) * names.len() as u64 >> 32) as usize];
+                let name = names[below(&mut state, names.len())];
                 let Lookup::Here(server) = own.server(START, name, WAITER, &metrics) else { panic!("it is known here") };
                 assert!(black_box(server).version > 0);
             }
@@ -110,7 +115,7 @@ pub fn hop(clock: Clock, seconds: f64, names: &Names, spin: Duration, window: us
                 while ticks < end
                     && let Some(slot) = idle.pop()
                 {
-                    let at = ((random(&mut state) >> 32) * far.len() as u64 >> 32) as usize;
+                    let at = below(&mut state, far.len());
                     match registry.server(now, far[at], Waiter(slot as u64), &metrics) {
                         Lookup::Ask { to, frame } => {
                             waiting[slot] = (at, clock.ticks());

@@ -148,6 +148,7 @@ pub struct Worker<'a> {
     untimed: u32,
     /// The task whose change is being asked for.
     current: usize,
+    serves: bool,
     times: Histogram,
 }
 
@@ -184,6 +185,7 @@ impl<'a> Worker<'a> {
             refused: 0,
             untimed: 0,
             current: usize::MAX,
+            serves: false,
             times: Histogram::new(),
         }
     }
@@ -214,11 +216,11 @@ impl<'a> Worker<'a> {
             now = self.clock.ticks();
             self.now.mono = Nanos(self.clock.nanos(now));
             self.turn();
-            if let Some(operations) = self.plan.operations {
-                if self.tasks.iter().all(|task| task.done >= operations) {
-                    last = self.clock.ticks();
-                    break;
-                }
+            if let Some(operations) = self.plan.operations
+                && self.tasks.iter().all(|task| task.done >= operations)
+            {
+                last = self.clock.ticks();
+                break;
             }
             turns += 1;
             if turns.is_multiple_of(1024) || self.registry.next_deadline() <= self.now.mono {
@@ -241,11 +243,13 @@ impl<'a> Worker<'a> {
 
     /// Serves the other core until it says that it is through.
     pub fn serve(&mut self, is_over: impl Fn() -> bool) {
+        self.serves = true;
         while !is_over() {
             self.now.mono = Nanos(self.clock.nanos(self.clock.ticks()));
             self.ready.clear();
             self.turn();
         }
+        self.serves = false;
     }
 
     /// Has every task go on that does not wait for an answer.
@@ -273,7 +277,8 @@ impl<'a> Worker<'a> {
             self.go(task as usize);
         }
         match &mut self.core {
-            Some(core) if self.ready.is_empty() => core.go_on(),
+            // Nobody wakes who serves when the run is over, and a question that waits for him too long would be refused.
+            Some(core) if self.ready.is_empty() && !self.serves => core.go_on(),
             Some(core) => core.hurry_on(),
             None => {}
         }
@@ -306,7 +311,7 @@ impl<'a> Worker<'a> {
         task.random ^= task.random << 13;
         task.random ^= task.random >> 7;
         task.random ^= task.random << 17;
-        let drawn = ((task.random >> 32) * NAMES as u64 >> 32) as u32;
+        let drawn = (((task.random >> 32) * NAMES as u64) >> 32) as u32;
         let percent = task.random % 100;
         let work = self.plan.work;
         task.step = match work {
@@ -412,9 +417,8 @@ impl<'a> Worker<'a> {
                         }
                     }
                     Effect::Resume { waiter } => {
-                        if self.look(waiter.0 as usize) {
-                            self.ready.push_back(waiter.0 as u32);
-                        }
+                        let is_over = self.look(waiter.0 as usize);
+                        self.ready.extend(is_over.then_some(waiter.0 as u32));
                     }
                     Effect::Done { waiter, result } => {
                         self.refused += u64::from(result.is_err());

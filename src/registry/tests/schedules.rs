@@ -234,7 +234,7 @@ impl Run {
             self.hear();
         }
         assert!(self.clients.iter().all(Option::is_none), "somebody waits for ever");
-        for name in 0..NAMES.len() {
+        for (name, text) in NAMES.into_iter().enumerate() {
             for core in 0..self.cluster.cores() {
                 self.begun[name] += 1;
                 let start = self.tick();
@@ -242,7 +242,7 @@ impl Run {
                     self.note(name, start, Did::Read(*seen));
                 }
                 let start = self.tick();
-                let seen = self.cluster.find(core, NAMES[name]);
+                let seen = self.cluster.find(core, text);
                 self.note(name, start, Did::Read(seen));
             }
         }
