@@ -125,7 +125,7 @@ pub const LINGERING_MAX: usize = 256;
 /// File descriptors left for everything but connections: with fewer free, accepting pauses and the backlog is the queue.
 pub const FD_HEADROOM: usize = 64;
 /// Most connections of the admin listener, which are not counted as connections.
-pub const ADMIN_CONNS_MAX: usize = 64;
+pub const ADMIN_CONNS_MAX: usize = 128;
 /// Completions taken from the ring in one turn.
 pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
 /// A turn longer than this is counted and logged, milliseconds.

@@ -215,6 +215,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     };
     host::refuse_huge_pages();
     engine.clock.get_or_insert(mono);
+    engine.registry.clock = engine.registry.clock.or(engine.clock);
     engine.coarse_clock = engine.coarse_clock.or_else(|| is_coarse_fine().then_some(mono_coarse as fn() -> crate::base::time::Nanos));
     let descriptors = usize::try_from(host::raise_descriptors()).unwrap_or(usize::MAX);
     engine.started_ms = wall_ms();
