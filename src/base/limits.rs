@@ -14,11 +14,6 @@ pub const NEAR_NAMES_DEFAULT: usize = 10_000;
 pub const ABSENT_NAMES_MAX: usize = 1024;
 /// Lookups and changes of one core that may wait for their owner's reply at once.
 pub const LOOKUPS_WAITING_MAX: usize = 4096;
-/// Questions of one core that one other core may owe a reply to at once: a lane holds them all and more, so that those who must give
-/// notice of a change find room.
-pub const LOOKUPS_PER_OWNER_MAX: usize = LANE_FRAMES_MAX - LANE_FRAMES_RESERVED;
-/// Frames of a lane that questions leave free.
-pub const LANE_FRAMES_RESERVED: usize = 64;
 /// Changes of one core's entries that may wait at once for other cores to let go of them, or for the durable store.
 pub const CHANGES_WAITING_MAX: usize = 1024;
 /// Changes of one entry that may wait for one that is being made.
@@ -144,14 +139,34 @@ pub const ASK_ROUNDS_MAX: u32 = 32;
 
 /// Frames taken from one lane in one turn.
 pub const FRAMES_PER_TURN_MAX: usize = 50;
-/// Frames one lane holds. A full lane is a retryable fault, counted, never awaited.
+/// Frames one lane holds at most. A full lane is a retryable fault, counted, never awaited.
 pub const LANE_FRAMES_MAX: usize = 1024;
+/// Frames that any lane holds.
+pub const LANE_FRAMES_MIN: usize = 64;
+/// Cores up to which lanes are as long as they can be.
+pub const LANES_WHOLE_CORES: usize = 16;
+/// Of so many frames of a lane questions leave one free.
+pub const LANE_FRAMES_PER_RESERVED: usize = 16;
+
+/// Frames that one lane holds among so many cores: when there are many, what a lane holds shrinks rather than the sum of all into a core grow.
+#[must_use]
+pub const fn lane_frames(cores: usize) -> usize {
+    let share = if cores > LANES_WHOLE_CORES { LANES_WHOLE_CORES * LANE_FRAMES_MAX / cores } else { LANE_FRAMES_MAX };
+    if share < LANE_FRAMES_MIN { LANE_FRAMES_MIN } else { share }
+}
+
+/// Questions of one core that one other core may owe a reply to at once, among so many cores: a lane holds them all and more, so that those
+/// who must give notice of a change find room.
+#[must_use]
+pub const fn lookups_per_owner(cores: usize) -> usize {
+    lane_frames(cores) - lane_frames(cores) / LANE_FRAMES_PER_RESERVED
+}
 
 const _: () = assert!(HEAD_BYTES_MAX > TARGET_BYTES_MAX, "a target must fit a head");
 const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixteen bits");
-const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MAX, "a turn cannot take more than a lane holds");
-const _: () = assert!(LANE_FRAMES_RESERVED > 0 && LANE_FRAMES_RESERVED < LANE_FRAMES_MAX, "questions and notices both have room");
-const _: () = assert!(LOOKUPS_PER_OWNER_MAX <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
+const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MIN, "a lane holds at least as much as one turn takes");
+const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions and notices both have room");
+const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

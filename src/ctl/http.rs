@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// How long connecting, and waiting for the next bytes, may take.
@@ -45,6 +45,13 @@ impl Place {
             return Err(wrong("there is no host in it"));
         }
         Ok(Self { authority: format!("{host}:{port}"), port, prefix: prefix.trim_end_matches('/').to_owned() })
+    }
+
+    /// Whether it is surely this machine: written as a loopback address, or as the name that stands for one (RFC 6761 section 6.3).
+    pub fn is_this_machine(&self) -> bool {
+        let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
@@ -178,6 +185,17 @@ mod tests {
         assert_eq!(Place::parse("http://h/a/").expect("sound").prefix, "/a");
         for bad in ["https://h", "ftp://h", "http://", "http://h:x", "http://u@h:1"] {
             assert!(Place::parse(bad).expect_err(bad).contains("http://127.0.0.1:9090"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_from_others() {
+        let is_this_machine = |url: &str| Place::parse(url).expect(url).is_this_machine();
+        for own in ["127.0.0.1:9090", "http://localhost:9090", "http://[::1]:9090/x", "http://127.1.2.3", "[::ffff:127.0.0.1]:1"] {
+            assert!(is_this_machine(own), "{own}");
+        }
+        for other in ["192.0.2.1:9090", "http://example.org:9090", "http://localhost.example.org", "http://127.0.0.1.example.org:9090"] {
+            assert!(!is_this_machine(other), "{other}");
         }
     }
 }

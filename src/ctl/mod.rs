@@ -293,10 +293,12 @@ impl Ctl<'_> {
     }
 
     fn token(&self) -> Result<String, Failure> {
-        let file = self.args.token_file.clone().or_else(|| token::find(self.place.port));
+        // What was written for a port of this machine is told to nobody elsewhere.
+        let of_port = || if self.place.is_this_machine() { token::find(self.place.port) } else { None };
+        let file = self.args.token_file.clone().or_else(of_port);
         let Some(file) = file else {
             let why = format!(
-                "no token is known for port {}: name its file, which `ringhub serve` says at its start, with --token-file",
+                "no token is known for port {} there: name its file, which `ringhub serve` says at its start, with --token-file",
                 self.place.port
             );
             return Err(Failure::Misused(why));

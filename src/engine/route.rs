@@ -175,6 +175,9 @@ impl Routes {
         if !self.decided.is_empty()
             && let Some(decided) = self.decided.remove(&conn)
         {
+            if let Decided::View(view) = &decided {
+                self.views.take_up(view);
+            }
             return decided.into();
         }
         if let Some(last) = self.last.as_ref().filter(|last| last.path == path) {

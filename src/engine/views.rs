@@ -61,7 +61,8 @@ impl Views {
         self.seen.values().map(|seen| &seen.view)
     }
 
-    /// Keeps a view; one that is not fresh only so that its subscribers hear of changes.
+    /// Keeps a view; one that is not fresh only so that its subscribers hear of changes, and not in place of a newer one: it may have been
+    /// long in the making.
     pub fn put(&mut self, view: &Rc<View>, is_fresh: bool) {
         let Some((path, seen)) = self.seen.get_key_value(view.path()) else {
             let path: Rc<str> = view.path().into();
@@ -70,6 +71,13 @@ impl Views {
             return;
         };
         let (path, old) = (Rc::clone(path), Rc::clone(&seen.view));
+        // No path has the same version twice, whichever endpoint is there.
+        if !is_fresh && (seen.is_fresh || old.endpoint.version > view.endpoint.version) {
+            if let Some(seen) = self.seen.get_mut(&path) {
+                seen.differing = seen.differing.with(view.changes_since(&old));
+            }
+            return;
+        }
         if old.endpoint.id != view.endpoint.id {
             self.gone.push(old.endpoint.id.number);
         }
@@ -82,6 +90,18 @@ impl Views {
             seen.differing = seen.differing.with(view.changes_since(&old));
         }
         (seen.view, seen.is_fresh, seen.is_used) = (Rc::clone(view), is_fresh, true);
+    }
+
+    /// A request is answered with a view that was made for it some time ago, and may listen there from now on. When that is not what would be
+    /// made now, it is to be found out what is: else this core would not hear of the next change.
+    pub fn take_up(&mut self, view: &View) {
+        let Some(seen) = self.seen.get(view.path()) else { return self.gone.push(view.endpoint.id.number) };
+        if seen.view.endpoint.id != view.endpoint.id {
+            self.gone.push(view.endpoint.id.number);
+        }
+        if !seen.is_fresh {
+            self.put_back(view.path());
+        }
     }
 
     /// The endpoint is no more.
@@ -216,5 +236,39 @@ impl Views {
             }
         }
         self.seen.values_mut().for_each(|seen| seen.is_used = false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::ids::NodeId;
+    use crate::engine::config::Separator;
+    use crate::registry::{Endpoint, ServerId};
+
+    fn view(number: u64, version: u64, servers: &[&str]) -> Rc<View> {
+        let servers: Box<[Box<str>]> = servers.iter().map(|name| (*name).into()).collect();
+        let (id, absent) = (ServerId { node: NodeId(0), number }, vec![None; servers.len()]);
+        let endpoint = Endpoint { path: "/mcp/x".into(), id, version, servers, created_ms: 0, updated_ms: 0 };
+        Rc::new(View::new(Arc::new(endpoint), absent, &[], Separator::Dot, version))
+    }
+
+    #[test]
+    fn a_view_that_was_long_in_the_making_takes_the_place_of_none_that_is_newer() {
+        let mut views = Views::default();
+        let (old, new) = (view(1, 1, &["a"]), view(2, 3, &[]));
+        views.put(&new, true);
+        views.put(&old, false);
+        assert!(views.fresh("/mcp/x").is_some_and(|view| Rc::ptr_eq(view, &new)));
+        assert!(!views.has_gone(), "the endpoint that is there is not over");
+        assert!(views.spoil(Kind::Endpoint, "/mcp/x"));
+        views.put(&old, false);
+        assert!(views.last("/mcp/x").is_some_and(|view| Rc::ptr_eq(view, &new)) && !views.has_gone());
+        let newer = view(4, 5, &[]);
+        views.put(&newer, false);
+        assert_eq!(views.take_gone(), [2]);
+        assert!(views.last("/mcp/x").is_some_and(|view| Rc::ptr_eq(view, &newer)) && views.fresh("/mcp/x").is_none());
     }
 }

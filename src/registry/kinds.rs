@@ -29,6 +29,8 @@ pub(super) trait Entry: Sized {
     /// Gives the entry its identity and its place in time.
     fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64);
     fn created_ms(&self) -> u64;
+    /// Whether it is loaded at start though this one was kept.
+    fn takes_the_place_of(&self, kept: &Self) -> bool;
 }
 
 /// What a change makes of an entry.
@@ -141,6 +143,11 @@ impl Entry for Server {
     fn created_ms(&self) -> u64 {
         self.created_ms
     }
+
+    /// A native server is what the program says it is.
+    fn takes_the_place_of(&self, kept: &Self) -> bool {
+        matches!((&self.spec.source, &kept.spec.source), (Source::Native(_), Source::Upstream(_)))
+    }
 }
 
 impl Entry for Endpoint {
@@ -219,5 +226,10 @@ impl Entry for Endpoint {
 
     fn created_ms(&self) -> u64 {
         self.created_ms
+    }
+
+    /// What was bound while the process ran stays so.
+    fn takes_the_place_of(&self, _kept: &Self) -> bool {
+        false
     }
 }

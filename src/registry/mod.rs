@@ -328,7 +328,7 @@ impl Registry {
     fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64) -> Option<u32> {
         debug_assert_ne!(owner, self.core, "what is at home is looked up directly");
         let asked = &mut self.asked[owner.index()];
-        if usize::from(*asked) >= limits::LOOKUPS_PER_OWNER_MAX {
+        if usize::from(*asked) >= limits::lookups_per_owner(usize::from(self.cores)) {
             return None;
         }
         let ticket = self.waiting.insert(Waiting { waiter, owner, hash })?;
@@ -368,8 +368,8 @@ impl Registry {
         }
     }
 
-    /// Adds a server when its shard is at home here: what the configuration names, at start. Whether it is at home and was not there.
-    /// Nobody is told, so it must be done before the first lookup.
+    /// Adds a server when its shard is at home here: what the configuration names, at start. Whether it did: what was kept of that name stays,
+    /// unless this one is native and that one is not. Nobody is told, so it must be done before the first lookup.
     pub fn load_server(&mut self, now: Now, spec: ServerSpec) -> bool {
         let entry = Server { id: ServerId { node: self.node, number: 0 }, version: 0, created_ms: 0, updated_ms: 0, spec };
         self.load(now, entry)

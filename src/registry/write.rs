@@ -286,17 +286,20 @@ impl Registry {
         self.next_due = deadlines.min().unwrap_or(Nanos::NEVER);
     }
 
-    /// Puts in an entry of the configuration.
+    /// Puts in an entry of the configuration, unless one is there that may stay.
     pub(super) fn load<V: Entry>(&mut self, now: Now, mut entry: V) -> bool {
         let hash = self.placement.hash(entry.name());
         let Some(shard) = self.shards[self.placement.shard(hash).0 as usize].as_deref_mut() else { return false };
-        if V::table(shard).place(hash, entry.name()).is_some() {
+        let place = V::table(shard).place(hash, entry.name());
+        let there = place.and_then(|place| V::table(shard).slot(place)).map(|slot| &*slot.entry);
+        if there.is_some_and(|there| !entry.takes_the_place_of(there)) {
             return false;
         }
+        let version = there.map_or(0, |there| there.changed().version).max(shard.version_removed) + 1;
         self.numbers += 1;
         let id = ServerId { node: self.node, number: self.numbers << CORE_BITS | u64::from(self.core.0) };
-        entry.stamp(id, shard.version_removed + 1, now.wall_ms, now.wall_ms);
-        shard.apply(hash, None, Some(Arc::new(entry))).is_some()
+        entry.stamp(id, version, now.wall_ms, now.wall_ms);
+        shard.apply(hash, place, Some(Arc::new(entry))).is_some()
     }
 
     /// Puts in an entry as it was kept.

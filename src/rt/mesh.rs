@@ -9,15 +9,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::conn::{Fresh, Moved};
 use super::wake::{CoreSet, Wake};
 use crate::base::ids::CoreId;
-use crate::base::limits::{FRAMES_PER_TURN_MAX, LANE_FRAMES_MAX};
+use crate::base::limits::{FRAMES_PER_TURN_MAX, lane_frames};
 use crate::engine::{Frame, Lane};
-
-/// Slots of all lanes into one core together, when there are many cores: what a lane holds shrinks rather than the sum grow.
-const INBOUND_SLOTS: usize = 16 * LANE_FRAMES_MAX;
-/// A lane holds at least as much as one turn takes.
-const LANE_SLOTS_MIN: usize = 64;
-
-const _: () = assert!(LANE_SLOTS_MIN >= FRAMES_PER_TURN_MAX);
 
 /// What travels in a lane.
 pub(crate) enum Parcel {
@@ -58,7 +51,7 @@ pub(crate) struct Mesh {
 /// The mesh of all cores, one end for each.
 pub(crate) fn build(wakes: &Arc<[Wake]>) -> Vec<Mesh> {
     let cores = wakes.len();
-    let slots = (INBOUND_SLOTS / cores).clamp(LANE_SLOTS_MIN, LANE_FRAMES_MAX);
+    let slots = lane_frames(cores);
     let mut ends: Vec<Mesh> = (0..cores)
         .map(|me| Mesh {
             me,
@@ -188,7 +181,7 @@ mod tests {
             }
         };
         assert_eq!(server(&refused), sent);
-        assert_eq!(sent as usize, LANE_FRAMES_MAX);
+        assert_eq!(sent as usize, lane_frames(3));
         assert_eq!(ends[0].announce(|_| ()), 0, "core 2 is awake");
         let mut taken = Vec::new();
         let mut turns = 0;
@@ -200,7 +193,7 @@ mod tests {
             assert!(taken.len() - before <= FRAMES_PER_TURN_MAX);
             turns += 1;
         }
-        assert_eq!(turns, LANE_FRAMES_MAX.div_ceil(FRAMES_PER_TURN_MAX));
+        assert_eq!(turns, lane_frames(3).div_ceil(FRAMES_PER_TURN_MAX));
         assert!(taken.iter().enumerate().all(|(at, (from, parcel))| from.0 == 0 && server(parcel) as usize == at));
     }
 

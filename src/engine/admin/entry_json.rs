@@ -144,12 +144,13 @@ impl<'a> Object<'a> {
 
     fn members_of(raw: &'a [u8], known: &[&str], place: &str) -> Result<Self, Problem> {
         let mut members: Vec<(Cow<'a, str>, &'a [u8])> = Vec::new();
+        let mut names = HashSet::new();
         for (key, value) in json::members(raw) {
             let name = json::unescape(key);
             if !known.is_empty() && !known.contains(&&*name) {
                 return Err(unfit(format!("`{name}` is no member of {place}, which has {}", known.join(", "))));
             }
-            if members.iter().any(|(other, _)| *other == name) {
+            if !names.insert(name.clone()) {
                 return Err(unfit(format!("`{name}` stands twice in {place}")));
             }
             members.push((name, value));
@@ -405,6 +406,16 @@ mod tests {
         assert!(detail(r#"{"name":"a","target":"x","resources":[{"uri":"u"}]}"#).contains("`name`"));
         assert!(read_spec(br#"{"name":"b","target":"x"}"#, Some("a")).expect_err("another name").detail.contains("keeps its name"));
         assert_eq!(&*read_spec(br#"{"target":"x"}"#, Some("a")).expect("named by the path").name, "a");
+    }
+
+    #[test]
+    fn many_members_cost_no_more_than_their_length() {
+        let mut body = r#"{"name":"a","target":"x","prompts":[{"name":"p""#.to_owned();
+        (0..60_000).for_each(|n| body.push_str(&format!(r#","x{n}":1"#)));
+        body.push_str("}]}");
+        let start = std::time::Instant::now();
+        assert!(read_spec(body.as_bytes(), None).is_ok());
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
     }
 
     #[test]

@@ -114,6 +114,20 @@ impl Cluster {
         self.settle();
     }
 
+    /// The same without what follows.
+    pub fn begin_send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.conns[conn.index as usize].input.extend_from_slice(bytes);
+        self.serve(conn);
+    }
+
+    /// Delivers the first frame on its way that is wanted, whatever was sent before it. Whether there was one.
+    pub fn deliver(&mut self, is_wanted: impl Fn(&Frame) -> bool) -> bool {
+        let found = self.frames.iter().position(|(_, _, frame)| is_wanted(frame));
+        let Some((from, to, frame)) = found.and_then(|at| self.frames.remove(at)) else { return false };
+        self.with(to.index(), |engine, now, out| engine.on_frame(now, from, frame, out));
+        true
+    }
+
     /// Sends a request and takes what came back so far.
     pub fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
         self.send(conn, request);

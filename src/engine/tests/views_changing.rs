@@ -9,7 +9,8 @@ use super::cluster::{Cluster, Response, modern, post};
 use super::views::{at, call, create, listed, native, pair_config, text, upstream};
 use crate::base::ids::ConnId;
 use crate::base::limits::VIEWS_PER_CORE_MAX;
-use crate::registry::Change;
+use crate::engine::Frame;
+use crate::registry::{self, Change};
 
 /// As often as subscribers are told.
 const WINDOW: Duration = Duration::from_millis(50);
@@ -297,6 +298,63 @@ fn many_servers_at_home_elsewhere_are_asked_for_together() {
         cluster.exchange(conn, &at("/mcp/many", modern("tools/list", None, "")));
     }
     assert_eq!(cluster.frames_sent, sent, "the second time it is known");
+}
+
+/// An endpoint and a server bound to it, both at home on the first core. On the other one a connection asked to listen there; it waits, and the
+/// answer that says what the server is comes later than all that follows until the cluster settles.
+fn slow_listen(cluster: &mut Cluster) -> (String, ConnId) {
+    let mut at_home = |prefix: &str| {
+        let names = (0..).map(|n| format!("{prefix}{n}"));
+        names.into_iter().find(|name| cluster.engines[0].routes.registry().is_at_home(name)).expect("half of them are")
+    };
+    let (path, server) = (at_home("/mcp/x"), at_home("far"));
+    cluster.change(0, Change::Register(upstream(&server, &["get"])));
+    cluster.change(0, create(&path, &[&server]));
+    let conn = cluster.connect(1);
+    cluster.begin_send(conn, &at(&path, modern("subscriptions/listen", None, ALL)));
+    for _ in 0..3 {
+        assert!(cluster.deliver(|_| true), "the endpoint is asked for and told, then the server asked for");
+    }
+    assert!(cluster.is_pending(conn));
+    (path, conn)
+}
+
+/// Whether it is any other frame than the answer that says what the server is.
+fn is_in_time(frame: &Frame) -> bool {
+    !matches!(frame, Frame::Registry(registry::Frame::Found { name, .. }) if name.starts_with("far"))
+}
+
+#[test]
+fn who_began_to_listen_during_a_change_hears_of_the_next() {
+    let mut cluster = pair();
+    let (path, conn) = slow_listen(&mut cluster);
+    cluster.begin_change(0, bind(&path, "b"));
+    while cluster.deliver(is_in_time) {}
+    cluster.settle();
+    assert_eq!(cluster.take(conn).status, 200);
+    cluster.pass(WINDOW * 2);
+    cluster.take_raw(conn);
+    cluster.change(0, unbind(&path, "b"));
+    cluster.pass(WINDOW * 2);
+    assert!(cluster.take_raw(conn).contains("notifications/tools/list_changed"));
+}
+
+#[test]
+fn who_began_to_listen_while_the_endpoint_was_made_anew_is_not_kept_waiting() {
+    let mut cluster = pair();
+    let (path, conn) = slow_listen(&mut cluster);
+    for change in [delete(&path), create(&path, &["b"])] {
+        cluster.begin_change(0, change);
+        while cluster.deliver(is_in_time) {}
+    }
+    let other = cluster.connect(1);
+    cluster.begin_send(other, &at(&path, modern("subscriptions/listen", None, ALL)));
+    while cluster.deliver(is_in_time) {}
+    assert_eq!(cluster.take(other).status, 200);
+    cluster.settle();
+    cluster.pass(WINDOW * 2);
+    assert!(cluster.is_pending(other), "its endpoint is still there");
+    assert!(!cluster.is_pending(conn), "its endpoint is no more");
 }
 
 /// Draws numbers that look random, the same for the same seed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, WAITER, register, spec, unregister, update};
 use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits;
-use crate::registry::{Change, Changed, Config, Effect, Lookup, Record, Refusal, Registry, Source, Waiter};
+use crate::registry::{Change, Changed, Config, Effect, Lookup, Record, Refusal, Registry, ServerSpec, Source, Waiter};
 
 fn create(path: &str, servers: &[&str]) -> Change {
     Change::Create { path: path.into(), servers: servers.iter().map(|name| (*name).into()).collect() }
@@ -241,6 +241,23 @@ fn a_durable_change_is_made_when_it_is_written_and_never_otherwise() {
 }
 
 #[test]
+fn a_native_server_takes_the_place_of_one_that_was_kept() {
+    let mut cluster = Cluster::new(1, &Config::default());
+    let kept = |name: &str| {
+        let id = crate::registry::ServerId { node: NodeId(1), number: 256 };
+        Record::Server(std::sync::Arc::new(crate::registry::Server { id, version: 3, created_ms: 1, updated_ms: 1, spec: spec(name) }))
+    };
+    let registry = &mut cluster.registries[0];
+    assert!(registry.restore(kept("a")) && registry.restore(kept("b")));
+    assert!(!registry.load_server(cluster.now, spec("b")), "it was changed while the process ran");
+    assert!(registry.load_server(cluster.now, ServerSpec { source: Source::Native(0), ..spec("a") }));
+    let found = registry.server(cluster.now, "a", WAITER, &cluster.metrics);
+    let Lookup::Here(server) = found else { panic!("it is at home: {found:?}") };
+    assert_eq!((&server.spec.source, server.version), (&Source::Native(0), 4));
+    assert_eq!(cluster.find(0, "b").map(|(_, version)| version), Some(3));
+}
+
+#[test]
 fn notices_that_find_no_room_come_later_and_too_many_become_one() {
     let mut cluster = Cluster::new(2, &Config::default());
     let names: Vec<String> = (0..3 * limits::NOTICES_OWED_MAX).map(|n| format!("s{n}")).filter(|name| cluster.owner(name) == 0).collect();
@@ -277,21 +294,23 @@ fn notices_that_find_no_room_come_later_and_too_many_become_one() {
 
 #[test]
 fn questions_in_wait_are_bounded_and_leave_room_for_notices() {
-    let mut cluster = Cluster::new(2, &Config::default());
-    cluster.lane_frames_max = limits::LANE_FRAMES_MAX;
-    let mut asked = Vec::new();
-    for n in 0.. {
-        match cluster.registries[0].server(cluster.now, &format!("x{n}"), Waiter(n), &cluster.metrics) {
-            Lookup::Ask { frame, .. } => asked.push(frame),
-            Lookup::Full => break,
-            _ => {}
+    for (cores, asked_max) in [(2, 960), (32, 480), (64, 240)] {
+        let mut cluster = Cluster::new(cores, &Config::default());
+        let names: Vec<_> = (0..).map(|n| format!("x{n}")).filter(|name| cluster.owner(name) == 1).take(1100).collect();
+        let mut asked = Vec::new();
+        for (name, waiter) in names.iter().zip(0..) {
+            match cluster.registries[0].server(cluster.now, name, Waiter(waiter), &cluster.metrics) {
+                Lookup::Ask { frame, .. } => asked.push(frame),
+                Lookup::Full => break,
+                other => panic!("nobody is known: {other:?}"),
+            }
         }
+        assert_eq!(asked.len(), asked_max);
+        assert!(asked.len() < limits::lane_frames(usize::from(cores)), "an invalidation still finds room");
+        let unsent = asked.pop().expect("there are some");
+        cluster.with(0, |registry, _, _, out| registry.on_unsent(CoreId(1), unsent, out));
+        assert!(matches!(cluster.told.pop_back(), Some(told) if matches!(told.effect, Effect::Unasked { .. })));
+        let again = cluster.registries[0].server(cluster.now, &names[1099], WAITER, &cluster.metrics);
+        assert!(matches!(again, Lookup::Ask { .. }));
     }
-    assert_eq!(asked.len(), limits::LOOKUPS_PER_OWNER_MAX);
-    let unsent = asked.pop().expect("there are some");
-    cluster.with(0, |registry, _, _, out| registry.on_unsent(CoreId(1), unsent, out));
-    assert!(matches!(cluster.told.pop_back(), Some(told) if matches!(told.effect, Effect::Unasked { .. })));
-    let is_ask = |lookup| matches!(lookup, Lookup::Ask { .. });
-    let name = (0..).map(|n| format!("y{n}")).find(|name| cluster.owner(name) == 1).expect("half of them are");
-    assert!(is_ask(cluster.registries[0].server(cluster.now, &name, WAITER, &cluster.metrics)));
 }
