@@ -1,5 +1,8 @@
 //! One binary for all behaviours that are seen from outside: the real server over real sockets, a file per behaviour.
 
+// The counting allocator of the unit tests serves here too.
+#[path = "../../src/base/allocations.rs"]
+mod allocations;
 mod client;
 mod command;
 mod control;

@@ -1,8 +1,6 @@
 //! A warm call takes nothing from the heap: not in the shell, not in the engine. Counted on the core's own thread, over a real socket,
 //! by a tool that says how many allocations its thread has made.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,41 +9,8 @@ use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::native::{Context, Empty, Factory, Server};
 use ringhub::rt::{self, Config, RingChoice};
 
+use crate::allocations::so_far;
 use crate::client::{Client, initialize, modern, post};
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _counted = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: every method hands its arguments on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 /// Calls between two looks at the counter. A core does a little besides them; that may not grow with their number.
 const CALLS: usize = 2000;
@@ -60,7 +25,7 @@ struct Number {
 fn server() -> Server {
     Server::builder("counting", "1")
         .tool("size", |args: Number, _: &Context| if args.number > 10 { "many" } else { "few" })
-        .tool("allocations", |_: Empty, _: &Context| COUNT.get().to_string())
+        .tool("allocations", |_: Empty, _: &Context| so_far().to_string())
         .build()
         .expect("a server")
 }
