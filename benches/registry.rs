@@ -59,11 +59,10 @@ fn main() {
             print(name, clock, cores, spin, &outcomes);
         }
     }
-    if wanted("hop") {
-        for spin in [SPIN, Duration::ZERO] {
-            for window in [1, 64] {
-                parts::hop(clock, seconds, &names, spin, window);
-            }
+    for (window, spin) in [(1, SPIN), (64, SPIN), (1, Duration::ZERO), (64, Duration::ZERO)] {
+        let name = format!("hop: window {window}");
+        if wanted(&name) {
+            parts::hop(clock, seconds, &names, spin, &name, window);
         }
     }
     if wanted("zipf") {

@@ -5,6 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use compact_str::CompactString;
 use ringhub::base::ids::{CoreId, NodeId};
 use ringhub::base::metrics::{CoreMetrics, Counter};
 use ringhub::base::time::{Nanos, Now};
@@ -38,7 +39,7 @@ fn below(state: &mut u64, bound: usize) -> usize {
 pub fn hits(clock: Clock, seconds: f64, names: &Names, wanted: &dyn Fn(&str) -> bool) {
     let metrics = CoreMetrics::default();
     let mut registries: Vec<_> = (0..2).map(|core| registry(core, 2, NAMES, names)).collect();
-    let (home, far): (Vec<_>, Vec<_>) = names.servers.iter().partition(|name| registries[0].is_at_home(name));
+    let (home, far): (Vec<&str>, Vec<&str>) = names.servers.iter().map(CompactString::as_str).partition(|name| registries[0].is_at_home(name));
     for name in &far {
         carry(&mut registries, name, &metrics);
     }
@@ -75,7 +76,7 @@ fn carry(registries: &mut [Registry], name: &str, metrics: &CoreMetrics) -> bool
 }
 
 /// Lookups that all must ask the other core, so many at once.
-pub fn hop(clock: Clock, seconds: f64, names: &Names, spin: Duration, window: usize) {
+pub fn hop(clock: Clock, seconds: f64, names: &Names, spin: Duration, name: &str, window: usize) {
     let (barrier, over) = (&Barrier::new(2), &AtomicBool::new(false));
     let mut cores = measure::cores(2, RingPath::Modern, spin).into_iter();
     let (asker, replier) = (cores.next().expect("two"), cores.next().expect("two"));
@@ -134,7 +135,7 @@ pub fn hop(clock: Clock, seconds: f64, names: &Names, spin: Duration, window: us
                     let Some(Effect::Resume { waiter }) = out.pop() else { panic!("an answer resumes") };
                     let (at, since) = waiting[waiter.0 as usize];
                     let Lookup::Here(server) = registry.server(now, far[at], waiter, &metrics) else { panic!("it was just fetched") };
-                    assert!(server.spec.name == *far[at]);
+                    assert!(*server.spec.name == *far[at].as_str());
                     times.record(ticks - since);
                     idle.push(waiter.0 as usize);
                     count += 1;
@@ -148,7 +149,7 @@ pub fn hop(clock: Clock, seconds: f64, names: &Names, spin: Duration, window: us
     });
     let us = |share| times.at(share) as f64 * clock.ns_per_tick / 1e3;
     let how = if spin.is_zero() { "2 cores" } else { "2 cores, spin" };
-    println!("{:<30} {how:<14} {rate:>7.2} M/s  p50 {:>7.3}  p99 {:>8.3} us", format!("hop: window {window}"), us(0.5), us(0.99));
+    println!("{name:<30} {how:<14} {rate:>7.2} M/s  p50 {:>7.3}  p99 {:>8.3} us", us(0.5), us(0.99));
 }
 
 /// How often the near cache has what is asked for, when it has room for a tenth of the names and some are asked for more often.

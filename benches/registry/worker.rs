@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 
+use compact_str::CompactString;
 use ringhub::base::ids::{CoreId, NodeId};
 use ringhub::base::metrics::{CoreMetrics, Counter};
 use ringhub::base::time::{Nanos, Now};
@@ -51,8 +52,9 @@ pub struct Plan {
 
 /// The names of a run, made once.
 pub struct Names {
-    pub servers: Vec<Box<str>>,
-    pub endpoints: Vec<Box<str>>,
+    /// In the list itself, as a name is in a request: names apart would have each operation wait for one more line of memory.
+    pub servers: Vec<CompactString>,
+    pub endpoints: Vec<CompactString>,
     /// By task.
     pub own: Vec<Vec<Box<str>>>,
     pub own_endpoints: Vec<Box<str>>,
@@ -87,10 +89,10 @@ pub fn registry(core: u16, cores: u16, near_names_max: usize, names: &Names) -> 
     let start = Now { mono: Nanos(0), wall_ms: 1_800_000_000_000 };
     for (server, endpoint) in names.servers.iter().zip(&names.endpoints) {
         registry.load_server(start, spec(server));
-        registry.load_endpoint(start, endpoint, std::slice::from_ref(server));
+        registry.load_endpoint(start, endpoint, &[server.as_str().into()]);
     }
     for endpoint in &names.own_endpoints {
-        registry.load_endpoint(start, endpoint, std::slice::from_ref(&names.servers[0]));
+        registry.load_endpoint(start, endpoint, &[names.servers[0].as_str().into()]);
     }
     registry
 }
@@ -328,13 +330,13 @@ impl<'a> Worker<'a> {
         let binds = matches!(work, Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead) && percent >= 90;
         let change = match (work, binds) {
             (Work::MixedWritingToRead, true) => {
-                let path = names.endpoints[drawn as usize].clone();
-                Change::Rebind { path, servers: [names.servers[drawn as usize].clone()].into(), if_version: None }
+                let path = names.endpoints[drawn as usize].as_str().into();
+                Change::Rebind { path, servers: [names.servers[drawn as usize].as_str().into()].into(), if_version: None }
             }
             (Work::MixedWritingToRead, false) => Change::Update { spec: Box::new(spec(&names.servers[drawn as usize])), if_version: None },
             (_, true) => {
                 task.rebinds += 1;
-                let servers = [names.servers[task.rebinds % NAMES].clone()].into();
+                let servers = [names.servers[task.rebinds % NAMES].as_str().into()].into();
                 Change::Rebind { path: names.own_endpoints[task.number].clone(), servers, if_version: None }
             }
             (_, false) => {

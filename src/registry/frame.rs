@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::change::{Change, Changed, Kind, Record, Refusal};
 use super::entry::{Endpoint, Server};
 use super::list::{Page, Query};
@@ -75,8 +77,8 @@ pub enum Frame {
         sent: Nanos,
         /// Hash of the name, which every core computes alike.
         hash: u64,
-        /// Its name or path.
-        name: Box<str>,
+        /// Its name or path. Short ones travel in the frame itself: a pointer would cost the owner one more line of the asker's cache.
+        name: CompactString,
     },
     /// Reply to [`Frame::Find`].
     Found {
@@ -86,8 +88,6 @@ pub enum Frame {
         is_lasting: bool,
         /// The shard's change number when this was looked up.
         number: u64,
-        /// The name asked for.
-        name: Box<str>,
         /// What it is.
         answer: Answer,
     },

@@ -31,11 +31,11 @@ impl Registry {
             Frame::Find { ticket, kind, sent, hash, name } => {
                 let at = At { hash, shard: self.placement.shard(hash) };
                 self.timed(now, sent, at.shard, |registry| match kind {
-                    Kind::Server => registry.reply::<Server>(from, ticket, at, name, out),
-                    Kind::Endpoint => registry.reply::<Endpoint>(from, ticket, at, name, out),
+                    Kind::Server => registry.reply::<Server>(from, ticket, at, &name, out),
+                    Kind::Endpoint => registry.reply::<Endpoint>(from, ticket, at, &name, out),
                 });
             }
-            Frame::Found { ticket, is_lasting, number, name, answer } => self.found(now, ticket, is_lasting, number, name, answer, out),
+            Frame::Found { ticket, is_lasting, number, answer } => self.found(now, ticket, is_lasting, number, answer, out),
             Frame::Change { ticket, sent, change } => {
                 let asker = Asker::There { core: from, ticket };
                 // Whoever asked so long ago has been told enough bad news by then, and every change that is not made helps.
@@ -89,15 +89,15 @@ impl Registry {
     }
 
     /// Answers a lookup of another core, and notes that it may keep the answer, or that it looked at what is being changed.
-    fn reply<V: Entry>(&mut self, from: CoreId, ticket: u32, at: At, name: Box<str>, out: &mut Effects) {
+    fn reply<V: Entry>(&mut self, from: CoreId, ticket: u32, at: At, name: &str, out: &mut Effects) {
         let Some(shard) = self.shards[at.shard.0 as usize].as_deref_mut() else {
             debug_assert!(false, "only the owner is asked");
             let answer = V::answer(None);
-            return send(out, from, Frame::Found { ticket, is_lasting: false, number: 0, name, answer });
+            return send(out, from, Frame::Found { ticket, is_lasting: false, number: 0, answer });
         };
         shard.load.reads += 1;
         let number = shard.number;
-        let place = V::table(shard).place(at.hash, &name);
+        let place = V::table(shard).place(at.hash, name);
         let (is_lasting, entry) = match place.and_then(|place| V::table_mut(shard).slot_mut(place)) {
             Some(slot) => {
                 slot.holders.insert(from);
@@ -108,23 +108,22 @@ impl Registry {
                 (true, None)
             }
         };
-        send(out, from, Frame::Found { ticket, is_lasting, number, name, answer: V::answer(entry) });
+        send(out, from, Frame::Found { ticket, is_lasting, number, answer: V::answer(entry) });
     }
 
     /// The answer to a lookup.
-    #[expect(clippy::too_many_arguments, reason = "all that the frame says")]
-    fn found(&mut self, now: Now, ticket: u32, is_lasting: bool, number: u64, name: Box<str>, answer: Answer, out: &mut Effects) {
-        let Some(Waiting { waiter, hash, .. }) = self.redeem(ticket) else { return };
+    fn found(&mut self, now: Now, ticket: u32, is_lasting: bool, number: u64, answer: Answer, out: &mut Effects) {
+        let Some(Waiting { waiter, hash, name, .. }) = self.redeem(ticket) else { return };
         let at = At { hash, shard: self.placement.shard(hash) };
         let is_old = number < self.seen[at.shard.0 as usize];
         #[cfg(test)]
         let is_old = is_old && !self.has_flaw(super::Flaw::NoNumbers);
         if is_lasting && !is_old {
             match answer {
-                Answer::Server(Some(entry)) => self.servers.entries.put(at.hash, entry),
-                Answer::Endpoint(Some(entry)) => self.endpoints.entries.put(at.hash, entry),
-                Answer::Server(None) => self.servers.absent.put(at.hash, name),
-                Answer::Endpoint(None) => self.endpoints.absent.put(at.hash, name),
+                Answer::Server(Some(entry)) => self.servers.entries.put(at.hash, &name, entry),
+                Answer::Endpoint(Some(entry)) => self.endpoints.entries.put(at.hash, &name, entry),
+                Answer::Server(None) => self.servers.absent.put(at.hash, &name, name.as_str().into()),
+                Answer::Endpoint(None) => self.endpoints.absent.put(at.hash, &name, name.as_str().into()),
             }
         } else {
             if self.arrivals.len() >= limits::LOOKUPS_WAITING_MAX {
@@ -155,7 +154,7 @@ impl Registry {
             Kind::Endpoint => self.endpoints.entries.remove(hash, &name),
         }
         if !self.arrivals.is_empty() {
-            self.arrivals.retain(|(_, arrived), arrival| *arrived != hash || *arrival.name != *name);
+            self.arrivals.retain(|(_, arrived), arrival| *arrived != hash || arrival.name != *name);
         }
         if let Some(seen) = self.seen.get_mut(shard.0 as usize) {
             *seen = number.max(*seen);

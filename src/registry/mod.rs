@@ -48,6 +48,7 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use hashbrown::HashMap;
 
 use crate::base::ids::{CoreId, NodeId, ShardId};
@@ -140,13 +141,15 @@ struct Waiting {
     owner: CoreId,
     /// Hash of the name that was asked for.
     hash: u64,
+    /// The name that was looked up; empty for a change.
+    name: CompactString,
 }
 
 /// An answer that may not be kept, until who waits for it has looked again.
 #[derive(Debug)]
 struct Arrival {
     answer: Answer,
-    name: Box<str>,
+    name: CompactString,
     since: Nanos,
 }
 
@@ -309,7 +312,7 @@ impl Registry {
             return Lookup::Absent;
         }
         if !self.arrivals.is_empty()
-            && self.arrivals.get(&(waiter, hash)).is_some_and(|arrival| &*arrival.name == name && arrival.answer.kind() == V::KIND)
+            && self.arrivals.get(&(waiter, hash)).is_some_and(|arrival| arrival.name == name && arrival.answer.kind() == V::KIND)
             && let Some(arrival) = self.arrivals.remove(&(waiter, hash))
         {
             let foreign = V::foreign(self);
@@ -318,20 +321,21 @@ impl Registry {
         }
         metrics.count(Counter::NearMisses);
         let to = self.placement.owners().owner(shard);
-        match self.ticket(to, waiter, hash) {
-            Some(ticket) => Lookup::Ask { to, frame: Frame::Find { ticket, kind: V::KIND, sent: now.mono, hash, name: name.into() } },
+        let name = CompactString::new(name);
+        match self.ticket(to, waiter, hash, name.clone()) {
+            Some(ticket) => Lookup::Ask { to, frame: Frame::Find { ticket, kind: V::KIND, sent: now.mono, hash, name } },
             None => Lookup::Full,
         }
     }
 
     /// A ticket for a question to `owner`.
-    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64) -> Option<u32> {
+    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64, name: CompactString) -> Option<u32> {
         debug_assert_ne!(owner, self.core, "what is at home is looked up directly");
         let asked = &mut self.asked[owner.index()];
         if usize::from(*asked) >= limits::lookups_per_owner(usize::from(self.cores)) {
             return None;
         }
-        let ticket = self.waiting.insert(Waiting { waiter, owner, hash })?;
+        let ticket = self.waiting.insert(Waiting { waiter, owner, hash, name })?;
         *asked += 1;
         Some(ticket)
     }
@@ -361,7 +365,7 @@ impl Registry {
         } else if owner == self.core {
             self.timed(now, now.mono, shard, |registry| registry.make(now, change, At { hash, shard }, Asker::Here(waiter), out));
         } else {
-            match self.ticket(owner, waiter, hash) {
+            match self.ticket(owner, waiter, hash, CompactString::default()) {
                 Some(ticket) => send(out, owner, Frame::Change { ticket, sent: now.mono, change }),
                 None => out.push(Effect::Done { waiter, result: Err(Refusal::Overloaded) }),
             }

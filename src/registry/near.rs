@@ -53,13 +53,15 @@ impl<V: Named> Near<V> {
         &self.slots[place as usize].value
     }
 
-    /// Keeps a value, in place of an older one of that name or, when full, of one not asked for lately.
-    pub(super) fn put(&mut self, hash: u64, value: V) {
-        if let Some(at) = self.place(hash, value.name()) {
+    /// Keeps a value, in place of an older one of that name or, when full, of one not asked for lately. Its name is told apart, since what
+    /// comes from another core is in that core's cache.
+    pub(super) fn put(&mut self, hash: u64, name: &str, value: V) {
+        debug_assert_eq!(name, value.name());
+        if let Some(at) = self.place(hash, name) {
             self.slots[at as usize].value = value;
             return;
         }
-        let tag = Tag::new(value.name());
+        let tag = Tag::new(name);
         let slot = Slot { hash, value, referenced: false, tag };
         let at = if self.slots.len() < self.names_max {
             self.slots.push(slot);
@@ -154,10 +156,10 @@ mod tests {
     #[test]
     fn a_name_asked_for_outlives_one_that_was_not() {
         let mut near = Near::new(2);
-        near.put(1, ("a", 1));
-        near.put(1, ("b", 2));
+        near.put(1, "a", ("a", 1));
+        near.put(1, "b", ("b", 2));
         assert!(near.place(1, "a").is_some());
-        near.put(1, ("c", 3));
+        near.put(1, "c", ("c", 3));
         assert!(near.place(1, "a").is_some());
         assert_eq!(near.place(1, "b"), None, "b made room");
         assert!(near.place(1, "c").is_some());
@@ -166,8 +168,8 @@ mod tests {
     #[test]
     fn a_new_value_replaces_the_old_one() {
         let mut near = Near::new(2);
-        near.put(1, ("a", 1));
-        near.put(1, ("a", 9));
+        near.put(1, "a", ("a", 1));
+        near.put(1, "a", ("a", 9));
         let at = near.place(1, "a").expect("kept");
         assert_eq!((near.at(at).1, near.len()), (9, 1));
     }
@@ -177,7 +179,7 @@ mod tests {
         let mut near = Near::new(10);
         for n in 0..1000 {
             let name = format!("name {n}");
-            near.put(hash(&name), (name.clone(), n));
+            near.put(hash(&name), &name, (name.clone(), n));
             let at = near.place(hash(&name), &name).expect("just put");
             assert_eq!(near.at(at).1, n);
             assert!(near.len() <= 10 && near.index.len() == near.len());
@@ -190,7 +192,7 @@ mod tests {
         let mut near = Near::new(100);
         let names: Vec<String> = (0..100).map(|n| "x".repeat(n)).collect();
         for (n, name) in names.iter().enumerate() {
-            near.put(hash(name), (name.clone(), n));
+            near.put(hash(name), name, (name.clone(), n));
         }
         near.remove(hash(&names[7]), &names[7]);
         near.remove(1000, "never there");

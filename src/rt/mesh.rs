@@ -12,6 +12,9 @@ use crate::base::ids::CoreId;
 use crate::base::limits::{FRAMES_PER_TURN_MAX, lane_frames};
 use crate::engine::{Frame, Lane};
 
+/// Of so many frames that are sent in one turn the first are shown to a core that is awake, before the turn is over.
+const FRAMES_SHOWN_EACH: usize = 16;
+
 /// What travels in a lane.
 pub(crate) enum Parcel {
     /// A message between engines.
@@ -44,6 +47,8 @@ pub(crate) struct Mesh {
     from: Vec<Option<Pair<Consumer<Parcel>>>>,
     /// Cores to which something was pushed this turn.
     touched: CoreSet,
+    /// How many since the last were shown.
+    unseen: usize,
     /// Cores whose lanes may hold something.
     holding: CoreSet,
 }
@@ -59,6 +64,7 @@ pub(crate) fn build(wakes: &Arc<[Wake]>) -> Vec<Mesh> {
             to: (0..cores).map(|_| None).collect(),
             from: (0..cores).map(|_| None).collect(),
             touched: CoreSet::default(),
+            unseen: 0,
             holding: CoreSet::default(),
         })
         .collect();
@@ -79,6 +85,12 @@ impl Mesh {
         let Some(pair) = self.to.get_mut(to.index()).and_then(Option::as_mut) else { return Err(parcel) };
         pair.lane(lane).push(parcel).map_err(|rtrb::PushError::Full(parcel)| parcel)?;
         self.touched.insert(to.index());
+        self.unseen += 1;
+        if self.unseen == FRAMES_SHOWN_EACH {
+            // Else a core that has much to say would work while the others wait, and then wait while they work.
+            self.unseen = 0;
+            self.wakes[to.index()].show(self.me);
+        }
         Ok(())
     }
 
@@ -92,6 +104,7 @@ impl Mesh {
         if self.touched.is_empty() {
             return 0;
         }
+        self.unseen = 0;
         let mut wakes = 0;
         for to in std::mem::take(&mut self.touched).iter() {
             let wake = &self.wakes[to];

@@ -84,6 +84,11 @@ impl Wake {
         (ring >= 0).then_some(ring)
     }
 
+    /// Lets the core, if it is awake, find what core `from` has pushed so far. [`Self::publish`] must follow: who is asleep sleeps on.
+    pub(crate) fn show(&self, from: usize) {
+        self.pending[from / 64].fetch_or(1 << (from % 64), Ordering::SeqCst);
+    }
+
     /// Called by core `from` after it has pushed frames. The answer says whether the core must be woken, which is then the caller's task.
     #[must_use]
     pub(crate) fn publish(&self, from: usize) -> bool {

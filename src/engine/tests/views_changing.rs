@@ -10,7 +10,7 @@ use super::views::{at, call, create, listed, native, pair_config, text, upstream
 use crate::base::ids::ConnId;
 use crate::base::limits::VIEWS_PER_CORE_MAX;
 use crate::engine::Frame;
-use crate::registry::{self, Change};
+use crate::registry::{self, Answer, Change};
 
 /// As often as subscribers are told.
 const WINDOW: Duration = Duration::from_millis(50);
@@ -321,7 +321,8 @@ fn slow_listen(cluster: &mut Cluster) -> (String, ConnId) {
 
 /// Whether it is any other frame than the answer that says what the server is.
 fn is_in_time(frame: &Frame) -> bool {
-    !matches!(frame, Frame::Registry(registry::Frame::Found { name, .. }) if name.starts_with("far"))
+    let is_far = |answer: &Answer| matches!(answer, Answer::Server(Some(server)) if server.spec.name.starts_with("far"));
+    !matches!(frame, Frame::Registry(registry::Frame::Found { answer, .. }) if is_far(answer))
 }
 
 #[test]
