@@ -39,7 +39,8 @@ fn below(state: &mut u64, bound: usize) -> usize {
 pub fn hits(clock: Clock, seconds: f64, names: &Names, wanted: &dyn Fn(&str) -> bool) {
     let metrics = CoreMetrics::default();
     let mut registries: Vec<_> = (0..2).map(|core| registry(core, 2, NAMES, names)).collect();
-    let (home, far): (Vec<&str>, Vec<&str>) = names.servers.iter().map(CompactString::as_str).partition(|name| registries[0].is_at_home(name));
+    let (home, far): (Vec<&str>, Vec<&str>) =
+        names.servers.iter().map(CompactString::as_str).partition(|name| registries[0].is_at_home(name));
     for name in &far {
         carry(&mut registries, name, &metrics);
     }

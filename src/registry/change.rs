@@ -1,5 +1,6 @@
 //! Changes: what may be asked for, what is refused and why, and what an entry is after a change.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::entry::{Endpoint, Server, ServerId, ServerSpec, Source};
@@ -24,14 +25,14 @@ pub enum Change {
         /// What is said of it now.
         spec: Box<ServerSpec>,
         /// The version it must have.
-        if_version: Option<u64>,
+        if_version: Option<NonZeroU64>,
     },
     /// A server no more. Endpoints keep its name, and see it again should it be registered again.
     Unregister {
         /// The server's name.
         name: Box<str>,
         /// The version it must have.
-        if_version: Option<u64>,
+        if_version: Option<NonZeroU64>,
     },
     /// A new endpoint. The servers need not be registered yet.
     Create {
@@ -45,7 +46,7 @@ pub enum Change {
         /// Its path.
         path: Box<str>,
         /// The version it must have.
-        if_version: Option<u64>,
+        if_version: Option<NonZeroU64>,
     },
     /// One more server at an endpoint, behind the others. Nothing changes when it is bound already.
     Bind {
@@ -54,7 +55,7 @@ pub enum Change {
         /// The server's name; it need not be registered yet.
         server: Box<str>,
         /// The version the endpoint must have.
-        if_version: Option<u64>,
+        if_version: Option<NonZeroU64>,
     },
     /// One server fewer at an endpoint. [`Refusal::Absent`] when it is not bound there.
     Unbind {
@@ -63,7 +64,7 @@ pub enum Change {
         /// The server's name.
         server: Box<str>,
         /// The version the endpoint must have.
-        if_version: Option<u64>,
+        if_version: Option<NonZeroU64>,
     },
     /// All servers of an endpoint said anew.
     Rebind {
@@ -72,7 +73,7 @@ pub enum Change {
         /// Names of the servers bound to it.
         servers: Box<[Box<str>]>,
         /// The version the endpoint must have.
-        if_version: Option<u64>,
+        if_version: Option<NonZeroU64>,
     },
 }
 

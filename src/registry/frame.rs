@@ -9,6 +9,7 @@ use super::change::{Change, Changed, Kind, Record, Refusal};
 use super::entry::{Endpoint, Server};
 use super::list::{Page, Query};
 use crate::base::ids::{CoreId, Lane, ShardId};
+use crate::base::prefetch;
 use crate::base::time::Nanos;
 
 /// Names who waits for an answer. The registry gives it back and makes nothing of it.
@@ -156,6 +157,17 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// Asks the processor for what the frame points to. For who took several frames and comes to this one soon.
+    #[inline]
+    pub fn prefetch(&self) {
+        match self {
+            Self::Found { answer: Answer::Server(Some(entry)), .. } => prefetch::line(Arc::as_ptr(entry)),
+            Self::Found { answer: Answer::Endpoint(Some(entry)), .. } => prefetch::line(Arc::as_ptr(entry)),
+            Self::Change { change: Change::Register(spec) | Change::Update { spec, .. }, .. } => prefetch::whole(&**spec),
+            _ => {}
+        }
+    }
+
     /// The lane it travels in.
     #[must_use]
     pub const fn lane(&self) -> Lane {

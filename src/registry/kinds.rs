@@ -1,5 +1,6 @@
 //! What the two kinds of entries have in common, so that lookups and changes are written once.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::change::{Change, Changed, Kind, Record, Refusal};
@@ -47,10 +48,10 @@ pub(super) enum Next<V> {
 pub(super) const NO_ID: ServerId = ServerId { node: NodeId(0), number: 0 };
 
 /// The entry, when there is one and it has the version asked for.
-fn check<V: Entry>(current: Option<&V>, if_version: Option<u64>) -> Result<&V, Refusal> {
+fn check<V: Entry>(current: Option<&V>, if_version: Option<NonZeroU64>) -> Result<&V, Refusal> {
     let current = current.ok_or(Refusal::Absent)?;
     let version = current.changed().version;
-    if if_version.is_some_and(|wanted| wanted != version) {
+    if if_version.is_some_and(|wanted| wanted.get() != version) {
         return Err(Refusal::VersionMismatch { current: version });
     }
     Ok(current)

@@ -25,6 +25,12 @@ pub(crate) enum Parcel {
     Fresh(Fresh),
 }
 
+/// A place in a lane: one line of the processor's cache, so that no more than one comes over for a parcel.
+#[repr(align(64))]
+struct Place(Parcel);
+
+const _: () = assert!(size_of::<Place>() == 64, "a parcel fits into one line");
+
 struct Pair<T> {
     ask: T,
     reply: T,
@@ -43,8 +49,8 @@ impl<T> Pair<T> {
 pub(crate) struct Mesh {
     me: usize,
     wakes: Arc<[Wake]>,
-    to: Vec<Option<Pair<Producer<Parcel>>>>,
-    from: Vec<Option<Pair<Consumer<Parcel>>>>,
+    to: Vec<Option<Pair<Producer<Place>>>>,
+    from: Vec<Option<Pair<Consumer<Place>>>>,
     /// Cores to which something was pushed this turn.
     touched: CoreSet,
     /// How many since the last were shown.
@@ -83,7 +89,7 @@ impl Mesh {
     /// Pushes a parcel, or hands it back when the lane is full or leads nowhere.
     pub(crate) fn send(&mut self, to: CoreId, lane: Lane, parcel: Parcel) -> Result<(), Parcel> {
         let Some(pair) = self.to.get_mut(to.index()).and_then(Option::as_mut) else { return Err(parcel) };
-        pair.lane(lane).push(parcel).map_err(|rtrb::PushError::Full(parcel)| parcel)?;
+        pair.lane(lane).push(Place(parcel)).map_err(|rtrb::PushError::Full(Place(parcel))| parcel)?;
         self.touched.insert(to.index());
         self.unseen += 1;
         if self.unseen == FRAMES_SHOWN_EACH {
@@ -135,7 +141,10 @@ impl Mesh {
             let Some(pair) = self.from[core].as_mut() else { continue };
             let consumer = pair.lane(lane);
             for _ in 0..FRAMES_PER_TURN_MAX {
-                let Ok(parcel) = consumer.pop() else { break };
+                let Ok(Place(parcel)) = consumer.pop() else { break };
+                if let Parcel::Frame(Frame::Registry(frame)) = &parcel {
+                    frame.prefetch();
+                }
                 into.push((CoreId(core as u16), parcel));
             }
         }

@@ -15,6 +15,7 @@ use crate::engine::out::{Effect, Frame, Lane, Out};
 use crate::registry::{self, Change, Changed, Endpoint, Lookup, Page, Refusal, Server, Waiter};
 use crate::wire::http1::Method;
 use crate::wire::json::{write_str, write_u64};
+use std::num::NonZeroU64;
 
 /// What a request that waits will be answered with.
 #[derive(Debug)]
@@ -56,12 +57,13 @@ enum Looked<'a> {
 }
 
 /// The version that If-Match names (RFC 9110 section 13.1.1). `*` asks for no more than that the entry exists.
-pub(super) fn if_match(field: Option<&[u8]>, is_repeated: bool) -> Result<Option<u64>, Problem> {
+pub(super) fn if_match(field: Option<&[u8]>, is_repeated: bool) -> Result<Option<NonZeroU64>, Problem> {
     let Some(field) = field.filter(|field| *field != b"*") else { return Ok(None) };
     let digits = field.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).filter(|_| !is_repeated);
     let version = digits.and_then(|digits| str::from_utf8(digits).ok()).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     match version.and_then(|digits| digits.parse().ok()) {
-        Some(version) => Ok(Some(version)),
+        // No entry has the version 0, nor the highest there is.
+        Some(version) => Ok(Some(NonZeroU64::new(version).unwrap_or(NonZeroU64::MAX))),
         None => Err(Problem::new(400, "bad_if_match", "If-Match must be one ETag as it was given here, such as \"7\", or *")),
     }
 }
@@ -347,7 +349,8 @@ mod tests {
     fn if_match_names_one_version() {
         assert_eq!(if_match(None, false), Ok(None));
         assert_eq!(if_match(Some(b"*"), false), Ok(None));
-        assert_eq!(if_match(Some(b"\"12\""), false), Ok(Some(12)));
+        assert_eq!(if_match(Some(b"\"12\""), false), Ok(NonZeroU64::new(12)));
+        assert_eq!(if_match(Some(b"\"0\""), false), Ok(Some(NonZeroU64::MAX)), "which no entry has");
         for bad in [&b"12"[..], b"\"\"", b"W/\"12\"", b"\"1\", \"2\"", b"\"+1\"", b"\"99999999999999999999\"", b"", b"\""] {
             assert_eq!(if_match(Some(bad), false).expect_err("no version").status, 400);
         }

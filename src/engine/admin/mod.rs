@@ -20,6 +20,7 @@ mod stream;
 mod target;
 mod token;
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -141,7 +142,7 @@ struct Call<'a> {
     body: &'a [u8],
     query: Query<'a>,
     /// The version that the entry must have (If-Match).
-    if_version: Option<u64>,
+    if_version: Option<NonZeroU64>,
 }
 
 impl Engine {

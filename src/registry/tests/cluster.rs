@@ -1,6 +1,7 @@
 //! Registries of several cores joined by bounded lanes, in one thread and under virtual time.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::base::ids::{CoreId, Lane, NodeId};
@@ -49,7 +50,7 @@ pub fn unregister(name: &str) -> Change {
 }
 
 pub fn update(name: &str, if_version: Option<u64>) -> Change {
-    Change::Update { spec: Box::new(spec(name)), if_version }
+    Change::Update { spec: Box::new(spec(name)), if_version: if_version.and_then(NonZeroU64::new) }
 }
 
 pub const WAITER: Waiter = Waiter(7);

@@ -4,6 +4,7 @@
 //! A failure names its seed; `run(seed, None)` runs it again.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::cluster::{Cluster, register, unregister, update};
@@ -107,7 +108,7 @@ impl Run {
             2 => {
                 let mut change = unregister(NAMES[name]);
                 if let Change::Unregister { if_version: wanted, .. } = &mut change {
-                    *wanted = if_version;
+                    *wanted = if_version.and_then(NonZeroU64::new);
                 }
                 (Did::Unregister { if_version, result: overloaded }, change)
             }

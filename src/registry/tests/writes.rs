@@ -1,5 +1,6 @@
 //! Changes one by one: who is told what, what is refused, and what is left of it.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::cluster::{Cluster, WAITER, register, spec, unregister, update};
@@ -53,7 +54,7 @@ fn refusals_say_why() {
     let mut cluster = Cluster::new(2, &Config::default());
     cluster.change(0, register("a")).expect("it is new");
     cluster.change(0, create("/mcp/x", &["a"])).expect("it is new");
-    let version = |version| Some(version);
+    let version = NonZeroU64::new;
     let long = "x".repeat(limits::SERVER_NAME_BYTES_MAX + 1);
     let mut native = spec("n");
     native.source = Source::Native(0);
@@ -62,7 +63,7 @@ fn refusals_say_why() {
             (register("a"), Refusal::Taken),
             (update("b", None), Refusal::Absent),
             (unregister("b"), Refusal::Absent),
-            (update("a", version(2)), Refusal::VersionMismatch { current: 1 }),
+            (update("a", Some(2)), Refusal::VersionMismatch { current: 1 }),
             (Change::Unregister { name: "a".into(), if_version: version(9) }, Refusal::VersionMismatch { current: 1 }),
             (Change::Register(Box::new(native.clone())), Refusal::NotPermitted),
             (create("/mcp/x", &[]), Refusal::Taken),
@@ -94,7 +95,7 @@ fn bindings_keep_their_order_and_need_no_server() {
     assert_eq!(cluster.change(1, bind("/mcp", "a")).map(|changed| changed.version), Ok(2), "it is bound");
     assert_eq!(cluster.change(0, bind("/mcp", "io.example/c")).map(|changed| changed.version), Ok(3));
     assert_eq!(bound(&mut cluster, "/mcp"), ["b", "a", "io.example/c"]);
-    let unbind = Change::Unbind { path: "/mcp".into(), server: "a".into(), if_version: Some(3) };
+    let unbind = Change::Unbind { path: "/mcp".into(), server: "a".into(), if_version: NonZeroU64::new(3) };
     assert_eq!(cluster.change(0, unbind).map(|changed| changed.version), Ok(4));
     assert_eq!(bound(&mut cluster, "/mcp"), ["b", "io.example/c"]);
     let rebind = Change::Rebind { path: "/mcp".into(), servers: ["x".into()].into(), if_version: None };
