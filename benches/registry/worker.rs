@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::time::Duration;
 
 use compact_str::CompactString;
 use ringhub::base::ids::{CoreId, NodeId};
@@ -21,6 +22,8 @@ pub const OWN_NAMES: usize = 1_000;
 const BURST: usize = 4;
 /// Tasks that have their turn between two looks at the lanes.
 const TASKS_PER_TURN: usize = 8;
+/// How often a registry publishes its counts.
+const PUBLISHED_EACH: Duration = Duration::from_millis(250);
 /// One operation in so many is timed.
 const TIMED_EACH: u32 = 8;
 
@@ -116,6 +119,8 @@ struct Task {
     /// Which of its own names is registered or unregistered next, and which of the two.
     own: usize,
     registers: bool,
+    /// The two as they were before the change that is under way: one that is refused is not made, and comes next again.
+    before: (usize, bool),
     rebinds: usize,
     /// For another core's answer.
     is_waiting: bool,
@@ -166,6 +171,7 @@ impl<'a> Worker<'a> {
                 done: 0,
                 own: 0,
                 registers: true,
+                before: (0, true),
                 rebinds: 0,
                 is_waiting: false,
             })
@@ -231,7 +237,9 @@ impl<'a> Worker<'a> {
             }
         }
         let last = if self.plan.operations.is_some() { last } else { self.clock.ticks() };
-        self.registry.on_tick(Now { mono: Nanos(u64::MAX - 1), ..self.now }, &self.metrics, &mut self.effects);
+        // Late enough for the registry to publish its counts, and not so late that it gives up a change.
+        let late = Now { mono: self.now.mono.after(PUBLISHED_EACH), ..self.now };
+        self.registry.on_tick(late, &self.metrics, &mut self.effects);
         Outcome {
             operations: self.counted,
             seconds: (last - start) as f64 * self.clock.ns_per_tick / 1e9,
@@ -326,6 +334,7 @@ impl<'a> Worker<'a> {
         if !matches!(task.step, Step::Change) {
             return;
         }
+        task.before = (task.own, task.registers);
         let names = self.names;
         let binds = matches!(work, Work::Mixed | Work::MixedManyEntries | Work::MixedWritingToRead) && percent >= 90;
         let change = match (work, binds) {
@@ -423,7 +432,11 @@ impl<'a> Worker<'a> {
                         self.ready.extend(is_over.then_some(waiter.0 as u32));
                     }
                     Effect::Done { waiter, result } => {
-                        self.refused += u64::from(result.is_err());
+                        if result.is_err() {
+                            self.refused += 1;
+                            let task = &mut self.tasks[waiter.0 as usize];
+                            (task.own, task.registers) = task.before;
+                        }
                         assert!(matches!(result, Ok(_) | Err(Refusal::Overloaded)), "{result:?}");
                         self.end(waiter.0 as usize);
                         // Who is answered at once goes on at once.
