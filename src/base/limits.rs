@@ -22,6 +22,12 @@ pub const CHANGES_QUEUED_MAX: usize = 16;
 pub const NOTICES_OWED_MAX: usize = 1024;
 /// Time the holders of an entry have to let go of it, milliseconds, unless told otherwise.
 pub const CHANGE_MS_DEFAULT: u64 = 1000;
+/// Time a change may wait behind others of the same entry before it is refused, milliseconds.
+pub const CHANGE_QUEUED_MS_MAX: u64 = 5000;
+/// Time the durable store may take for one change before it counts as standing still, milliseconds: then no more is handed to it.
+pub const STORE_MS_MAX: u64 = 5000;
+/// Time a client of the admin port is kept waiting for other cores and the durable store, milliseconds.
+pub const ADMIN_WAIT_MS_MAX: u64 = 20_000;
 /// Longest name of a server, bytes.
 pub const SERVER_NAME_BYTES_MAX: usize = 200;
 /// Longest title, description or software version of a server, bytes.
@@ -167,6 +173,10 @@ const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixtee
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MIN, "a lane holds at least as much as one turn takes");
 const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions and notices both have room");
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
+const _: () = assert!(
+    2 * CHANGE_MS_DEFAULT + CHANGE_QUEUED_MS_MAX + STORE_MS_MAX < ADMIN_WAIT_MS_MAX,
+    "a change that is in no trouble is decided before its client is told that nobody knows"
+);
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

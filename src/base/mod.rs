@@ -6,4 +6,5 @@ pub mod fault;
 pub mod ids;
 pub mod limits;
 pub mod metrics;
+pub mod stored;
 pub mod time;

@@ -19,6 +19,9 @@
 //! One change of an entry is made at a time; up to [`limits::CHANGES_QUEUED_MAX`] wait behind it and are made in the order they came, and
 //! what comes then is refused as overloaded.
 //!
+//! With a durable store a change is handed to it between the phases. From then on the store alone decides: the change is never given up, since
+//! nobody could say that it was not made. A store that has one in hand for longer than [`limits::STORE_MS_MAX`] gets no more until it moves.
+//!
 //! # Invariants
 //!
 //! - an entry is in exactly one shard, and that shard is at exactly one core;
@@ -171,8 +174,10 @@ pub struct Registry {
     arrivals: HashMap<(Waiter, u64), Arrival>,
     /// Changes between their two phases.
     changing: Tickets<Pending>,
-    /// No such change is given up earlier.
+    /// Nothing is to be done about such a change earlier.
     next_due: Nanos,
+    /// The durable store has had a change of this core in hand for too long.
+    is_store_stuck: bool,
     /// What could not be sent is tried again no earlier.
     next_try: Nanos,
     /// How many ids were given out, or are never to be.
@@ -232,6 +237,7 @@ impl Registry {
             arrivals: HashMap::new(),
             changing: Tickets::new(limits::CHANGES_WAITING_MAX),
             next_due: Nanos::NEVER,
+            is_store_stuck: false,
             next_try: Nanos(0),
             numbers: 0,
             owed: Vec::new(),

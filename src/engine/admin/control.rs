@@ -75,6 +75,16 @@ pub(super) fn unless_busy(refusal: Refusal) -> Problem {
             "not_stored",
             "The change could not be written to the state file, so it was not made: see the log of `ringhub serve`",
         ),
+        Refusal::StoreStuck => Problem::new(
+            503,
+            "store_stuck",
+            "The state file takes too long to be written, so the change was not made: see to the disk, then try again",
+        ),
+        Refusal::Unknown => Problem::new(
+            500,
+            "outcome_unknown",
+            "The state file failed while the change was written. It is not made as long as this process runs, and may be there after a restart: see the log of `ringhub serve`",
+        ),
         Refusal::Invalid(why) => Problem::new(422, "invalid", why),
         _ => Problem::new(409, "conflict", "The registry refused this"),
     }
@@ -105,6 +115,19 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
 }
 
 impl Want {
+    /// What is answered when the time is over and nothing came.
+    pub fn late(&self) -> Problem {
+        match self {
+            // It may be on its way still: to say that it was not made could be a lie.
+            Self::Change(Done { what, name, .. }) => Problem::new(
+                504,
+                "outcome_unknown",
+                format!("The change is not decided yet, and may be made later or not at all: get the {what} `{name}` before you try again"),
+            ),
+            _ => Problem::overloaded(),
+        }
+    }
+
     /// The answer when the registry has made a change, or refused to.
     pub fn changed(&self, result: Result<Changed, Refusal>) -> Result<Answer, Problem> {
         let Self::Change(done) = self else { return Err(Problem::overloaded()) };
@@ -365,6 +388,8 @@ mod tests {
             (Refusal::VersionMismatch { current: 3 }, 412),
             (Refusal::Invalid("no"), 422),
             (Refusal::NotStored, 503),
+            (Refusal::StoreStuck, 503),
+            (Refusal::Unknown, 500),
         ];
         for (refusal, status) in statuses {
             let problem = refused(refusal, &done);

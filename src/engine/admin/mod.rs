@@ -31,6 +31,7 @@ use super::reply::{self, Terms};
 use super::{Engine, Inbound, Verdict};
 use crate::base::fault::Kind as Fault;
 use crate::base::ids::{ConnId, CoreId};
+use crate::base::limits::ADMIN_WAIT_MS_MAX;
 use crate::base::time::{Nanos, Now};
 use crate::registry::{self, Kind, Waiter};
 use crate::wire::http1::{Known, Media, Method};
@@ -52,7 +53,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// Set in every [`Waiter`] of this room.
 const WAITER: u64 = 1 << 63;
 /// How long an answer may wait for other cores. The registry gives up sooner; this is for what it cannot know of.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_millis(ADMIN_WAIT_MS_MAX);
 
 /// Core-to-core frames of the admin port.
 #[derive(Debug)]
@@ -346,7 +347,8 @@ impl Engine {
         let late: Vec<u64> = self.admin.pending.iter().filter(|(_, pending)| pending.due <= now.mono).map(|(&serial, _)| serial).collect();
         for serial in late {
             self.routes.registry().forget(Waiter(serial));
-            self.complete_admin(now, serial, Some(Err(Problem::overloaded())), out);
+            let answer = self.admin.pending.get(&serial).map(|pending| Err(pending.want.late()));
+            self.complete_admin(now, serial, answer, out);
         }
         self.admin.stream.resend(out);
         self.admin.stream.comment(now.mono, self.config.keepalive_comment, out);

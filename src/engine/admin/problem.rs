@@ -71,8 +71,10 @@ impl Problem {
             417 => "Expectation Failed",
             422 => "Unprocessable Content",
             431 => "Request Header Fields Too Large",
+            500 => "Internal Server Error",
             501 => "Not Implemented",
             503 => "Service Unavailable",
+            504 => "Gateway Timeout",
             505 => "HTTP Version Not Supported",
             _ => "Error",
         }

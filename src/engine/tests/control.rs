@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, Response, config};
 use super::fixture::server;
 use crate::base::ids::ConnId;
+use crate::base::stored::Stored;
 use crate::engine::Role;
 use crate::engine::admin::Token;
 use crate::registry::Change;
@@ -65,6 +66,41 @@ fn full_lanes_are_told_and_leave_nothing_behind() {
     assert_eq!(ask(&mut cluster, "GET", "/v1/shards", "").status, 200);
     assert_eq!(ask(&mut cluster, "GET", "/v1/servers", "").json()["items"].as_array().map(Vec::len), Some(10));
     assert!(cluster.engines.iter().all(crate::engine::Engine::is_idle));
+}
+
+#[test]
+fn nobody_is_told_that_a_change_was_not_made_while_the_store_has_it() {
+    let mut config = config();
+    config.admin_token = Some(Token::new("a-token-for-tests"));
+    config.registry.is_durable = true;
+    let mut cluster = Cluster::new(1, &config, server);
+    let begin = |cluster: &mut Cluster, name: &str| {
+        let conn = cluster.connect_as(0, Role::Admin);
+        cluster.send(conn, &request("POST", "/v1/servers", &format!(r#"{{"name":"{name}","target":"x"}}"#)));
+        conn
+    };
+    let code = |answer: &Response| (answer.status, answer.json()["code"].as_str().unwrap_or_default().to_owned());
+    let (written, late) = (begin(&mut cluster, "a"), begin(&mut cluster, "b"));
+    cluster.pass(Duration::from_secs(4));
+    cluster.persisted(Stored::Written);
+    assert_eq!(cluster.take(written).status, 201);
+    cluster.pass(Duration::from_secs(4));
+    let refused = begin(&mut cluster, "c");
+    assert_eq!(code(&cluster.take(refused)), (503, "store_stuck".to_owned()), "at once");
+    assert!(cluster.is_pending(late));
+    cluster.pass(Duration::from_secs(30));
+    let answer = cluster.take(late);
+    assert_eq!((code(&answer), answer.field("retry-after")), ((504, "outcome_unknown".to_owned()), None), "{}", answer.body);
+    assert_eq!(ask(&mut cluster, "GET", "/v1/servers/b", "").status, 404, "it is not made yet");
+    cluster.persisted(Stored::Written);
+    assert_eq!(ask(&mut cluster, "GET", "/v1/servers/b", "").status, 200, "and is made later");
+    let unknown = begin(&mut cluster, "d");
+    cluster.persisted(Stored::Unknown);
+    assert_eq!(code(&cluster.take(unknown)), (500, "outcome_unknown".to_owned()));
+    let failed = begin(&mut cluster, "d");
+    cluster.persisted(Stored::NotWritten);
+    assert_eq!(code(&cluster.take(failed)), (503, "not_stored".to_owned()));
+    assert!(cluster.engines[0].is_idle());
 }
 
 #[test]

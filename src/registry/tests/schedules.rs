@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, register, unregister, update};
 use super::history::{Did, Operation, Seen, is_linearizable};
 use crate::base::ids::CoreId;
+use crate::base::stored::Stored;
 use crate::registry::{Change, Config, Effect, Effects, Flaw, Lookup, Refusal, Waiter};
 
 const NAMES: [&str; 3] = ["a", "b", "io.example/c"];
@@ -191,8 +192,13 @@ impl Run {
             return;
         }
         let at = self.chance.below(self.persisting.len());
-        let ((core, ticket), is_written) = (self.persisting.swap_remove(at), self.chance.below(8) > 0);
-        self.cluster.with(core, |registry, now, _, out| registry.on_persisted(now, ticket, is_written, out));
+        let (core, ticket) = self.persisting.swap_remove(at);
+        let stored = match self.chance.below(16) {
+            0 => Stored::NotWritten,
+            1 => Stored::Unknown,
+            _ => Stored::Written,
+        };
+        self.cluster.with(core, |registry, now, _, out| registry.on_persisted(now, ticket, stored, out));
     }
 
     fn step(&mut self) {
