@@ -44,6 +44,8 @@ pub const CATALOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SERVERS_PER_ENDPOINT_MAX: usize = 256;
 /// Most entries of one page of a list.
 pub const LIST_ENTRIES_MAX: usize = 1000;
+/// A page of the control API that is as long as this ends early, bytes.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Lists that one core may have in work at once.
 pub const LISTS_MAX: usize = 64;
 /// Lists, its own and other cores', that one core walks its shards for at once.
@@ -182,4 +184,14 @@ const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client mu
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
+const _: () = assert!(
+    // A byte takes six characters of JSON at most. A server in a list has no catalog, and an endpoint nothing but names.
+    PAGE_BYTES_MAX
+        + 6 * (3 * SERVER_TEXT_BYTES_MAX + TARGET_BYTES_MAX)
+        + SERVERS_PER_ENDPOINT_MAX * (SERVER_NAME_BYTES_MAX + 3)
+        + 64 * 1024
+        <= OUTBOUND_BYTES_MAX - OUTBOUND_PAUSE_BYTES,
+    "a page may have one more entry when it is all but full, and an answer may stand before it"
+);
+const _: () = assert!(2 * CATALOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole server is one answer");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

@@ -66,7 +66,7 @@ use write::{Asker, At, Pending};
 pub use change::{Change, Changed, Kind, Record, Refusal, problem_with_name, problem_with_path};
 pub use entry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State};
 pub use frame::{Answer, Effect, Effects, Frame, Name, Waiter};
-pub use list::{Page, Part, Query};
+pub use list::{Filter, Page, Part, Query};
 pub use place::{OwnerTable, Placement};
 pub use stats::{Level, ShardStats};
 

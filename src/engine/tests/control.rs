@@ -68,6 +68,54 @@ fn full_lanes_are_told_and_leave_nothing_behind() {
     assert!(cluster.engines.iter().all(crate::engine::Engine::is_idle));
 }
 
+/// Every item of a list, page by page, and how many each page but the last had.
+fn pages(cluster: &mut Cluster, list: &str) -> (Vec<serde_json::Value>, Vec<usize>) {
+    let (mut items, mut full, mut cursor) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = ask(cluster, "GET", &format!("{list}{cursor}"), "");
+        assert_eq!(page.status, 200, "{}", page.body);
+        let page = page.json();
+        items.extend_from_slice(page["items"].as_array().expect("items"));
+        let Some(next) = page["nextCursor"].as_str() else { return (items, full) };
+        full.push(page["items"].as_array().map_or(0, Vec::len));
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[test]
+fn what_a_list_leaves_out_makes_no_page_shorter() {
+    let mut cluster = cluster();
+    for number in 0..40 {
+        let state = if number % 4 == 0 { "online" } else { "offline" };
+        let made = ask(&mut cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number:02}","target":"x","state":"{state}"}}"#));
+        assert_eq!(made.status, 201, "{}", made.body);
+        let servers = if number % 10 == 0 {
+            r#""a","s00","b""#
+        } else if number % 2 == 0 {
+            r#""c""#
+        } else {
+            ""
+        };
+        let made = ask(&mut cluster, "POST", "/v1/endpoints", &format!(r#"{{"path":"/mcp/e{number:02}","servers":[{servers}]}}"#));
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    // Ten of these, and the native one.
+    let (items, full) = pages(&mut cluster, "/v1/servers?state=online&limit=3");
+    assert_eq!((items.len(), full), (11, vec![3; 3]));
+    let (items, full) = pages(&mut cluster, "/v1/servers?source=native&limit=1");
+    assert_eq!((items.len(), full), (1, vec![]));
+    let (items, full) = pages(&mut cluster, "/v1/endpoints?server=s00&limit=2");
+    assert_eq!((items.len(), full), (4, vec![2]));
+    let (items, full) = pages(&mut cluster, "/v1/bindings?limit=2");
+    let named = |item: &serde_json::Value| (item["endpoint"].to_string(), item["server"].to_string());
+    assert!(items.windows(2).all(|pair| named(&pair[0]) < named(&pair[1])), "in order, each once: {items:?}");
+    // Four times three, sixteen times one, and that of the native server.
+    assert_eq!((items.len(), full), (29, vec![2; 14]));
+    assert_eq!(pages(&mut cluster, "/v1/bindings?server=b&limit=3").0.len(), 4);
+    assert_eq!(pages(&mut cluster, "/v1/bindings?endpoint=/mcp/e10&limit=1").1, [1, 1]);
+    assert_eq!(pages(&mut cluster, "/v1/bindings?endpoint=/mcp/e1").0.len(), 0);
+}
+
 #[test]
 fn nobody_is_told_that_a_change_was_not_made_while_the_store_has_it() {
     let mut config = config();
