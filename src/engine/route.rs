@@ -408,9 +408,9 @@ impl Routes {
         self.registry.on_unsent(to, frame, &mut self.owed);
     }
 
-    /// When the registry has something to do.
+    /// When the registry has something to do. What is owed is due at once: somebody waits for it.
     pub fn next_due(&self) -> Nanos {
-        self.registry.next_deadline()
+        if self.owed.is_empty() { self.registry.next_deadline() } else { Nanos(0) }
     }
 
     /// The connection is no more.
@@ -509,7 +509,7 @@ impl Engine {
     }
 
     /// The durable store says how it went.
-    pub(super) fn on_persisted(&mut self, now: Now, ticket: u32, stored: Stored, out: &mut Out) {
+    pub(super) fn on_persisted(&mut self, now: Now, ticket: u64, stored: Stored, out: &mut Out) {
         let mut effects = Effects::new();
         self.routes.registry.on_persisted(now, ticket, stored, &mut effects);
         self.carry_out_registry(effects, now, out);

@@ -21,7 +21,7 @@ pub(crate) enum Event {
     /// A resource of a server changed.
     Updated { server: u32, uri: String },
     /// How it went to store the change of this ticket. The registry bounds how many are on their way.
-    Persisted { ticket: u32, stored: Stored },
+    Persisted { ticket: u64, stored: Stored },
 }
 
 impl Event {
@@ -75,7 +75,7 @@ impl Inbox {
     }
 
     /// The durable store tells how the change of this ticket went.
-    pub(crate) fn persisted(&self, ticket: u32, stored: Stored) {
+    pub(crate) fn persisted(&self, ticket: u64, stored: Stored) {
         self.push(Event::Persisted { ticket, stored });
     }
 

@@ -156,7 +156,7 @@ impl Ord for ByName {
 #[derive(Debug)]
 struct Walk {
     to: CoreId,
-    ticket: u32,
+    ticket: u64,
     query: Arc<Query>,
     finder: Option<Finder<'static>>,
     deadline: Nanos,
@@ -199,7 +199,7 @@ impl Lists {
 }
 
 impl Walk {
-    fn new(to: CoreId, ticket: u32, query: Arc<Query>, deadline: Nanos) -> Self {
+    fn new(to: CoreId, ticket: u64, query: Arc<Query>, deadline: Nanos) -> Self {
         let needle = query.search.as_deref().filter(|search| !search.is_empty()).map(str::to_ascii_lowercase);
         let finder = needle.map(|needle| Finder::new(needle.as_bytes()).into_owned());
         Self { to, ticket, query, finder, deadline, shard: 0, place: 0, first: BinaryHeap::new() }
@@ -270,7 +270,7 @@ impl Registry {
     }
 
     /// Another core asks for the part of this one.
-    pub(super) fn asked_for_list(&mut self, now: Now, from: CoreId, ticket: u32, deadline: Nanos, query: Arc<Query>, out: &mut Effects) {
+    pub(super) fn asked_for_list(&mut self, now: Now, from: CoreId, ticket: u64, deadline: Nanos, query: Arc<Query>, out: &mut Effects) {
         if self.lists.walks.len() >= limits::LIST_WALKS_MAX {
             return send(out, from, Frame::Listed { ticket, part: None });
         }
@@ -308,7 +308,7 @@ impl Registry {
     }
 
     /// The part of one core is there, or cannot be had.
-    pub(super) fn listed(&mut self, ticket: u32, part: Option<Vec<Name>>, out: &mut Effects) {
+    pub(super) fn listed(&mut self, ticket: u64, part: Option<Vec<Name>>, out: &mut Effects) {
         let Some(gathering) = self.lists.gatherings.get_mut(ticket) else { return };
         let is_over = match part {
             Some(part) => {

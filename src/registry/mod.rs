@@ -331,7 +331,7 @@ impl Registry {
     }
 
     /// A ticket for a question to `owner`.
-    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64) -> Option<u32> {
+    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64) -> Option<u64> {
         debug_assert_ne!(owner, self.core, "what is at home is looked up directly");
         let asked = &mut self.asked[owner.index()];
         if usize::from(*asked) >= limits::lookups_per_owner(usize::from(self.cores)) {
@@ -343,7 +343,7 @@ impl Registry {
     }
 
     /// The question of this ticket is answered, or was not asked.
-    fn redeem(&mut self, ticket: u32) -> Option<Waiting> {
+    fn redeem(&mut self, ticket: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(ticket)?;
         self.asked[waiting.owner.index()] -= 1;
         Some(waiting)

@@ -9,6 +9,7 @@ use super::entry::{Endpoint, Server, ServerId};
 use super::frame::{Answer, Effect, Effects, Frame, Name, Waiter};
 use super::kinds::{Entry, Next};
 use super::table::Slot;
+use super::tickets::place_of;
 use super::{Registry, send};
 use crate::base::ids::{CoreId, ShardId};
 use crate::base::limits;
@@ -24,7 +25,7 @@ const _: () = assert!(limits::CORES_MAX <= 1 << CORE_BITS, "each core has number
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Asker {
     Here(Waiter),
-    There { core: CoreId, ticket: u32 },
+    There { core: CoreId, ticket: u64 },
 }
 
 /// Where an entry is.
@@ -104,8 +105,8 @@ impl Registry {
         };
         let place = V::table(shard).place(at.hash, queued.change.name());
         let slot = place.and_then(|place| V::table(shard).slot(place));
-        if let Some(ticket) = slot.map(|slot| slot.change).filter(|ticket| *ticket != 0) {
-            return self.queue(ticket, queued, out);
+        if let Some(change) = slot.map(|slot| slot.change).filter(|change| *change != 0) {
+            return self.queue(change, queued, out);
         }
         let current = slot.map(|slot| &*slot.entry);
         let next = match V::after(queued.change, current) {
@@ -136,11 +137,11 @@ impl Registry {
     }
 
     /// A change of an entry that is being changed.
-    fn queue(&mut self, ticket: u32, queued: Queued, out: &mut Effects) {
+    fn queue(&mut self, change: u32, queued: Queued, out: &mut Effects) {
         if self.is_store_stuck {
             return Self::answer(queued.asker, Err(Refusal::StoreStuck), out);
         }
-        let queue = self.changing.get_mut(ticket).map(|pending| &mut pending.queue);
+        let queue = self.changing.at_mut(change).map(|pending| &mut pending.queue);
         match queue.filter(|queue| queue.len() < limits::CHANGES_QUEUED_MAX) {
             Some(queue) => {
                 self.next_due = self.next_due.min(queued.until);
@@ -196,12 +197,12 @@ impl Registry {
         match (place, next) {
             (Some(place), _) => {
                 if let Some(slot) = V::table_mut(shard).slot_mut(place) {
-                    slot.change = ticket;
+                    slot.change = place_of(ticket);
                 }
             }
             (None, Some(entry)) => {
                 shard.absences(V::KIND).announced();
-                V::table_mut(shard).insert(Slot::new(at.hash, entry, held, ticket, false));
+                V::table_mut(shard).insert(Slot::new(at.hash, entry, held, place_of(ticket), false));
             }
             (None, None) => debug_assert!(false, "what is absent is not removed"),
         }
@@ -218,7 +219,7 @@ impl Registry {
     }
 
     /// A core let go of an entry.
-    pub(super) fn let_go(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+    pub(super) fn let_go(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         let Some(pending) = self.changing.get_mut(ticket) else { return };
         pending.holding = pending.holding.saturating_sub(1);
         if pending.holding == 0 && !pending.is_persisting {
@@ -227,7 +228,7 @@ impl Registry {
     }
 
     /// Nobody holds the entry: it is written down, or changed at once.
-    fn released(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+    fn released(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         if !self.config.is_durable {
             return self.finish(now, ticket, out);
         }
@@ -247,7 +248,7 @@ impl Registry {
     }
 
     /// How it went to write the record of [`Effect::Persist`].
-    pub fn on_persisted(&mut self, now: Now, ticket: u32, stored: Stored, out: &mut Effects) {
+    pub fn on_persisted(&mut self, now: Now, ticket: u64, stored: Stored, out: &mut Effects) {
         if !self.changing.get_mut(ticket).is_some_and(|pending| pending.is_persisting) {
             return;
         }
@@ -262,7 +263,7 @@ impl Registry {
     }
 
     /// The second phase: changes the entry, answers who asked, and tells who held it or looked at it.
-    fn finish(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+    fn finish(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         let Some(mut pending) = self.changing.remove(ticket) else { return };
         let applied = match std::mem::replace(&mut pending.next, Answer::Server(None)) {
             Answer::Server(next) if pending.name.kind() == Kind::Server => self.put::<Server>(&pending, next),
@@ -296,7 +297,7 @@ impl Registry {
     }
 
     /// Gives a change up. The entry is what it was; who let go of it may ask again.
-    pub(super) fn abort(&mut self, ticket: u32, refusal: Refusal, out: &mut Effects) {
+    pub(super) fn abort(&mut self, ticket: u64, refusal: Refusal, out: &mut Effects) {
         let Some(pending) = self.changing.remove(ticket) else { return };
         match pending.name.kind() {
             Kind::Server => self.unmark::<Server>(&pending),

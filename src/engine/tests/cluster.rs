@@ -43,7 +43,7 @@ pub struct Cluster {
     /// Work for the blocking pool, run when the test says so.
     pub blocking: Vec<Box<dyn FnOnce() + Send>>,
     /// Changes that wait for the durable store: core and ticket.
-    persisting: VecDeque<(usize, u32)>,
+    persisting: VecDeque<(usize, u64)>,
     /// Frames that a lane holds; further ones are given back.
     pub lane_frames_max: usize,
     /// Frames that engines wanted sent so far.

@@ -152,6 +152,32 @@ fn nobody_is_told_that_a_change_was_not_made_while_the_store_has_it() {
 }
 
 #[test]
+fn who_cannot_be_helped_since_a_lane_is_full_is_told_so_at_once() {
+    let mut cluster = cluster();
+    cluster.lane_frames_max = 0;
+    // Their owners are other cores for some of these.
+    let conns: Vec<ConnId> = (0..12)
+        .map(|number| {
+            let conn = cluster.connect_as(0, Role::Admin);
+            let (method, target, body) = if number % 2 == 0 {
+                ("GET", format!("/v1/servers/s{number}"), String::new())
+            } else {
+                ("POST", "/v1/servers".to_owned(), format!(r#"{{"name":"s{number}","target":"x"}}"#))
+            };
+            cluster.send(conn, &request(method, &target, &body));
+            conn
+        })
+        .collect();
+    let waiting: Vec<ConnId> = conns.into_iter().filter(|conn| cluster.is_pending(*conn)).collect();
+    assert!(waiting.len() > 4 && cluster.engines[0].next_deadline() <= cluster.now.mono, "{}", waiting.len());
+    cluster.pass(Duration::from_nanos(1));
+    for conn in waiting {
+        assert_eq!(cluster.take(conn).status, 503);
+    }
+    assert!(cluster.engines[0].next_deadline() > cluster.now.mono, "and then it rests");
+}
+
+#[test]
 fn a_connection_that_goes_takes_its_question_with_it() {
     let mut cluster = cluster();
     register(&mut cluster, 6);

@@ -57,7 +57,7 @@ struct Run {
     /// What each core made of an entry and keeps until it is told.
     views: HashMap<(usize, usize), Seen>,
     /// What is being written to the durable store: core and ticket.
-    persisting: Vec<(usize, u32)>,
+    persisting: Vec<(usize, u64)>,
 }
 
 const PENDING: Seen = Some((u64::MAX, u64::MAX));

@@ -49,7 +49,7 @@ const NUMBER_MAX: &str = "number_max";
 /// One thing to write, and who is to be told.
 struct Task {
     inbox: Arc<Inbox>,
-    ticket: u32,
+    ticket: u64,
     record: Record,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Keeper(mpsc::Sender<Task>);
 impl Keeper {
     /// Queues a record. The core that owns `inbox` is told when it is on the disk, or that it could not be written. The registry bounds how
     /// many there are.
-    pub(crate) fn push(&self, inbox: &Arc<Inbox>, ticket: u32, record: Record) {
+    pub(crate) fn push(&self, inbox: &Arc<Inbox>, ticket: u64, record: Record) {
         if let Err(mpsc::SendError(task)) = self.0.send(Task { inbox: Arc::clone(inbox), ticket, record }) {
             task.inbox.persisted(task.ticket, Stored::NotWritten);
         }
