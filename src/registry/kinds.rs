@@ -175,7 +175,8 @@ impl Entry for Endpoint {
     }
 
     fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal> {
-        let bound = |path, servers| Next::Put(Self { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0 });
+        let bound =
+            |path, servers| Next::Put(Self { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured: false });
         match change {
             Change::Create { .. } if current.is_some() => Err(Refusal::Taken),
             Change::Create { path, servers } => Ok(bound(path, servers)),

@@ -384,7 +384,8 @@ impl Registry {
     /// Adds an endpoint when its shard is at home here, like [`Self::load_server`].
     pub fn load_endpoint(&mut self, now: Now, path: &str, servers: &[Box<str>]) -> bool {
         let id = ServerId { node: self.node, number: 0 };
-        self.load(now, Endpoint { path: path.into(), id, version: 0, servers: servers.into(), created_ms: 0, updated_ms: 0 })
+        let servers = servers.into();
+        self.load(now, Endpoint { path: path.into(), id, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured: true })
     }
 
     /// Takes over what a durable store kept, as it is, when its shard is at home here. Whether it is. In place of what was there: what the

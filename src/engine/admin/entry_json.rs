@@ -337,7 +337,7 @@ pub fn kept_server(raw: &[u8]) -> Result<Server, String> {
 pub fn kept_endpoint(raw: &[u8]) -> Result<Endpoint, String> {
     let (path, servers) = read_endpoint(raw, None).map_err(|problem| problem.detail.into_owned())?;
     let (id, version, created_ms, updated_ms) = kept(raw)?;
-    Ok(Endpoint { path, id, version, servers, created_ms, updated_ms })
+    Ok(Endpoint { path, id, version, servers, created_ms, updated_ms, is_configured: false })
 }
 
 /// What the registry itself had set.
@@ -385,7 +385,7 @@ mod tests {
     fn an_endpoint_survives_its_state_file() {
         let id = ServerId { node: NodeId(0), number: 1 };
         let servers = ["a".into(), "io.example/b".into()].into();
-        let endpoint = Endpoint { path: "/mcp/x".into(), id, version: 2, servers, created_ms: 5, updated_ms: 6 };
+        let endpoint = Endpoint { path: "/mcp/x".into(), id, version: 2, servers, created_ms: 5, updated_ms: 6, is_configured: false };
         assert_eq!(kept_endpoint(&keep_endpoint(&endpoint)), Ok(endpoint));
         assert!(kept_endpoint(b"{}").is_err() && kept_server(b"[").is_err());
     }

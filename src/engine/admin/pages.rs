@@ -218,7 +218,7 @@ mod tests {
     fn endpoint(path: &str, servers: &[&str]) -> Arc<Endpoint> {
         let servers = servers.iter().map(|name| Box::<str>::from(*name)).collect();
         let id = ServerId { node: NodeId(0), number: 1 };
-        Arc::new(Endpoint { path: path.into(), id, version: 1, servers, created_ms: 0, updated_ms: 0 })
+        Arc::new(Endpoint { path: path.into(), id, version: 1, servers, created_ms: 0, updated_ms: 0, is_configured: false })
     }
 
     fn asked(list: fn(&Query<'_>) -> Result<(List, registry::Query), Wrong>, query: &str) -> (List, registry::Query) {
