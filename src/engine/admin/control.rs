@@ -1,6 +1,8 @@
 //! Servers, endpoints and bindings: what a request asks of the registry, and what is answered when the registry has.
 
-use super::answer::Answer;
+use std::sync::Arc;
+
+use super::answer::{Answer, Next};
 use super::entry_json::{read_binding, read_endpoint, read_spec, write_endpoint, write_server};
 use super::mcp_registry::{self, Public};
 use super::pages::{List, write_binding};
@@ -49,7 +51,7 @@ pub(super) struct Done {
 
 /// An entry, found or not.
 enum Looked<'a> {
-    Server(Option<&'a Server>),
+    Server(Option<&'a Arc<Server>>),
     Endpoint(Option<&'a Endpoint>),
     Asked,
     Full,
@@ -148,19 +150,19 @@ impl Want {
         Ok(Answer { extra, ..Answer::json(done.status, body) }.with_version(changed.version))
     }
 
-    /// The answer when a page has been gathered.
-    pub fn listed(&self, result: Result<Page, Refusal>) -> Result<Answer, Problem> {
+    /// What follows when a page has been gathered.
+    pub fn listed(&mut self, result: Result<Page, Refusal>) -> Result<Next, Problem> {
         match self {
-            Self::List(list) => list.write(result).map(|body| Answer::json(200, body)),
+            Self::List(list) => list.write(result).map(|body| Next::Answer(Answer::json(200, body))),
             Self::Public(public) => public.listed(result),
             _ => Err(Problem::overloaded()),
         }
     }
 
-    /// The answer when an entry has been looked up.
-    fn found(&self, looked: &Looked<'_>) -> Result<Answer, Problem> {
+    /// What follows when an entry has been looked up.
+    fn found(&mut self, looked: &Looked<'_>) -> Result<Next, Problem> {
         let mut body = Vec::new();
-        match (self, looked) {
+        let answer = match (self, looked) {
             (Self::Server(_), Looked::Server(Some(server))) => {
                 write_server(&mut body, server, true);
                 Ok(Answer::json(200, body).with_version(server.version))
@@ -178,9 +180,10 @@ impl Want {
                 write_binding(&mut body, path, name);
                 Ok(Answer::json(200, body).with_version(endpoint.version))
             }
-            (Self::Public(public), Looked::Server(server)) => public.found(*server),
+            (Self::Public(public), Looked::Server(server)) => return public.found(*server),
             _ => Err(Problem::overloaded()),
-        }
+        };
+        answer.map(Next::Answer)
     }
 }
 
@@ -274,10 +277,26 @@ impl Engine {
         out: &mut Out,
     ) -> Result<Option<Answer>, Problem> {
         let serial = self.admin.wait(call.now, call.conn, &call.terms, want);
-        let mut effects = registry::Effects::new();
-        self.routes.registry().list(call.now, query, Waiter(serial), &mut effects);
-        self.carry_out_registry(effects, call.now, out);
+        self.ask_registry(call.now, query, serial, out);
         Ok(None)
+    }
+
+    fn ask_registry(&mut self, now: Now, query: registry::Query, serial: u64, out: &mut Out) {
+        let mut effects = registry::Effects::new();
+        self.routes.registry().list(now, query, Waiter(serial), &mut effects);
+        self.carry_out_registry(effects, now, out);
+    }
+
+    /// The answer that follows, if it can be said by now.
+    pub(super) fn go_on(&mut self, now: Now, serial: u64, next: Result<Next, Problem>, out: &mut Out) -> Option<Result<Answer, Problem>> {
+        match next {
+            Ok(Next::Answer(answer)) => Some(Ok(answer)),
+            Ok(Next::List(query)) => {
+                self.ask_registry(now, query, serial, out);
+                None
+            }
+            Err(problem) => Some(Err(problem)),
+        }
     }
 
     /// Looks an entry up; the owner may have to be asked.
@@ -300,7 +319,7 @@ impl Engine {
 
     fn look(&mut self, now: Now, serial: u64, out: &mut Out) -> Option<Result<Answer, Problem>> {
         debug_assert_ne!(serial & WAITER, 0, "the registry's waiters of this room are marked");
-        let Some(pending) = self.admin.pending.get(&serial) else {
+        let Some(pending) = self.admin.pending.get_mut(&serial) else {
             self.routes.registry().forget(Waiter(serial));
             return None;
         };
@@ -330,20 +349,22 @@ impl Engine {
                 }
             }
         };
-        match looked {
-            Looked::Asked => None,
-            Looked::Full => Some(Err(Problem::overloaded())),
-            looked => Some(pending.want.found(&looked)),
-        }
+        let next = match looked {
+            Looked::Asked => return None,
+            Looked::Full => Err(Problem::overloaded()),
+            looked => pending.want.found(&looked),
+        };
+        self.go_on(now, serial, next, out)
     }
 
     /// A request to the registry API.
     pub(super) fn public(&mut self, call: &Call<'_>, route: &Route<'_>, out: &mut Out) -> Result<Option<Answer>, Problem> {
+        let base = call.base.clone();
         match *route {
-            Route::PublicVersions(name) => self.look_up(call, Want::Public(Public::versions(name)?), out),
-            Route::PublicVersion(name, version) => self.look_up(call, Want::Public(Public::version(name, version)?), out),
+            Route::PublicVersions(name) => self.look_up(call, Want::Public(Public::versions(name, base)), out),
+            Route::PublicVersion(name, version) => self.look_up(call, Want::Public(Public::version(name, version, base)), out),
             _ => {
-                let (public, query) = mcp_registry::list(&call.query)?;
+                let (public, query) = mcp_registry::list(&call.query, base)?;
                 self.ask_page(call, Want::Public(public), query, out)
             }
         }

@@ -15,6 +15,7 @@ mod mcp_registry;
 mod monitor;
 mod pages;
 mod problem;
+mod reach;
 mod route;
 mod stream;
 mod target;
@@ -143,6 +144,8 @@ struct Call<'a> {
     query: Query<'a>,
     /// The version that the entry must have (If-Match).
     if_version: Option<u64>,
+    /// Below which URL the asker reaches endpoints, when the registry API is asked and that is known.
+    base: Option<String>,
 }
 
 impl Engine {
@@ -150,11 +153,12 @@ impl Engine {
     pub(super) fn on_admin(&mut self, now: Now, inbound: &Inbound<'_>, reply: &mut Vec<u8>, out: &mut Out) -> Verdict {
         let terms = Terms { origin: None, ..super::dispatch::terms(inbound.request, self.is_draining) };
         let done = self.admin_answer(now, inbound, &terms, out);
-        let answer = match done {
+        let mut answer = match done {
             Ok(Some(answer)) => answer,
             Ok(None) => return Verdict::Later,
             Err(problem) => problem.into(),
         };
+        answer.is_public = ["/v0.1/", "/v0/"].iter().any(|below| inbound.request.path.starts_with(below));
         let date = self.date_at(now);
         answer.write(reply, &terms, &date);
         Verdict::Answered { close: terms.close }
@@ -196,7 +200,8 @@ impl Engine {
         }
         let query = Query::parse(request.query)?;
         let if_version = control::if_match(headers.get(Known::IfMatch), headers.repeated(Known::IfMatch))?;
-        let call = Call { now, conn: inbound.conn, terms: terms.clone(), body: request.body, query, if_version };
+        let base = route.is_public().then(|| reach::base(&self.config, headers.get(Known::Host), inbound.peer)).flatten();
+        let call = Call { now, conn: inbound.conn, terms: terms.clone(), body: request.body, query, if_version, base };
         match route {
             Route::Live | Route::Ready | Route::Metrics | Route::OpenApi => Ok(Some(self.monitor(&route))),
             Route::Changes => self.open_changes(&call, headers.accepts(Media::EventStream), out),
@@ -285,7 +290,8 @@ impl Engine {
                 self.complete_admin(now, serial, answer, out);
             }
             registry::Effect::Listed { result, .. } => {
-                let answer = self.admin.pending.get(&serial).map(|pending| pending.want.listed(result));
+                let next = self.admin.pending.get_mut(&serial).map(|pending| pending.want.listed(result));
+                let answer = next.and_then(|next| self.go_on(now, serial, next, out));
                 self.complete_admin(now, serial, answer, out);
             }
             _ => self.complete_admin(now, serial, Some(Err(Problem::overloaded())), out),
@@ -295,10 +301,13 @@ impl Engine {
 
     /// Answers a request that waited.
     fn complete_admin(&mut self, now: Now, serial: u64, answer: Option<Result<Answer, Problem>>, out: &mut Out) {
-        let (Some(mut pending), Some(answer)) = (self.admin.pending.remove(&serial), answer) else { return };
+        let Some(answer) = answer else { return };
+        let Some(mut pending) = self.admin.pending.remove(&serial) else { return };
         let date = self.date_at(now);
         pending.terms.close |= self.is_draining;
-        answer.unwrap_or_else(Answer::from).complete(pending.conn, &pending.terms, &date, out);
+        let mut answer = answer.unwrap_or_else(Answer::from);
+        answer.is_public = matches!(pending.want, Want::Public(_));
+        answer.complete(pending.conn, &pending.terms, &date, out);
     }
 
     /// Takes a frame of another core.

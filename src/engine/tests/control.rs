@@ -46,12 +46,13 @@ fn full_lanes_are_told_and_leave_nothing_behind() {
     let mut cluster = cluster();
     register(&mut cluster, 9);
     cluster.lane_frames_max = 0;
-    for target in ["/v1/shards", "/v1/sessions", "/v1/servers"] {
+    for target in ["/v1/shards", "/v1/sessions", "/v1/servers", "/v0.1/servers"] {
         let conn = cluster.connect_as(0, Role::Admin);
         cluster.send(conn, &request("GET", target, ""));
         cluster.pass(Duration::from_secs(30));
         let answer = cluster.take(conn);
         assert_eq!((answer.status, answer.field("retry-after").as_deref()), (503, Some("1")), "{target}: {}", answer.body);
+        assert_eq!(answer.field("access-control-allow-origin").is_some(), target.starts_with("/v0.1/"));
     }
     let mut statuses = Vec::new();
     for number in 0..9 {
