@@ -338,6 +338,36 @@ fn the_registry_api_says_where_servers_are_reached() {
 }
 
 #[test]
+fn what_is_refused_is_counted() {
+    let admin = Admin::start(&[]);
+    let address = admin.server.admin();
+    admin.register("a");
+    let json = "Content-Type: application/json\r\n";
+    assert_eq!(ask(address, "POST", "/v1/servers", json, "{}").status, 401);
+    for _ in 0..2 {
+        assert_eq!(admin.write("POST", "/v1/servers", &server("a")).status, 409);
+    }
+    assert_eq!(admin.send("DELETE", "/v1/servers/a", "If-Match: \"7\"\r\n", "").status, 412);
+    assert_eq!(admin.get("/v1/servers/b").status, 404);
+    assert_eq!(admin.get("/v0.1/servers/b%2Fc/versions").status, 404);
+    assert_eq!(admin.send("DELETE", "/v1/servers/ringhub", "", "").status, 403);
+    assert_eq!(admin.send("POST", "/v1/servers", "", "{}").status, 415);
+    assert_eq!(admin.get("/v1/nothing").status, 404);
+    let metrics = admin.get("/metrics").body;
+    for (series, count) in [
+        (r#"admin_refusals_total{core="0",code="unauthorized"}"#, 1),
+        (r#"admin_refusals_total{core="0",code="taken"}"#, 2),
+        (r#"admin_refusals_total{core="0",code="version_mismatch"}"#, 1),
+        (r#"admin_refusals_total{core="0",code="absent"}"#, 2),
+        (r#"admin_refusals_total{core="0",code="not_permitted"}"#, 1),
+        (r#"faults_total{core="0",kind="unsupported_media",side="downstream"}"#, 1),
+        (r#"faults_total{core="0",kind="no_such_path",side="downstream"}"#, 1),
+    ] {
+        assert!(metrics.contains(&format!("ringhub_{series} {count}\n")), "{series}: {metrics}");
+    }
+}
+
+#[test]
 fn the_document_names_every_path_that_answers() {
     let admin = Admin::start(&[]);
     let document = admin.get("/openapi.json").json();

@@ -10,6 +10,8 @@ use super::problem::Problem;
 use super::route::Route;
 use super::target::encode;
 use super::{Call, WAITER};
+use crate::base::fault::Kind as Fault;
+use crate::base::metrics::Refused;
 use crate::base::time::{Now, rfc3339};
 use crate::engine::Engine;
 use crate::engine::admin::gather::Gather;
@@ -64,7 +66,7 @@ pub(super) fn if_match(field: Option<&[u8]>, is_repeated: bool) -> Result<Option
     let version = digits.and_then(|digits| str::from_utf8(digits).ok()).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     match version.and_then(|digits| digits.parse().ok()) {
         Some(version) => Ok(Some(version)),
-        None => Err(Problem::new(400, "bad_if_match", "If-Match must be one ETag as it was given here, such as \"7\", or *")),
+        None => Err(Problem::new(400, Refused::BadIfMatch, "If-Match must be one ETag as it was given here, such as \"7\", or *")),
     }
 }
 
@@ -74,43 +76,49 @@ pub(super) fn unless_busy(refusal: Refusal) -> Problem {
         Refusal::Overloaded => Problem::overloaded(),
         Refusal::NotStored => Problem::new(
             503,
-            "not_stored",
+            Refused::NotStored,
             "The change could not be written to the state file, so it was not made: see the log of `ringhub serve`",
         ),
         Refusal::StoreStuck => Problem::new(
             503,
-            "store_stuck",
+            Refused::StoreStuck,
             "The state file takes too long to be written, so the change was not made: see to the disk, then try again",
         ),
         Refusal::Unknown => Problem::new(
             500,
-            "outcome_unknown",
+            Refused::OutcomeUnknown,
             "The state file failed while the change was written. It is not made as long as this process runs, and may be there after a restart: see the log of `ringhub serve`",
         ),
-        Refusal::Invalid(why) => Problem::new(422, "invalid", why),
-        _ => Problem::new(409, "conflict", "The registry refused this"),
+        Refusal::Invalid(why) => Problem::new(422, Refused::Invalid, why),
+        _ => Problem::with(Fault::Conflict, "The registry refused this"),
     }
 }
 
 fn refused(refusal: Refusal, done: &Done) -> Problem {
     let Done { what, name, .. } = done;
     match refusal {
-        Refusal::Taken => {
-            Problem::new(409, "taken", format!("There is a {what} `{name}` already: choose another name, or update that one with PUT"))
-        }
+        Refusal::Taken => Problem::new(
+            409,
+            Refused::Taken,
+            format!("There is a {what} `{name}` already: choose another name, or update that one with PUT"),
+        ),
         Refusal::Absent => match &done.bound {
             Some(server) => {
-                Problem::new(404, "absent", format!("There is no endpoint `{name}`, or the server `{server}` is not bound to it"))
+                Problem::new(404, Refused::Absent, format!("There is no endpoint `{name}`, or the server `{server}` is not bound to it"))
             }
             None => Problem::absent(what, name),
         },
         Refusal::NotPermitted => {
             let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
-            Problem::new(403, "not_permitted", detail)
+            Problem::new(403, Refused::NotPermitted, detail)
         }
         Refusal::VersionMismatch { current } => Problem {
             current: Some(current),
-            ..Problem::new(412, "version_mismatch", format!("The {what} `{name}` has version {current} by now: get it again, then decide"))
+            ..Problem::new(
+                412,
+                Refused::VersionMismatch,
+                format!("The {what} `{name}` has version {current} by now: get it again, then decide"),
+            )
         },
         other => unless_busy(other),
     }
@@ -123,7 +131,7 @@ impl Want {
             // It may be on its way still: to say that it was not made could be a lie.
             Self::Change(Done { what, name, .. }) => Problem::new(
                 504,
-                "outcome_unknown",
+                Refused::OutcomeUnknown,
                 format!("The change is not decided yet, and may be made later or not at all: get the {what} `{name}` before you try again"),
             ),
             _ => Problem::overloaded(),
@@ -175,7 +183,7 @@ impl Want {
             (Self::Endpoint(path) | Self::Binding(path, _), Looked::Endpoint(None)) => Err(Problem::absent("endpoint", path)),
             (Self::Binding(path, name), Looked::Endpoint(Some(endpoint))) => {
                 if !endpoint.servers.contains(name) {
-                    return Err(Problem::new(404, "absent", format!("The server `{name}` is not bound to the endpoint `{path}`")));
+                    return Err(Problem::new(404, Refused::Absent, format!("The server `{name}` is not bound to the endpoint `{path}`")));
                 }
                 write_binding(&mut body, path, name);
                 Ok(Answer::json(200, body).with_version(endpoint.version))

@@ -7,6 +7,7 @@ use hashbrown::HashSet;
 use super::problem::Problem;
 use crate::base::ids::NodeId;
 use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_CHARS_MAX, SERVER_TEXT_BYTES_MAX, SERVERS_PER_ENDPOINT_MAX};
+use crate::base::metrics::Refused;
 use crate::base::time::{from_rfc3339, rfc3339};
 use crate::registry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State, problem_with_name, problem_with_path};
 use crate::wire::json::{self, write_str, write_u64};
@@ -126,7 +127,7 @@ pub(super) struct Object<'a> {
 }
 
 fn unfit(detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem::new(422, "invalid", detail)
+    Problem::new(422, Refused::Invalid, detail)
 }
 
 impl<'a> Object<'a> {
@@ -134,7 +135,7 @@ impl<'a> Object<'a> {
     pub fn read(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
         if let Err(malformed) = json::validate(body) {
             let detail = format!("The body is not valid JSON: {} at byte {}", malformed.why, malformed.at);
-            return Err(Problem::new(400, "not_json", detail));
+            return Err(Problem::new(400, Refused::NotJson, detail));
         }
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(unfit("The body must be a JSON object"));

@@ -8,7 +8,7 @@ use super::route::Route;
 use super::target::Query;
 use super::{Call, Frame};
 use crate::base::ids::{CoreId, SessionKey};
-use crate::base::metrics::{Counter, Gauge};
+use crate::base::metrics::{Counter, Gauge, Refused};
 use crate::base::time::Now;
 use crate::engine::legacy;
 use crate::engine::out::{self, Effect, Lane, Out};
@@ -306,7 +306,9 @@ fn sessions_query(query: &Query<'_>, cores: usize) -> Result<(usize, u32, usize)
     let found = after.split_once('.').and_then(|(core, slot)| Some((core.parse::<usize>().ok()?, slot.parse::<u32>().ok()?)));
     match found.filter(|(core, _)| *core < cores) {
         Some((core, slot)) => Ok((core, slot.saturating_add(1), limit)),
-        None => Err(Problem::new(400, "bad_request", "the cursor is none that was given here: leave it out to begin with the first page")),
+        None => {
+            Err(Problem::new(400, Refused::BadRequest, "the cursor is none that was given here: leave it out to begin with the first page"))
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::pages::{Items, limit, moment};
 use super::problem::Problem;
 use super::target::{Query, Wrong, cursor_after, encode};
 use crate::base::limits::{LIST_ENTRIES_MAX, SERVER_NAME_BYTES_MAX};
+use crate::base::metrics::Refused;
 use crate::base::time::rfc3339;
 use crate::registry::{self, Endpoint, Filter, Kind, Page, Part, Refusal, Server};
 use crate::wire::json::{write_bool, write_str, write_u64};
@@ -147,7 +148,7 @@ impl Public {
             && **version != *version_of(server)
         {
             let detail = format!("The server `{asked}` has no version `{version}`: it has {}", version_of(server));
-            return Err(Problem::new(404, "absent", detail));
+            return Err(Problem::new(404, Refused::Absent, detail));
         }
         self.servers.push(Arc::clone(server));
         Ok(self.with_servers())

@@ -33,6 +33,7 @@ use super::{Engine, Inbound, Verdict};
 use crate::base::fault::Kind as Fault;
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::limits::ADMIN_WAIT_MS_MAX;
+use crate::base::metrics::Refused;
 use crate::base::time::{Nanos, Now};
 use crate::registry::{self, Kind, Waiter};
 use crate::wire::http1::{Known, Media, Method};
@@ -156,7 +157,7 @@ impl Engine {
         let mut answer = match done {
             Ok(Some(answer)) => answer,
             Ok(None) => return Verdict::Later,
-            Err(problem) => problem.into(),
+            Err(problem) => self.refuse_admin(problem),
         };
         answer.is_public = ["/v0.1/", "/v0/"].iter().any(|below| inbound.request.path.starts_with(below));
         let date = self.date_at(now);
@@ -175,7 +176,6 @@ impl Engine {
             // No page knows the token: whoever presents it may call this host what they like.
             let host = host.filter(|_| !self.admin.knows(headers.get(Known::Authorization)));
             if headers.repeated(Known::Origin) || !self.admin.gate.allows(origin, host) {
-                self.metrics.fault(Fault::Forbidden);
                 return Err(Problem::of(Fault::Forbidden));
             }
         }
@@ -189,7 +189,7 @@ impl Engine {
         if is_write && headers.get(Known::Origin).is_some() {
             let detail =
                 "A request that names an Origin comes from a web page, and pages may not write here: use `ringhub ctl`, or another client";
-            return Err(Problem::new(403, "forbidden", detail));
+            return Err(Problem::with(Fault::Forbidden, detail));
         }
         let may_read = route.is_open() || route.is_public() || inbound.peer.to_canonical().is_loopback();
         if is_write || !may_read {
@@ -218,9 +218,9 @@ impl Engine {
             Some(_) if self.admin.knows(authorization) => Ok(()),
             Some(_) => {
                 let detail = "The token of this server is needed, as `Authorization: Bearer TOKEN`: `ringhub serve` says at its start which file it is in";
-                Err(Problem::new(401, "unauthorized", detail))
+                Err(Problem::new(401, Refused::Unauthorized, detail))
             }
-            None => Err(Problem::new(401, "unauthorized", "This server was started without a token: nothing can be written here")),
+            None => Err(Problem::new(401, Refused::Unauthorized, "This server was started without a token: nothing can be written here")),
         }
     }
 
@@ -240,7 +240,7 @@ impl Engine {
     fn open_changes(&mut self, call: &Call<'_>, is_acceptable: bool, out: &mut Out) -> Result<Option<Answer>, Problem> {
         call.query.only(&[])?;
         if !is_acceptable {
-            return Err(Problem::new(406, "not_acceptable", "This answers with text/event-stream, which Accept does not allow"));
+            return Err(Problem::with(Fault::NotAcceptable, "This answers with text/event-stream, which Accept does not allow"));
         }
         let date = self.date_at(call.now);
         if call.terms.is_head || self.is_draining {
@@ -299,13 +299,19 @@ impl Engine {
         None
     }
 
+    /// Counts a refusal, and says it.
+    fn refuse_admin(&self, problem: Problem) -> Answer {
+        problem.code.count(self.metrics);
+        problem.into()
+    }
+
     /// Answers a request that waited.
     fn complete_admin(&mut self, now: Now, serial: u64, answer: Option<Result<Answer, Problem>>, out: &mut Out) {
         let Some(answer) = answer else { return };
         let Some(mut pending) = self.admin.pending.remove(&serial) else { return };
         let date = self.date_at(now);
         pending.terms.close |= self.is_draining;
-        let mut answer = answer.unwrap_or_else(Answer::from);
+        let mut answer = answer.unwrap_or_else(|problem| self.refuse_admin(problem));
         answer.is_public = matches!(pending.want, Want::Public(_));
         answer.complete(pending.conn, &pending.terms, &date, out);
     }
@@ -374,9 +380,8 @@ impl Engine {
 
     /// The framing of a request to the admin port is broken: appends the whole answer.
     pub(super) fn admin_reject(&mut self, now: Now, kind: Fault, terms: &Terms<'_>, reply: &mut Vec<u8>) {
-        self.metrics.fault(kind);
         let date = self.date_at(now);
-        Answer::from(Problem::of(kind)).write(reply, terms, &date);
+        self.refuse_admin(Problem::of(kind)).write(reply, terms, &date);
     }
 }
 
