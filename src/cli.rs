@@ -112,7 +112,7 @@ pub struct ServeArgs {
     pub allowed_host: Vec<String>,
 
     /// URL below which clients reach the endpoints, when it is another than the address that is served: what the MCP Registry API
-    /// at the admin port tells them, such as https://hub.example [default: the first address of --listen]
+    /// at the admin port tells them, such as `https://hub.example` [default: the first address of --listen]
     #[arg(long, value_name = "URL", env = "RINGHUB_PUBLIC_URL")]
     pub public_url: Option<String>,
 

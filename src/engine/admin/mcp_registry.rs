@@ -19,7 +19,7 @@ use crate::base::limits::{LIST_ENTRIES_MAX, SERVER_NAME_BYTES_MAX};
 use crate::base::metrics::Refused;
 use crate::base::time::rfc3339;
 use crate::registry::{self, Endpoint, Filter, Kind, Page, Part, Refusal, Server};
-use crate::wire::json::{write_bool, write_str, write_u64};
+use crate::wire::json::{write_array, write_bool, write_str, write_u64};
 
 /// The namespace of names that have none.
 const NAMESPACE: &str = "ringhub.local";
@@ -229,7 +229,7 @@ fn url(base: &str, path: &str) -> String {
 }
 
 fn end_list(body: &mut Vec<u8>, count: u64, next: Option<&str>) {
-    body.extend_from_slice(br#"],"metadata":{"count":"#);
+    body.extend_from_slice(br#","metadata":{"count":"#);
     write_u64(body, count);
     if let Some(next) = next {
         body.extend_from_slice(br#","nextCursor":"#);
@@ -251,14 +251,13 @@ fn write(body: &mut Vec<u8>, server: &Server, shown: &str, urls: &[String]) {
     }
     body.extend_from_slice(br#","version":"#);
     write_str(body, &version_of(server));
-    for (index, url) in urls.iter().enumerate() {
-        body.extend_from_slice(if index == 0 { br#","remotes":["# } else { b"," });
-        body.extend_from_slice(br#"{"type":"streamable-http","url":"#);
-        write_str(body, url);
-        body.push(b'}');
-    }
     if !urls.is_empty() {
-        body.push(b']');
+        body.extend_from_slice(br#","remotes":"#);
+        write_array(body, urls, |body, url| {
+            body.extend_from_slice(br#"{"type":"streamable-http","url":"#);
+            write_str(body, url);
+            body.push(b'}');
+        });
     }
     body.extend_from_slice(br#"},"_meta":{"io.modelcontextprotocol.registry/official":{"status":"active","publishedAt":"#);
     write_str(body, &rfc3339(server.created_ms));

@@ -128,11 +128,11 @@ impl List {
             (Self::Bindings { limit, server, after }, Part::Endpoints(endpoints)) => {
                 let mut items = Items::new(br#"{"items":["#, *limit);
                 for endpoint in endpoints {
-                    let is_wanted = |name: &&Box<str>| {
-                        let is_before = |(path, last): &(Box<str>, Box<str>)| *path == endpoint.path && *name <= last;
-                        server.as_ref().is_none_or(|wanted| wanted == *name) && !after.as_ref().is_some_and(is_before)
+                    let is_wanted = |name: &&str| {
+                        let is_before = |(path, last): &(Box<str>, Box<str>)| *path == endpoint.path && *name <= &**last;
+                        server.as_ref().is_none_or(|wanted| **wanted == **name) && !after.as_ref().is_some_and(is_before)
                     };
-                    let mut names: Vec<&Box<str>> = endpoint.servers.iter().filter(is_wanted).collect();
+                    let mut names: Vec<&str> = endpoint.servers.iter().map(|name| &**name).filter(is_wanted).collect();
                     names.sort_unstable();
                     for name in names {
                         items.add(&format!("{}{BETWEEN}{name}", endpoint.path), |body| write_binding(body, &endpoint.path, name));
@@ -180,8 +180,9 @@ impl Items {
         write(&mut self.body);
     }
 
-    /// The bytes so far, the number of items, and the place after which the next page begins; `next` is where it would have.
-    pub fn end(self, next: Option<&str>) -> (Vec<u8>, usize, Option<String>) {
+    /// The bytes up to the end of the array, the number of items, and the place after which the next page begins; `next` is where it would have.
+    pub fn end(mut self, next: Option<&str>) -> (Vec<u8>, usize, Option<String>) {
+        self.body.push(b']');
         let next = if self.is_cut { Some(self.last) } else { next.map(str::to_owned) };
         (self.body, self.count, next)
     }
@@ -196,9 +197,8 @@ pub(super) fn write_binding(body: &mut Vec<u8>, endpoint: &str, server: &str) {
     body.push(b'}');
 }
 
-/// Ends the array of a page's items and the page.
+/// Ends a page behind its array.
 pub(super) fn end_page(body: &mut Vec<u8>, next: Option<&str>) {
-    body.push(b']');
     if let Some(next) = next {
         body.extend_from_slice(br#","nextCursor":"#);
         write_str(body, &cursor_after(next));
