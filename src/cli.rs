@@ -111,6 +111,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOST", env = "RINGHUB_ALLOWED_HOST", value_delimiter = ',')]
     pub allowed_host: Vec<String>,
 
+    /// URL below which clients reach the endpoints, when it is another than the address that is served: what the MCP Registry API
+    /// at the admin port tells them, such as `https://hub.example` [default: the first address of --listen]
+    #[arg(long, value_name = "URL", env = "RINGHUB_PUBLIC_URL")]
+    pub public_url: Option<String>,
+
     /// Protocol eras to speak: `legacy` has the initialize handshake, `modern` is 2026-07-28 [default: both]
     #[arg(long, value_name = "ERA", env = "RINGHUB_ERA")]
     pub era: Option<Eras>,

@@ -66,6 +66,9 @@ pub struct Config {
     pub allowed_origin: Vec<String>,
     /// Hosts allowed besides those of this machine.
     pub allowed_host: Vec<String>,
+    /// The URL below which clients reach endpoints, when it is not the address that is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
     /// Protocol eras spoken.
     pub era: Eras,
     /// What names of tools and prompts are joined with.
@@ -109,6 +112,7 @@ struct File {
     drain_timeout: Option<f64>,
     allowed_origin: Option<Vec<String>>,
     allowed_host: Option<Vec<String>>,
+    public_url: Option<String>,
     era: Option<Eras>,
     name_separator: Option<Separator>,
     seal_key: Option<PathBuf>,
@@ -205,6 +209,7 @@ impl Config {
             request_timeout: self.request_timeout,
             allowed_origins: self.allowed_origin.clone(),
             allowed_hosts: self.allowed_host.clone(),
+            public_url: self.public_url.clone(),
             local_only: !self.is_exposed(),
             session_idle_timeout: self.session_timeout,
             sessions_max: self.max_sessions,
@@ -266,6 +271,7 @@ impl Resolver {
             drain_timeout: self.timeout("drain-timeout", seconds_of(args.drain_timeout, file.drain_timeout, 30.0)),
             allowed_origin: either(&args.allowed_origin, file.allowed_origin),
             allowed_host: either(&args.allowed_host, file.allowed_host),
+            public_url: args.public_url.clone().or(file.public_url),
             era: args.era.or(file.era).unwrap_or_default(),
             name_separator: args.name_separator.or(file.name_separator).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
@@ -294,6 +300,11 @@ impl Resolver {
             && cores > cpus.len()
         {
             self.problems.push(format!("--cores {cores} needs as many CPUs, and --cpus names {}: name more, or use --no-pin", cpus.len()));
+        }
+        if let Some(url) = &config.public_url
+            && !is_base_url(url)
+        {
+            self.problems.push(format!("--public-url {url}: not a URL that paths can follow; write it as https://hub.example"));
         }
         if config.admin.is_some_and(|admin| admin.port() != 0 && config.listen.contains(&admin)) {
             self.problems.push("--admin is also an address of --listen: give it a port of its own, or --admin off".to_owned());
@@ -350,6 +361,13 @@ impl Resolver {
         };
         parsed.map_err(|problem| self.problems.push(format!("--cpus {problem}"))).ok()
     }
+}
+
+/// Whether an endpoint's path makes a URL of it when it stands behind this.
+fn is_base_url(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'{' | b'}' | b'@');
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_legal))
 }
 
 fn either(flag: &[String], file: Option<Vec<String>>) -> Vec<String> {
@@ -427,6 +445,18 @@ mod tests {
         let config = load(&args, "name_separator = \".\"").expect("valid");
         assert_eq!(config.engine().expect("keys").name_separator, engine::Separator::Underscore);
         assert!(toml::from_str::<File>("name_separator = \"/\"").is_err());
+    }
+
+    #[test]
+    fn a_public_url_is_one_that_paths_can_follow() {
+        let load = |url: &str| load(&ServeArgs { public_url: Some(url.into()), ..ServeArgs::default() }, "");
+        for good in ["https://hub.example", "http://127.0.0.1:8080/", "https://[::1]/team"] {
+            assert_eq!(load(good).expect("valid").engine().expect("keys").public_url.as_deref(), Some(good));
+        }
+        for bad in ["", "hub.example", "https://", "https:///x", "ftp://x", "https://a b", "https://a?b", "https://a/{b}", "https://u@a"] {
+            let Problems(problems) = load(bad).expect_err(bad);
+            assert!(problems.len() == 1 && problems[0].contains("https://hub.example"), "{problems:?}");
+        }
     }
 
     #[test]

@@ -57,7 +57,8 @@
 //! a limit of 350 means 350), and the directory of sessions.
 //!
 //! What is registered while the process runs is kept, when asked for, by one more thread: it writes what waits in one transaction,
-//! and a change is acknowledged once that is on the disk.
+//! and a change is acknowledged once that is on the disk. What that thread has in hand it alone decides about: nobody is told meanwhile that
+//! it was not made.
 //!
 //! # Where the design differs from what one might expect
 //!

@@ -22,6 +22,12 @@ pub const CHANGES_QUEUED_MAX: usize = 16;
 pub const NOTICES_OWED_MAX: usize = 1024;
 /// Time the holders of an entry have to let go of it, milliseconds, unless told otherwise.
 pub const CHANGE_MS_DEFAULT: u64 = 1000;
+/// Time a change may wait behind others of the same entry before it is refused, milliseconds.
+pub const CHANGE_QUEUED_MS_MAX: u64 = 5000;
+/// Time the durable store may take for one change before it counts as standing still, milliseconds: then no more is handed to it.
+pub const STORE_MS_MAX: u64 = 5000;
+/// Time a client of the admin port is kept waiting for other cores and the durable store, milliseconds.
+pub const ADMIN_WAIT_MS_MAX: u64 = 20_000;
 /// Longest name of a server, bytes.
 pub const SERVER_NAME_BYTES_MAX: usize = 200;
 /// Longest title, description or software version of a server, bytes.
@@ -38,6 +44,8 @@ pub const CATALOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SERVERS_PER_ENDPOINT_MAX: usize = 256;
 /// Most entries of one page of a list.
 pub const LIST_ENTRIES_MAX: usize = 1000;
+/// A page of the control API that is as long as this ends early, bytes.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Lists that one core may have in work at once.
 pub const LISTS_MAX: usize = 64;
 /// Lists, its own and other cores', that one core walks its shards for at once.
@@ -167,9 +175,23 @@ const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixtee
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MIN, "a lane holds at least as much as one turn takes");
 const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions and notices both have room");
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
+const _: () = assert!(
+    2 * CHANGE_MS_DEFAULT + CHANGE_QUEUED_MS_MAX + STORE_MS_MAX < ADMIN_WAIT_MS_MAX,
+    "a change that is in no trouble is decided before its client is told that nobody knows"
+);
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
+const _: () = assert!(
+    // A byte takes six characters of JSON at most. A server in a list has no catalog, and an endpoint nothing but names.
+    PAGE_BYTES_MAX
+        + 6 * (3 * SERVER_TEXT_BYTES_MAX + TARGET_BYTES_MAX)
+        + SERVERS_PER_ENDPOINT_MAX * (SERVER_NAME_BYTES_MAX + 3)
+        + 64 * 1024
+        <= OUTBOUND_BYTES_MAX - OUTBOUND_PAUSE_BYTES,
+    "a page may have one more entry when it is all but full, and an answer may stand before it"
+);
+const _: () = assert!(2 * CATALOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole server is one answer");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

@@ -117,6 +117,36 @@ closed_enum! {
     }
 }
 
+closed_enum! {
+    /// What the admin port refuses besides faults. Its label is what an answer names it by.
+    Refused {
+        /// See its help.
+        BadRequest = "bad_request", "Requests whose target, query or fields make no sense";
+        /// See its help.
+        BadIfMatch = "bad_if_match", "Requests whose If-Match is no ETag of this server";
+        /// See its help.
+        NotJson = "not_json", "Bodies that are not valid JSON";
+        /// See its help.
+        Invalid = "invalid", "Bodies that do not say what they must";
+        /// See its help.
+        Unauthorized = "unauthorized", "Requests without the token that they need";
+        /// See its help.
+        NotPermitted = "not_permitted", "Changes of what is part of the program";
+        /// See its help.
+        Absent = "absent", "Requests for entries that there are not";
+        /// See its help.
+        Taken = "taken", "Registrations of names that are taken";
+        /// See its help.
+        VersionMismatch = "version_mismatch", "Changes of a version that is not the current one";
+        /// See its help.
+        NotStored = "not_stored", "Changes that could not be written to the state file";
+        /// See its help.
+        StoreStuck = "store_stuck", "Changes refused because the state file takes too long to be written";
+        /// See its help.
+        OutcomeUnknown = "outcome_unknown", "Changes of which it could not be said whether they are made";
+    }
+}
+
 /// One core's counters. Written by that core alone; read by anyone.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -124,6 +154,7 @@ pub struct CoreMetrics {
     counters: [AtomicU64; Counter::ALL.len()],
     gauges: [AtomicU64; Gauge::ALL.len()],
     faults: [AtomicU64; fault::Kind::ALL.len()],
+    refused: [AtomicU64; Refused::ALL.len()],
 }
 
 impl Default for CoreMetrics {
@@ -132,6 +163,7 @@ impl Default for CoreMetrics {
             counters: [const { AtomicU64::new(0) }; Counter::ALL.len()],
             gauges: [const { AtomicU64::new(0) }; Gauge::ALL.len()],
             faults: [const { AtomicU64::new(0) }; fault::Kind::ALL.len()],
+            refused: [const { AtomicU64::new(0) }; Refused::ALL.len()],
         }
     }
 }
@@ -152,6 +184,11 @@ impl CoreMetrics {
         bump(&self.faults[kind as usize], 1);
     }
 
+    /// Counts what the admin port refused.
+    pub fn refused(&self, refused: Refused) {
+        bump(&self.refused[refused as usize], 1);
+    }
+
     /// Sets a gauge.
     pub fn set(&self, gauge: Gauge, value: u64) {
         self.gauges[gauge as usize].store(value, Relaxed);
@@ -167,6 +204,12 @@ impl CoreMetrics {
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.gauges[gauge as usize].load(Relaxed)
+    }
+
+    /// How often the admin port refused something so.
+    #[must_use]
+    pub fn refusals(&self, refused: Refused) -> u64 {
+        self.refused[refused as usize].load(Relaxed)
     }
 
     /// How many faults of this kind were answered.
@@ -192,6 +235,8 @@ mod tests {
         metrics.count(Counter::Requests);
         metrics.set(Gauge::Conns, 9);
         metrics.fault(fault::Kind::Parse);
+        metrics.refused(Refused::Taken);
+        assert_eq!((metrics.refusals(Refused::Taken), metrics.refusals(Refused::Absent)), (1, 0));
         assert_eq!(metrics.counter(Counter::Requests), 4);
         assert_eq!(metrics.counter(Counter::Messages), 0);
         assert_eq!(metrics.gauge(Gauge::Conns), 9);

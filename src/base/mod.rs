@@ -7,4 +7,5 @@ pub mod ids;
 pub mod limits;
 pub mod metrics;
 pub mod prefetch;
+pub mod stored;
 pub mod time;

@@ -1,5 +1,6 @@
 //! What can be set about an engine.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,11 @@ pub struct EngineConfig {
     pub started_ms: u64,
     /// The token that writing to the admin port needs. None: nothing can be written there.
     pub admin_token: Option<Token>,
+    /// The URL below which clients reach endpoints, when it is another than the address that is served: what is told to clients of the MCP
+    /// Registry API.
+    pub public_url: Option<String>,
+    /// Where MCP is served; known once the port is taken.
+    pub public_address: Option<SocketAddr>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
     /// What names of tools and prompts are joined with.
@@ -122,6 +128,8 @@ impl EngineConfig {
             kept: Arc::new([]),
             started_ms: 0,
             admin_token: None,
+            public_url: None,
+            public_address: None,
             registry: registry::Config::default(),
             name_separator: Separator::default(),
             request_timeout: Duration::from_mins(1),

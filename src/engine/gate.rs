@@ -84,7 +84,7 @@ fn is_this_host(name: &[u8]) -> bool {
 }
 
 /// The host of `host[:port]`; of something else the whole.
-fn without_port(authority: &[u8]) -> &[u8] {
+pub(super) fn without_port(authority: &[u8]) -> &[u8] {
     match memchr::memrchr(b':', authority) {
         Some(at) if authority[at + 1..].iter().all(u8::is_ascii_digit) => &authority[..at],
         _ => authority,

@@ -14,7 +14,7 @@ use crate::base::ids::ConnId;
 use crate::base::limits::{SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use crate::base::metrics::Gauge;
 use crate::base::time::Now;
-use crate::wire::json::{self, write_str};
+use crate::wire::json::{self, write_array, write_str};
 use crate::wire::jsonrpc::{self, Id, Request};
 use crate::wire::mcp::meta_key;
 
@@ -129,14 +129,8 @@ fn write_acknowledgement(out: &mut Vec<u8>, id: &[u8], filter: &Filter, offers: 
     }
     if offers.updates && !filter.uris.is_empty() {
         out.extend_from_slice(separator.as_bytes());
-        out.extend_from_slice(br#""resourceSubscriptions":["#);
-        for (index, uri) in filter.uris.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            write_str(out, uri);
-        }
-        out.push(b']');
+        out.extend_from_slice(br#""resourceSubscriptions":"#);
+        write_array(out, &filter.uris, |out, uri| write_str(out, uri));
     }
     out.extend_from_slice(b"},");
     end_notification(out, id);

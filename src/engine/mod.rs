@@ -390,7 +390,7 @@ impl Engine {
                 Event::Notify { call, method, params } => self.carry_out_one(now, Wish::Notify { call, method, params }, out),
                 Event::Changed { server, list } => self.changes.changed(server, list.into()),
                 Event::Updated { server, uri } => self.changes.updated(server, &uri),
-                Event::Persisted { ticket, is_written } => self.on_persisted(now, ticket, is_written, out),
+                Event::Persisted { ticket, stored } => self.on_persisted(now, ticket, stored, out),
             }
         }
         self.scratch.events = events;

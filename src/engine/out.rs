@@ -145,7 +145,7 @@ pub enum Effect {
     /// Write this to the durable store, which answers through the core's inbox.
     Persist {
         /// Names the change.
-        ticket: u32,
+        ticket: u64,
         /// What to write.
         record: registry::Record,
     },

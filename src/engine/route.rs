@@ -19,6 +19,7 @@ use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, NodeId, ShardId};
 use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEWS_PER_CORE_MAX};
 use crate::base::metrics::{CoreMetrics, Counter};
+use crate::base::stored::Stored;
 use crate::base::time::{Nanos, Now};
 use crate::registry::{self, Effects, Endpoint, Frame as RegistryFrame, Kind as EntryKind, Lookup, Registry, Server, Waiter};
 
@@ -407,9 +408,9 @@ impl Routes {
         self.registry.on_unsent(to, frame, &mut self.owed);
     }
 
-    /// When the registry has something to do.
+    /// When the registry has something to do. What is owed is due at once: somebody waits for it.
     pub fn next_due(&self) -> Nanos {
-        self.registry.next_deadline()
+        if self.owed.is_empty() { self.registry.next_deadline() } else { Nanos(0) }
     }
 
     /// The connection is no more.
@@ -507,10 +508,10 @@ impl Engine {
         self.carry_out_registry(effects, now, out);
     }
 
-    /// The durable store has written a change, or could not.
-    pub(super) fn on_persisted(&mut self, now: Now, ticket: u32, is_written: bool, out: &mut Out) {
+    /// The durable store says how it went.
+    pub(super) fn on_persisted(&mut self, now: Now, ticket: u64, stored: Stored, out: &mut Out) {
         let mut effects = Effects::new();
-        self.routes.registry.on_persisted(now, ticket, is_written, &mut effects);
+        self.routes.registry.on_persisted(now, ticket, stored, &mut effects);
         self.carry_out_registry(effects, now, out);
     }
 

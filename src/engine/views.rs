@@ -251,7 +251,7 @@ mod tests {
     fn view(number: u64, version: u64, servers: &[&str]) -> Rc<View> {
         let servers: Box<[Box<str>]> = servers.iter().map(|name| (*name).into()).collect();
         let (id, absent) = (ServerId { node: NodeId(0), number }, vec![None; servers.len()]);
-        let endpoint = Endpoint { path: "/mcp/x".into(), id, version, servers, created_ms: 0, updated_ms: 0 };
+        let endpoint = Endpoint { path: "/mcp/x".into(), id, version, servers, created_ms: 0, updated_ms: 0, is_configured: false };
         Rc::new(View::new(Arc::new(endpoint), absent, &[], Separator::Dot, version))
     }
 

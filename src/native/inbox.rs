@@ -6,6 +6,7 @@ use super::host::{List, Notify};
 use super::outcome::Finished;
 use crate::base::ids::CallId;
 use crate::base::limits::INBOX_NOTICES_MAX;
+use crate::base::stored::Stored;
 
 /// One thing another thread tells a core.
 pub(crate) enum Event {
@@ -19,8 +20,8 @@ pub(crate) enum Event {
     Changed { server: u32, list: List },
     /// A resource of a server changed.
     Updated { server: u32, uri: String },
-    /// The durable store wrote the change of this ticket, or could not. The registry bounds how many are on their way.
-    Persisted { ticket: u32, is_written: bool },
+    /// How it went to store the change of this ticket. The registry bounds how many are on their way.
+    Persisted { ticket: u64, stored: Stored },
 }
 
 impl Event {
@@ -74,8 +75,8 @@ impl Inbox {
     }
 
     /// The durable store tells how the change of this ticket went.
-    pub(crate) fn persisted(&self, ticket: u32, is_written: bool) {
-        self.push(Event::Persisted { ticket, is_written });
+    pub(crate) fn persisted(&self, ticket: u64, stored: Stored) {
+        self.push(Event::Persisted { ticket, stored });
     }
 
     /// Moves everything into `into`, oldest first.

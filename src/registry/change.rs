@@ -77,7 +77,7 @@ pub enum Change {
     },
 }
 
-/// Why a change was not made. It was then not made at all.
+/// Why a change was not made. It was then not made at all, with [`Self::Unknown`] as the one exception.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// There is an entry of that name.
@@ -98,6 +98,10 @@ pub enum Refusal {
     Invalid(&'static str),
     /// The change could not be written to the durable store.
     NotStored,
+    /// The durable store stands still: the change was not handed to it. Try again later.
+    StoreStuck,
+    /// The durable store failed while it wrote the change. It is not made in this process, and may be there after a restart.
+    Unknown,
 }
 
 /// What an entry is after its change; of an entry that was removed, what it was.

@@ -110,4 +110,6 @@ pub struct Endpoint {
     pub created_ms: u64,
     /// When it was changed last, milliseconds since 1970.
     pub updated_ms: u64,
+    /// Whether it is as the configuration says: it was not changed since the process started, nor in an earlier run that was kept.
+    pub is_configured: bool,
 }

@@ -71,7 +71,7 @@ pub enum Frame {
     /// Ask: what is `name`?
     Find {
         /// Comes back with the reply.
-        ticket: u32,
+        ticket: u64,
         /// Which of the two.
         kind: Kind,
         /// When it was asked.
@@ -84,7 +84,7 @@ pub enum Frame {
     /// Reply to [`Frame::Find`].
     Found {
         /// The ticket of the Ask.
-        ticket: u32,
+        ticket: u64,
         /// Whether it may be kept: not while the entry is being changed.
         is_lasting: bool,
         /// The shard's change number when this was looked up.
@@ -95,7 +95,7 @@ pub enum Frame {
     /// Ask: make this change.
     Change {
         /// Comes back with the reply.
-        ticket: u32,
+        ticket: u64,
         /// When it was asked.
         sent: Nanos,
         /// The change.
@@ -104,14 +104,14 @@ pub enum Frame {
     /// Reply to [`Frame::Change`].
     Done {
         /// The ticket of the Ask.
-        ticket: u32,
+        ticket: u64,
         /// How it went.
         result: Result<Changed, Refusal>,
     },
     /// Ask, from the owner to who may hold an entry: hold it no longer.
     Invalidate {
         /// Comes back with the reply.
-        ticket: u32,
+        ticket: u64,
         /// The shard.
         shard: ShardId,
         /// The shard's change number: nothing that was looked up before it may be kept from now on.
@@ -124,7 +124,7 @@ pub enum Frame {
     /// Reply to [`Frame::Invalidate`].
     Invalidated {
         /// The ticket of the Ask.
-        ticket: u32,
+        ticket: u64,
     },
     /// Told on the Ask lane after a change was made, to who held the entry or looked at it meanwhile.
     Changed {
@@ -136,7 +136,7 @@ pub enum Frame {
     /// Ask: your part of a list.
     List {
         /// Comes back with the reply.
-        ticket: u32,
+        ticket: u64,
         /// When to give up.
         deadline: Nanos,
         /// What is asked for.
@@ -145,7 +145,7 @@ pub enum Frame {
     /// Reply to [`Frame::List`].
     Listed {
         /// The ticket of the Ask.
-        ticket: u32,
+        ticket: u64,
         /// The part, in order; `None` when it could not be made.
         part: Option<Vec<Name>>,
     },
@@ -239,7 +239,7 @@ pub enum Effect {
     /// Write this to the durable store, then call [`super::Registry::on_persisted`].
     Persist {
         /// Names the change.
-        ticket: u32,
+        ticket: u64,
         /// What to write.
         record: Record,
     },

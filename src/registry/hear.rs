@@ -89,7 +89,7 @@ impl Registry {
     }
 
     /// Answers a lookup of another core, and notes that it may keep the answer, or that it looked at what is being changed.
-    fn reply<V: Entry>(&mut self, from: CoreId, ticket: u32, at: At, name: &str, out: &mut Effects) {
+    fn reply<V: Entry>(&mut self, from: CoreId, ticket: u64, at: At, name: &str, out: &mut Effects) {
         let Some(shard) = self.shards[at.shard.0 as usize].as_deref_mut() else {
             debug_assert!(false, "only the owner is asked");
             let answer = V::answer(None);
@@ -112,7 +112,7 @@ impl Registry {
     }
 
     /// The answer to a lookup.
-    fn found(&mut self, now: Now, ticket: u32, is_lasting: bool, number: u64, answer: Answer, out: &mut Effects) {
+    fn found(&mut self, now: Now, ticket: u64, is_lasting: bool, number: u64, answer: Answer, out: &mut Effects) {
         let Some(Waiting { waiter, hash, name, .. }) = self.redeem(ticket) else { return };
         let at = At { hash, shard: self.placement.shard(hash) };
         let is_old = number < self.seen[at.shard.0 as usize];

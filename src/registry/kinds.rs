@@ -75,29 +75,62 @@ impl Named for Box<str> {
     }
 }
 
+/// What is the same for both kinds, names aside.
+macro_rules! common {
+    ($kind:ident, $table:ident, $($name:ident).+) => {
+        const KIND: Kind = Kind::$kind;
+
+        #[inline]
+        fn name(&self) -> &str {
+            &self.$($name).+
+        }
+
+        fn changed(&self) -> Changed {
+            Changed { id: self.id, version: self.version, updated_ms: self.updated_ms }
+        }
+
+        fn answer(entry: Option<Arc<Self>>) -> Answer {
+            Answer::$kind(entry)
+        }
+
+        fn from_answer(answer: Answer) -> Option<Arc<Self>> {
+            if let Answer::$kind(entry) = answer { entry } else { None }
+        }
+
+        fn name_of(entry: Arc<Self>) -> Name {
+            Name::$kind(entry)
+        }
+
+        fn record(entry: &Arc<Self>) -> Record {
+            Record::$kind(Arc::clone(entry))
+        }
+
+        #[inline]
+        fn table(shard: &Shard) -> &Table<Self> {
+            &shard.$table
+        }
+
+        fn table_mut(shard: &mut Shard) -> &mut Table<Self> {
+            &mut shard.$table
+        }
+
+        #[inline]
+        fn foreign(registry: &mut Registry) -> &mut Foreign<Self> {
+            &mut registry.$table
+        }
+
+        fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64) {
+            (self.id, self.version, self.created_ms, self.updated_ms) = (id, version, created_ms, updated_ms);
+        }
+
+        fn created_ms(&self) -> u64 {
+            self.created_ms
+        }
+    };
+}
+
 impl Entry for Server {
-    const KIND: Kind = Kind::Server;
-
-    #[inline]
-    fn name(&self) -> &str {
-        &self.spec.name
-    }
-
-    fn changed(&self) -> Changed {
-        Changed { id: self.id, version: self.version, updated_ms: self.updated_ms }
-    }
-
-    fn answer(entry: Option<Arc<Self>>) -> Answer {
-        Answer::Server(entry)
-    }
-
-    fn from_answer(answer: Answer) -> Option<Arc<Self>> {
-        if let Answer::Server(entry) = answer { entry } else { None }
-    }
-
-    fn name_of(entry: Arc<Self>) -> Name {
-        Name::Server(entry)
-    }
+    common!(Server, servers, spec.name);
 
     fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal> {
         let is_native = current.is_some_and(|server| matches!(server.spec.source, Source::Native(_)));
@@ -119,32 +152,6 @@ impl Entry for Server {
         }
     }
 
-    fn record(entry: &Arc<Self>) -> Record {
-        Record::Server(Arc::clone(entry))
-    }
-
-    #[inline]
-    fn table(shard: &Shard) -> &Table<Self> {
-        &shard.servers
-    }
-
-    fn table_mut(shard: &mut Shard) -> &mut Table<Self> {
-        &mut shard.servers
-    }
-
-    #[inline]
-    fn foreign(registry: &mut Registry) -> &mut Foreign<Self> {
-        &mut registry.servers
-    }
-
-    fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64) {
-        (self.id, self.version, self.created_ms, self.updated_ms) = (id, version, created_ms, updated_ms);
-    }
-
-    fn created_ms(&self) -> u64 {
-        self.created_ms
-    }
-
     /// A native server is what the program says it is.
     fn takes_the_place_of(&self, kept: &Self) -> bool {
         matches!((&self.spec.source, &kept.spec.source), (Source::Native(_), Source::Upstream(_)))
@@ -152,31 +159,11 @@ impl Entry for Server {
 }
 
 impl Entry for Endpoint {
-    const KIND: Kind = Kind::Endpoint;
-
-    #[inline]
-    fn name(&self) -> &str {
-        &self.path
-    }
-
-    fn changed(&self) -> Changed {
-        Changed { id: self.id, version: self.version, updated_ms: self.updated_ms }
-    }
-
-    fn answer(entry: Option<Arc<Self>>) -> Answer {
-        Answer::Endpoint(entry)
-    }
-
-    fn from_answer(answer: Answer) -> Option<Arc<Self>> {
-        if let Answer::Endpoint(entry) = answer { entry } else { None }
-    }
-
-    fn name_of(entry: Arc<Self>) -> Name {
-        Name::Endpoint(entry)
-    }
+    common!(Endpoint, endpoints, path);
 
     fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal> {
-        let bound = |path, servers| Next::Put(Self { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0 });
+        let bound =
+            |path, servers| Next::Put(Self { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured: false });
         match change {
             Change::Create { .. } if current.is_some() => Err(Refusal::Taken),
             Change::Create { path, servers } => Ok(bound(path, servers)),
@@ -201,32 +188,6 @@ impl Entry for Endpoint {
             Change::Rebind { path, servers, if_version } => check(current, if_version).map(|_| bound(path, servers)),
             _ => Err(Refusal::Invalid("a change of a server")),
         }
-    }
-
-    fn record(entry: &Arc<Self>) -> Record {
-        Record::Endpoint(Arc::clone(entry))
-    }
-
-    #[inline]
-    fn table(shard: &Shard) -> &Table<Self> {
-        &shard.endpoints
-    }
-
-    fn table_mut(shard: &mut Shard) -> &mut Table<Self> {
-        &mut shard.endpoints
-    }
-
-    #[inline]
-    fn foreign(registry: &mut Registry) -> &mut Foreign<Self> {
-        &mut registry.endpoints
-    }
-
-    fn stamp(&mut self, id: ServerId, version: u64, created_ms: u64, updated_ms: u64) {
-        (self.id, self.version, self.created_ms, self.updated_ms) = (id, version, created_ms, updated_ms);
-    }
-
-    fn created_ms(&self) -> u64 {
-        self.created_ms
     }
 
     /// What was bound while the process ran stays so.

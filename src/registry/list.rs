@@ -5,13 +5,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::memmem::Finder;
 
 use super::change::{Kind, Refusal};
-use super::entry::{Endpoint, Server, Source};
+use super::entry::{Endpoint, Server};
 use super::frame::{Effect, Effects, Frame, Name, Waiter};
 use super::kinds::Entry;
 use super::shard::Shard;
@@ -23,20 +24,47 @@ use crate::base::time::{Nanos, Now};
 
 /// Bytes that are searched at the cost of looking at one entry.
 const BYTES_PER_STEP: usize = 64;
+/// Names of servers that are looked at at the same cost.
+const NAMES_PER_STEP: usize = 8;
+
+/// A question that every entry of a list must say yes to, asked where the entry is at home: so a page is full whatever is left out. It must be
+/// quick to answer.
+#[derive(Clone)]
+pub struct Filter(Arc<dyn Fn(&Name) -> bool + Send + Sync>);
+
+impl Filter {
+    /// For a list of servers.
+    pub fn servers(wants: impl Fn(&Server) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move |name| if let Name::Server(server) = name { wants(server) } else { false }))
+    }
+
+    /// For a list of endpoints.
+    pub fn endpoints(wants: impl Fn(&Endpoint) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move |name| if let Name::Endpoint(endpoint) = name { wants(endpoint) } else { false }))
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter(..)")
+    }
+}
 
 /// What a list is to hold.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Query {
     /// Servers or endpoints.
     pub kind: Kind,
     /// Only what comes after this name; the [`Page::next`] of the page before.
     pub after: Option<Box<str>>,
+    /// Whether the entry of that name belongs to the page as well, if there is one.
+    pub is_after_included: bool,
     /// Most entries, 1 to [`limits::LIST_ENTRIES_MAX`].
     pub limit: usize,
     /// Only entries with this in their name, title or description, whatever the case of ASCII letters.
     pub search: Option<Box<str>>,
-    /// Only servers that are native (true) or upstream (false).
-    pub is_native: Option<bool>,
+    /// Only entries that this wants.
+    pub filter: Option<Filter>,
     /// Only entries changed at this moment or later, milliseconds since 1970.
     pub updated_since_ms: Option<u64>,
 }
@@ -45,25 +73,33 @@ impl Query {
     /// Everything of a kind, from the beginning.
     #[must_use]
     pub const fn all(kind: Kind, limit: usize) -> Self {
-        Self { kind, after: None, limit, search: None, is_native: None, updated_since_ms: None }
+        Self { kind, after: None, is_after_included: false, limit, search: None, filter: None, updated_since_ms: None }
+    }
+
+    /// Whether a name was on an earlier page.
+    fn is_before(&self, name: &str) -> bool {
+        self.after.as_deref().is_some_and(|after| name < after || (name == after && !self.is_after_included))
     }
 
     /// Whether an entry is asked for, its name and place aside; and what it cost to find out.
     fn wants(&self, name: &Name, finder: Option<&Finder<'_>>, folded: &mut Vec<u8>) -> (bool, usize) {
-        let (updated_ms, is_native) = match name {
-            Name::Server(server) => (server.updated_ms, Some(matches!(server.spec.source, Source::Native(_)))),
-            Name::Endpoint(endpoint) => (endpoint.updated_ms, None),
+        let (updated_ms, bound) = match name {
+            Name::Server(server) => (server.updated_ms, 0),
+            Name::Endpoint(endpoint) => (endpoint.updated_ms, endpoint.servers.len()),
         };
-        let is_other_source = self.is_native.is_some() && is_native.is_some() && self.is_native != is_native;
-        if is_other_source || self.updated_since_ms.is_some_and(|since| updated_ms < since) {
+        if self.updated_since_ms.is_some_and(|since| updated_ms < since) {
             return (false, 1);
         }
-        let Some(finder) = finder else { return (true, 1) };
+        // A filter may look at every name that is bound.
+        let mut cost = 1 + self.filter.as_ref().map_or(0, |_| 1 + bound / NAMES_PER_STEP);
+        if self.filter.as_ref().is_some_and(|Filter(wants)| !wants(name)) {
+            return (false, cost);
+        }
+        let Some(finder) = finder else { return (true, cost) };
         let texts = match name {
             Name::Server(server) => [&*server.spec.name, &server.spec.title, &server.spec.description],
             Name::Endpoint(endpoint) => [&*endpoint.path, "", ""],
         };
-        let mut cost = 1;
         let found = texts.into_iter().any(|text| {
             cost += text.len() / BYTES_PER_STEP;
             folded.clear();
@@ -120,7 +156,7 @@ impl Ord for ByName {
 #[derive(Debug)]
 struct Walk {
     to: CoreId,
-    ticket: u32,
+    ticket: u64,
     query: Arc<Query>,
     finder: Option<Finder<'static>>,
     deadline: Nanos,
@@ -163,7 +199,7 @@ impl Lists {
 }
 
 impl Walk {
-    fn new(to: CoreId, ticket: u32, query: Arc<Query>, deadline: Nanos) -> Self {
+    fn new(to: CoreId, ticket: u64, query: Arc<Query>, deadline: Nanos) -> Self {
         let needle = query.search.as_deref().filter(|search| !search.is_empty()).map(str::to_ascii_lowercase);
         let finder = needle.map(|needle| Finder::new(needle.as_bytes()).into_owned());
         Self { to, ticket, query, finder, deadline, shard: 0, place: 0, first: BinaryHeap::new() }
@@ -199,7 +235,7 @@ impl Walk {
     fn look<V: Entry>(&mut self, entry: &Arc<V>, folded: &mut Vec<u8>) -> usize {
         let most = self.query.limit + 1;
         let is_behind = self.first.len() == most && self.first.peek().is_some_and(|last| entry.name() >= &*last.0);
-        if is_behind || self.query.after.as_deref().is_some_and(|after| entry.name() <= after) {
+        if is_behind || self.query.is_before(entry.name()) {
             return 0;
         }
         let name = V::name_of(Arc::clone(entry));
@@ -234,7 +270,7 @@ impl Registry {
     }
 
     /// Another core asks for the part of this one.
-    pub(super) fn asked_for_list(&mut self, now: Now, from: CoreId, ticket: u32, deadline: Nanos, query: Arc<Query>, out: &mut Effects) {
+    pub(super) fn asked_for_list(&mut self, now: Now, from: CoreId, ticket: u64, deadline: Nanos, query: Arc<Query>, out: &mut Effects) {
         if self.lists.walks.len() >= limits::LIST_WALKS_MAX {
             return send(out, from, Frame::Listed { ticket, part: None });
         }
@@ -272,7 +308,7 @@ impl Registry {
     }
 
     /// The part of one core is there, or cannot be had.
-    pub(super) fn listed(&mut self, ticket: u32, part: Option<Vec<Name>>, out: &mut Effects) {
+    pub(super) fn listed(&mut self, ticket: u64, part: Option<Vec<Name>>, out: &mut Effects) {
         let Some(gathering) = self.lists.gatherings.get_mut(ticket) else { return };
         let is_over = match part {
             Some(part) => {

@@ -19,6 +19,9 @@
 //! One change of an entry is made at a time; up to [`limits::CHANGES_QUEUED_MAX`] wait behind it and are made in the order they came, and
 //! what comes then is refused as overloaded.
 //!
+//! With a durable store a change is handed to it between the phases. From then on the store alone decides: the change is never given up, since
+//! nobody could say that it was not made. A store that has one in hand for longer than [`limits::STORE_MS_MAX`] gets no more until it moves.
+//!
 //! # Invariants
 //!
 //! - an entry is in exactly one shard, and that shard is at exactly one core;
@@ -64,7 +67,7 @@ use write::{Asker, At, Pending};
 pub use change::{Change, Changed, Kind, Record, Refusal, problem_with_name, problem_with_path};
 pub use entry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State};
 pub use frame::{Answer, Effect, Effects, Frame, Name, Waiter};
-pub use list::{Page, Part, Query};
+pub use list::{Filter, Page, Part, Query};
 pub use place::{OwnerTable, Placement};
 pub use stats::{Level, ShardStats};
 
@@ -174,8 +177,10 @@ pub struct Registry {
     arrivals: HashMap<(Waiter, u64), Arrival>,
     /// Changes between their two phases.
     changing: Tickets<Pending>,
-    /// No such change is given up earlier.
+    /// Nothing is to be done about such a change earlier.
     next_due: Nanos,
+    /// The durable store has had a change of this core in hand for too long.
+    is_store_stuck: bool,
     /// What could not be sent is tried again no earlier.
     next_try: Nanos,
     /// How many ids were given out, or are never to be.
@@ -235,6 +240,7 @@ impl Registry {
             arrivals: HashMap::new(),
             changing: Tickets::new(limits::CHANGES_WAITING_MAX),
             next_due: Nanos::NEVER,
+            is_store_stuck: false,
             next_try: Nanos(0),
             numbers: 0,
             owed: Vec::new(),
@@ -329,7 +335,7 @@ impl Registry {
     }
 
     /// A ticket for a question to `owner`.
-    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64, name: CompactString) -> Option<u32> {
+    fn ticket(&mut self, owner: CoreId, waiter: Waiter, hash: u64, name: CompactString) -> Option<u64> {
         debug_assert_ne!(owner, self.core, "what is at home is looked up directly");
         let asked = &mut self.asked[owner.index()];
         if usize::from(*asked) >= limits::lookups_per_owner(usize::from(self.cores)) {
@@ -341,7 +347,7 @@ impl Registry {
     }
 
     /// The question of this ticket is answered, or was not asked.
-    fn redeem(&mut self, ticket: u32) -> Option<Waiting> {
+    fn redeem(&mut self, ticket: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(ticket)?;
         self.asked[waiting.owner.index()] -= 1;
         Some(waiting)
@@ -382,7 +388,8 @@ impl Registry {
     /// Adds an endpoint when its shard is at home here, like [`Self::load_server`].
     pub fn load_endpoint(&mut self, now: Now, path: &str, servers: &[Box<str>]) -> bool {
         let id = ServerId { node: self.node, number: 0 };
-        self.load(now, Endpoint { path: path.into(), id, version: 0, servers: servers.into(), created_ms: 0, updated_ms: 0 })
+        let servers = servers.into();
+        self.load(now, Endpoint { path: path.into(), id, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured: true })
     }
 
     /// Takes over what a durable store kept, as it is, when its shard is at home here. Whether it is. In place of what was there: what the

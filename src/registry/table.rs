@@ -17,7 +17,7 @@ pub(super) struct Slot<V> {
     pub entry: Arc<V>,
     /// Cores that may hold the entry, or something made of it.
     pub holders: Cores,
-    /// Number of the change that is being made of it; 0 when none is.
+    /// Place of the change that is being made of it; 0 when none is.
     pub change: u32,
     /// False while the entry is only about to be: lookups do not find it.
     pub is_visible: bool,

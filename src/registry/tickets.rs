@@ -1,20 +1,30 @@
 //! Tickets: who waits for which reply. A bounded table; a ticket names its place and how often the place was taken before.
+//!
+//! A reply may come when nobody waits for it any more: its question was given up. So no ticket may name anything else as long as a frame
+//! that carries it can be on its way. A place is counted in 48 bits: taken anew a million times in each second, it has the same ticket again
+//! after nine years, and no frame lies in a lane for that long.
 
 const PLACE_BITS: u32 = 16;
-const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
+const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 
 #[derive(Debug)]
 struct Slot<T> {
-    generation: u32,
+    /// How often the place was taken, in the bits of a ticket that are not the place's.
+    generation: u64,
     held: Option<T>,
 }
 
-/// What waits, by ticket. No ticket is 0.
+/// What waits, by ticket. No ticket is 0, and no place is.
 #[derive(Debug)]
 pub(super) struct Tickets<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     max: usize,
+}
+
+/// The place that a ticket names. It is that of one thing only as long as that is held.
+pub(super) const fn place_of(ticket: u64) -> u32 {
+    (ticket & PLACE_MASK) as u32
 }
 
 impl<T> Tickets<T> {
@@ -29,18 +39,18 @@ impl<T> Tickets<T> {
     }
 
     /// Keeps `held` and names it; `None` when the table is full.
-    pub(super) fn insert(&mut self, held: T) -> Option<u32> {
+    pub(super) fn insert(&mut self, held: T) -> Option<u64> {
         if self.is_full() {
             return None;
         }
         let place = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, held: None });
-            self.slots.len() as u32 - 1
+            self.slots.len() as u32
         });
-        let slot = &mut self.slots[place as usize];
-        slot.generation = (slot.generation + 1) & PLACE_MASK;
+        let slot = self.slots.get_mut((place as usize).checked_sub(1)?)?;
+        slot.generation = slot.generation.wrapping_add(1 << PLACE_BITS);
         slot.held = Some(held);
-        Some(slot.generation << PLACE_BITS | (place + 1))
+        Some(slot.generation | u64::from(place))
     }
 
     /// All that is held.
@@ -49,23 +59,28 @@ impl<T> Tickets<T> {
     }
 
     /// Tickets of what `wanted` says yes to.
-    pub(super) fn tickets(&self, wanted: impl Fn(&T) -> bool) -> Vec<u32> {
-        let named = self.slots.iter().zip(1u32..).filter(|(slot, _)| slot.held.as_ref().is_some_and(&wanted));
-        named.map(|(slot, place)| slot.generation << PLACE_BITS | place).collect()
+    pub(super) fn tickets(&self, wanted: impl Fn(&T) -> bool) -> Vec<u64> {
+        let named = self.slots.iter().zip(1u64..).filter(|(slot, _)| slot.held.as_ref().is_some_and(&wanted));
+        named.map(|(slot, place)| slot.generation | place).collect()
     }
 
-    fn slot(&mut self, ticket: u32) -> Option<&mut Slot<T>> {
-        let slot = self.slots.get_mut(((ticket & PLACE_MASK) as usize).checked_sub(1)?)?;
-        (slot.generation == ticket >> PLACE_BITS).then_some(slot)
+    fn slot(&mut self, ticket: u64) -> Option<&mut Slot<T>> {
+        let slot = self.slots.get_mut((place_of(ticket) as usize).checked_sub(1)?)?;
+        (slot.generation == ticket & !PLACE_MASK).then_some(slot)
     }
 
-    pub(super) fn get_mut(&mut self, ticket: u32) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, ticket: u64) -> Option<&mut T> {
         self.slot(ticket)?.held.as_mut()
     }
 
-    pub(super) fn remove(&mut self, ticket: u32) -> Option<T> {
+    /// What is held at a place, for those who know that it is.
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut T> {
+        self.slots.get_mut((place as usize).checked_sub(1)?)?.held.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, ticket: u64) -> Option<T> {
         let held = self.slot(ticket)?.held.take()?;
-        self.free.push((ticket & PLACE_MASK) - 1);
+        self.free.push(place_of(ticket));
         Some(held)
     }
 }
@@ -86,6 +101,21 @@ mod tests {
         assert_ne!(third, first, "the place is the same, the ticket is not");
         assert_eq!(tickets.get_mut(first), None);
         assert_eq!(tickets.get_mut(third), Some(&mut 'd'));
-        assert_eq!((tickets.remove(0), tickets.remove(u32::MAX)), (None, None));
+        assert_eq!((tickets.remove(0), tickets.remove(u64::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_ticket_that_was_given_up_names_nothing_else_however_often_its_place_is_taken() {
+        let mut tickets = Tickets::new(1);
+        let given_up = tickets.insert('a').expect("room");
+        assert_eq!(tickets.remove(given_up), Some('a'));
+        for _ in 0..200_000 {
+            let next = tickets.insert('b').expect("room");
+            assert_eq!(tickets.get_mut(given_up), None);
+            assert_eq!(tickets.remove(given_up), None);
+            assert_eq!(tickets.at_mut(place_of(next)), Some(&mut 'b'));
+            assert_eq!(tickets.remove(next), Some('b'));
+            assert_eq!(tickets.at_mut(place_of(next)), None);
+        }
     }
 }

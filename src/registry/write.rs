@@ -1,6 +1,7 @@
 //! The owner's side of a change: what is asked for, the two phases, and what follows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::change::{Change, Changed, Kind, Record, Refusal};
 use super::cores::Cores;
@@ -8,9 +9,11 @@ use super::entry::{Endpoint, Server, ServerId};
 use super::frame::{Answer, Effect, Effects, Frame, Name, Waiter};
 use super::kinds::{Entry, Next};
 use super::table::Slot;
+use super::tickets::place_of;
 use super::{Registry, send};
 use crate::base::ids::{CoreId, ShardId};
 use crate::base::limits;
+use crate::base::stored::Stored;
 use crate::base::time::{Nanos, Now};
 
 /// Bits of an id's number that say which core gave it out.
@@ -22,7 +25,7 @@ const _: () = assert!(limits::CORES_MAX <= 1 << CORE_BITS, "each core has number
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Asker {
     Here(Waiter),
-    There { core: CoreId, ticket: u32 },
+    There { core: CoreId, ticket: u64 },
 }
 
 /// Where an entry is.
@@ -46,10 +49,29 @@ pub(super) struct Pending {
     /// Who held the entry when the change began. Who looked at it since is in its slot.
     held: Cores,
     is_creation: bool,
+    /// It is with the durable store, which has the last word.
     is_persisting: bool,
+    /// When it is given up; once it is persisting: when the store counts as standing still.
     deadline: Nanos,
     /// Changes of the same entry that wait for this one.
-    queue: Vec<(Change, Asker)>,
+    queue: Vec<Queued>,
+}
+
+impl Pending {
+    /// When something is to be done about it, should nothing come before. [`Nanos::NEVER`]: it is with the store, which stands still.
+    fn due(&self, now: Nanos) -> Nanos {
+        let own = if self.is_persisting && self.deadline <= now { Nanos::NEVER } else { self.deadline };
+        self.queue.iter().map(|queued| queued.until).fold(own, Nanos::min)
+    }
+}
+
+/// A change that waits for another one of its entry.
+#[derive(Debug)]
+struct Queued {
+    change: Change,
+    asker: Asker,
+    /// When it is refused.
+    until: Nanos,
 }
 
 impl Registry {
@@ -63,24 +85,31 @@ impl Registry {
 
     /// A change of an entry that is at home here.
     pub(super) fn make(&mut self, now: Now, change: Change, at: At, asker: Asker, out: &mut Effects) {
-        match change.kind() {
-            Kind::Server => self.make_of::<Server>(now, change, at, asker, out),
-            Kind::Endpoint => self.make_of::<Endpoint>(now, change, at, asker, out),
+        let until = now.mono.after(Duration::from_millis(limits::CHANGE_QUEUED_MS_MAX));
+        self.take_up(now, Queued { change, asker, until }, at, out);
+    }
+
+    /// The same for one that may have waited already.
+    fn take_up(&mut self, now: Now, queued: Queued, at: At, out: &mut Effects) {
+        match queued.change.kind() {
+            Kind::Server => self.make_of::<Server>(now, queued, at, out),
+            Kind::Endpoint => self.make_of::<Endpoint>(now, queued, at, out),
         }
     }
 
-    fn make_of<V: Entry>(&mut self, now: Now, change: Change, at: At, asker: Asker, out: &mut Effects) {
+    fn make_of<V: Entry>(&mut self, now: Now, queued: Queued, at: At, out: &mut Effects) {
+        let asker = queued.asker;
         let Some(shard) = self.shards[at.shard.0 as usize].as_deref_mut() else {
             debug_assert!(false, "only the owner makes changes");
             return Self::answer(asker, Err(Refusal::Overloaded), out);
         };
-        let place = V::table(shard).place(at.hash, change.name());
+        let place = V::table(shard).place(at.hash, queued.change.name());
         let slot = place.and_then(|place| V::table(shard).slot(place));
-        if let Some(ticket) = slot.map(|slot| slot.change).filter(|ticket| *ticket != 0) {
-            return self.queue(ticket, change, asker, out);
+        if let Some(change) = slot.map(|slot| slot.change).filter(|change| *change != 0) {
+            return self.queue(change, queued, out);
         }
         let current = slot.map(|slot| &*slot.entry);
-        let next = match V::after(change, current) {
+        let next = match V::after(queued.change, current) {
             Err(refusal) => return Self::answer(asker, Err(refusal), out),
             Ok(Next::Same) => return Self::answer(asker, current.map(V::changed).ok_or(Refusal::Absent), out),
             Ok(Next::Remove) => None,
@@ -108,11 +137,17 @@ impl Registry {
     }
 
     /// A change of an entry that is being changed.
-    fn queue(&mut self, ticket: u32, change: Change, asker: Asker, out: &mut Effects) {
-        let queue = self.changing.get_mut(ticket).map(|pending| &mut pending.queue);
+    fn queue(&mut self, change: u32, queued: Queued, out: &mut Effects) {
+        if self.is_store_stuck {
+            return Self::answer(queued.asker, Err(Refusal::StoreStuck), out);
+        }
+        let queue = self.changing.at_mut(change).map(|pending| &mut pending.queue);
         match queue.filter(|queue| queue.len() < limits::CHANGES_QUEUED_MAX) {
-            Some(queue) => queue.push((change, asker)),
-            None => Self::answer(asker, Err(Refusal::Overloaded), out),
+            Some(queue) => {
+                self.next_due = self.next_due.min(queued.until);
+                queue.push(queued);
+            }
+            None => Self::answer(queued.asker, Err(Refusal::Overloaded), out),
         }
     }
 
@@ -128,6 +163,10 @@ impl Registry {
         asker: Asker,
         out: &mut Effects,
     ) {
+        if self.is_store_stuck {
+            // It could neither be made nor given up in time, and its client would wait in vain.
+            return Self::answer(asker, Err(Refusal::StoreStuck), out);
+        }
         let Some(shard) = self.shards[at.shard.0 as usize].as_deref_mut() else { return };
         let current = place.and_then(|place| V::table(shard).slot(place)).map(|slot| &slot.entry);
         let Some(known) = next.as_ref().or(current) else { return };
@@ -158,12 +197,12 @@ impl Registry {
         match (place, next) {
             (Some(place), _) => {
                 if let Some(slot) = V::table_mut(shard).slot_mut(place) {
-                    slot.change = ticket;
+                    slot.change = place_of(ticket);
                 }
             }
             (None, Some(entry)) => {
                 shard.absences(V::KIND).announced();
-                V::table_mut(shard).insert(Slot::new(at.hash, entry, held, ticket, false));
+                V::table_mut(shard).insert(Slot::new(at.hash, entry, held, place_of(ticket), false));
             }
             (None, None) => debug_assert!(false, "what is absent is not removed"),
         }
@@ -180,7 +219,7 @@ impl Registry {
     }
 
     /// A core let go of an entry.
-    pub(super) fn let_go(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+    pub(super) fn let_go(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         let Some(pending) = self.changing.get_mut(ticket) else { return };
         pending.holding = pending.holding.saturating_sub(1);
         if pending.holding == 0 && !pending.is_persisting {
@@ -189,12 +228,14 @@ impl Registry {
     }
 
     /// Nobody holds the entry: it is written down, or changed at once.
-    fn released(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+    fn released(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         if !self.config.is_durable {
             return self.finish(now, ticket, out);
         }
         let Some(pending) = self.changing.get_mut(ticket) else { return };
         pending.is_persisting = true;
+        pending.deadline = now.mono.after(Duration::from_millis(limits::STORE_MS_MAX));
+        self.next_due = self.next_due.min(pending.deadline);
         let record = match &pending.next {
             Answer::Server(Some(entry)) => Server::record(entry),
             Answer::Endpoint(Some(entry)) => Endpoint::record(entry),
@@ -206,16 +247,23 @@ impl Registry {
         out.push(Effect::Persist { ticket, record });
     }
 
-    /// The durable store wrote the record of [`Effect::Persist`], or could not.
-    pub fn on_persisted(&mut self, now: Now, ticket: u32, is_written: bool, out: &mut Effects) {
+    /// How it went to write the record of [`Effect::Persist`].
+    pub fn on_persisted(&mut self, now: Now, ticket: u64, stored: Stored, out: &mut Effects) {
         if !self.changing.get_mut(ticket).is_some_and(|pending| pending.is_persisting) {
             return;
         }
-        if is_written { self.finish(now, ticket, out) } else { self.abort(ticket, Refusal::NotStored, out) }
+        let is_overdue = |pending: &Pending| pending.is_persisting && pending.deadline <= now.mono;
+        // What was queued before the store stood still may go on as soon as it moves.
+        self.is_store_stuck = self.is_store_stuck && self.changing.tickets(is_overdue).iter().any(|other| *other != ticket);
+        match stored {
+            Stored::Written => self.finish(now, ticket, out),
+            Stored::NotWritten => self.abort(ticket, Refusal::NotStored, out),
+            Stored::Unknown => self.abort(ticket, Refusal::Unknown, out),
+        }
     }
 
     /// The second phase: changes the entry, answers who asked, and tells who held it or looked at it.
-    fn finish(&mut self, now: Now, ticket: u32, out: &mut Effects) {
+    fn finish(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         let Some(mut pending) = self.changing.remove(ticket) else { return };
         let applied = match std::mem::replace(&mut pending.next, Answer::Server(None)) {
             Answer::Server(next) if pending.name.kind() == Kind::Server => self.put::<Server>(&pending, next),
@@ -228,8 +276,12 @@ impl Registry {
             send(out, to, Frame::Changed { name: name.clone() });
         }
         out.push(Effect::Changed { name });
-        for (change, asker) in pending.queue {
-            self.make(now, change, pending.at, asker, out);
+        for queued in pending.queue {
+            if queued.until <= now.mono {
+                Self::answer(queued.asker, Err(Refusal::Overloaded), out);
+            } else {
+                self.take_up(now, queued, pending.at, out);
+            }
         }
     }
 
@@ -245,15 +297,17 @@ impl Registry {
     }
 
     /// Gives a change up. The entry is what it was; who let go of it may ask again.
-    pub(super) fn abort(&mut self, ticket: u32, refusal: Refusal, out: &mut Effects) {
+    pub(super) fn abort(&mut self, ticket: u64, refusal: Refusal, out: &mut Effects) {
         let Some(pending) = self.changing.remove(ticket) else { return };
         match pending.name.kind() {
             Kind::Server => self.unmark::<Server>(&pending),
             Kind::Endpoint => self.unmark::<Endpoint>(&pending),
         }
         Self::answer(pending.asker, Err(refusal), out);
-        for (_, asker) in pending.queue {
-            Self::answer(asker, Err(refusal), out);
+        // Nothing of these was handed to the store.
+        let refusal = if refusal == Refusal::Unknown { Refusal::NotStored } else { refusal };
+        for queued in pending.queue {
+            Self::answer(queued.asker, Err(refusal), out);
         }
     }
 
@@ -278,12 +332,21 @@ impl Registry {
         if now.mono < self.next_due {
             return;
         }
-        let is_over = |pending: &Pending| pending.deadline <= now.mono && !pending.is_persisting;
-        for ticket in self.changing.tickets(is_over) {
-            self.abort(ticket, Refusal::Overloaded, out);
+        for ticket in self.changing.tickets(|pending| pending.due(now.mono) <= now.mono || pending.deadline <= now.mono) {
+            let Some(pending) = self.changing.get_mut(ticket) else { continue };
+            let is_over = pending.deadline <= now.mono;
+            if is_over && !pending.is_persisting {
+                self.abort(ticket, Refusal::Overloaded, out);
+                continue;
+            }
+            // What the store has in hand is not given up: nobody could say whether it was made. What waits behind it can be.
+            self.is_store_stuck |= is_over;
+            let refusal = if is_over { Refusal::StoreStuck } else { Refusal::Overloaded };
+            for queued in pending.queue.extract_if(.., |queued| is_over || queued.until <= now.mono) {
+                Self::answer(queued.asker, Err(refusal), out);
+            }
         }
-        let deadlines = self.changing.iter().filter(|pending| !pending.is_persisting).map(|pending| pending.deadline);
-        self.next_due = deadlines.min().unwrap_or(Nanos::NEVER);
+        self.next_due = self.changing.iter().map(|pending| pending.due(now.mono)).min().unwrap_or(Nanos::NEVER);
     }
 
     /// Puts in an entry of the configuration, unless one is there that may stay.

@@ -229,6 +229,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         None => (None, None),
     };
     let (addresses, admin, doors) = open_doors(&config, cores)?;
+    engine.public_address = engine.public_address.or(addresses.first().copied());
     let system = |what| move |error| StartError::System(what, error);
     let wakes = (0..cores).map(|_| Wake::new()).collect::<Result<Arc<[Wake]>, _>>().map_err(system("no eventfd"))?;
     let conns_max = config.connections_max.unwrap_or_else(|| host::connections_for(descriptors as u64, cores));

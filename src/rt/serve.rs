@@ -8,6 +8,7 @@ use crate::base::fault;
 use crate::base::ids::ConnId;
 use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES};
 use crate::base::metrics::Counter;
+use crate::base::stored::Stored;
 use crate::engine::{Effect, Inbound, Verdict};
 use crate::wire::http1::{self, HeaderSlots};
 
@@ -251,7 +252,7 @@ impl Core {
             Effect::Blocking(job) => self.jobs.push(job),
             Effect::Persist { ticket, record } => match &self.keeper {
                 Some(keeper) => keeper.push(&self.inbox, ticket, record),
-                None => self.inbox.persisted(ticket, false),
+                None => self.inbox.persisted(ticket, Stored::NotWritten),
             },
         }
     }

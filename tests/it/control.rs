@@ -242,8 +242,10 @@ fn public_server() -> Value {
     let time = json!({"type": "string", "pattern": "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d+)?Z$"});
     let official = json!({"type": "object", "additionalProperties": false, "required": ["status", "publishedAt", "updatedAt", "isLatest"], "properties":
         {"status": {"enum": ["active", "deprecated", "deleted"]}, "publishedAt": time, "updatedAt": time, "isLatest": {"type": "boolean"}}});
+    let url = json!({"type": "string", "pattern": "^https?://[^\\s]+$"});
+    let remote = json!({"type": "object", "required": ["type", "url"], "properties": {"type": {"enum": ["streamable-http"]}, "url": url}});
     let server = json!({"type": "object", "required": ["name", "description", "version"], "properties":
-        {"name": name, "description": text(100), "title": text(100), "version": text(255)}});
+        {"name": name, "description": text(100), "title": text(100), "version": text(255), "remotes": {"type": "array", "items": remote}}});
     let meta = json!({"type": "object", "required": ["io.modelcontextprotocol.registry/official"],
         "properties": {"io.modelcontextprotocol.registry/official": official}});
     json!({"type": "object", "required": ["server", "_meta"], "properties": {"server": server, "_meta": meta}})
@@ -256,6 +258,8 @@ fn a_client_of_the_registry_api_finds_servers() {
     admin.register("io.example/weather");
     admin.write("POST", "/v1/servers", &json!({"name": "plain", "target": "x", "description": long}));
     admin.write("POST", "/v1/servers", &json!({"name": "no/such/name", "target": "x"}));
+    // What another one is shown as.
+    admin.write("POST", "/v1/servers", &json!({"name": "ringhub.local/plain", "target": "x", "description": "not the one"}));
     let list = json!({"type": "object", "required": ["servers", "metadata"], "properties": {"servers": {"type": "array", "items": public_server()},
         "metadata": {"type": "object", "properties": {"count": {"type": "integer"}, "nextCursor": {"type": "string"}}}}});
     let fits = |schema: &Value, found: &Response| {
@@ -273,7 +277,11 @@ fn a_client_of_the_registry_api_finds_servers() {
     assert_eq!(names("/v0.1/servers"), ["io.example/weather", "ringhub.local/plain", "ringhub.local/ringhub"]);
     assert_eq!(names("/v0/servers?search=WEATHER"), ["io.example/weather"]);
     assert_eq!(names("/v0.1/servers?version=latest&search=ringhub.local/pl"), ["ringhub.local/plain"]);
+    assert_eq!(names("/v0.1/servers?search=ringhub.LOCAL"), ["ringhub.local/plain", "ringhub.local/ringhub"]);
+    assert_eq!(names("/v0.1/servers?search=example/we"), ["io.example/weather"]);
     assert_eq!(names("/v0.1/servers?version=1.2.0"), ["io.example/weather"]);
+    assert_eq!(names("/v0.1/servers?limit=1&search=plain"), ["ringhub.local/plain"], "what is left out makes no page shorter");
+    assert!(!admin.get("/v0.1/servers/ringhub.local%2Fplain/versions/latest").body.contains("not the one"));
     assert_eq!(names("/v0.1/servers?updated_since=2999-01-01T00:00:00Z"), Vec::<String>::new());
     assert_eq!(names("/v0.1/servers?updated_since=2020-01-01T00:00:00Z&some_later_parameter=1").len(), 3);
     let first = admin.get("/v0.1/servers?limit=1").json();
@@ -286,11 +294,77 @@ fn a_client_of_the_registry_api_finds_servers() {
         problem(&admin.get(&format!("/v0.1/servers/{absent}")), 404, "absent");
     }
     problem(&admin.get("/v0.1/servers?updated_since=yesterday"), 400, "bad_request");
+    for wrong in ["servers?updated_since=yesterday", "servers/x%2Fy/versions/1", "servers/%zz/versions", "nothing", "servers?cursor=*"] {
+        let answer = admin.get(&format!("/v0.1/{wrong}"));
+        assert!(matches!(answer.status, 400 | 404), "{wrong}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "a page can read what is wrong, too: {wrong}");
+    }
+    assert_eq!(admin.send("POST", "/v0/servers", "", "").header("access-control-allow-origin"), Some("*"));
     assert!(!admin.get("/v0.1/servers").body.contains("weather.example"), "what stands behind a server is not told");
     let from_page = ask(admin.server.admin(), "GET", "/v0.1/servers", "Origin: https://pages.example\r\n", "");
     assert_eq!((from_page.status, from_page.header("access-control-allow-origin")), (200, Some("*")));
     let preflight = ask(admin.server.admin(), "OPTIONS", "/v0.1/servers", "Origin: https://pages.example\r\n", "");
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("*")));
+}
+
+#[test]
+fn the_registry_api_says_where_servers_are_reached() {
+    let admin = Admin::start(&[]);
+    let mcp = format!("http://{}/mcp", admin.server.address());
+    admin.register("weather");
+    admin.register("lonely");
+    for (path, servers) in [("/mcp/a", json!(["ringhub", "weather"])), ("/mcp/b", json!(["weather"]))] {
+        assert_eq!(admin.write("POST", "/v1/endpoints", &json!({"path": path, "servers": servers})).status, 201);
+    }
+    let urls = |server: &Value| {
+        let remotes = server["server"]["remotes"].as_array().cloned().unwrap_or_default();
+        remotes.iter().map(|remote| remote["url"].as_str().expect("a URL").to_owned()).collect::<Vec<_>>()
+    };
+    let list = admin.get("/v0.1/servers").json();
+    let found: Vec<Vec<String>> = list["servers"].as_array().expect("servers").iter().map(urls).collect();
+    let (a, b) = (format!("{mcp}/a"), format!("{mcp}/b"));
+    // In the order of their names: lonely, ringhub, weather. Where one is alone it has the names that it gave.
+    assert_eq!(found, [vec![], vec![mcp.clone(), a.clone()], vec![b, a]]);
+    let latest = admin.get("/v0.1/servers/ringhub.local%2Fringhub/versions/latest").json();
+    assert_eq!(urls(&latest), found[1]);
+    assert_eq!(urls(&admin.get("/v0/servers/ringhub.local%2Fweather/versions").json()["servers"][0]), found[2]);
+    let mut client = Client::connect(admin.server.address());
+    let path = found[2][0].split_once("/mcp").expect("an endpoint").1;
+    let listed = client.ask(modern(1, "tools/list", "").replacen("POST /mcp ", &format!("POST /mcp{path} "), 1));
+    assert_eq!(listed.json()["result"]["tools"][0]["name"], "rain");
+    let named = Admin::start(&["--public-url", "https://hub.example/team/"]);
+    let latest = named.get("/v0.1/servers/ringhub.local%2Fringhub/versions/latest").json();
+    assert_eq!(urls(&latest), ["https://hub.example/team/mcp"]);
+}
+
+#[test]
+fn what_is_refused_is_counted() {
+    let admin = Admin::start(&[]);
+    let address = admin.server.admin();
+    admin.register("a");
+    let json = "Content-Type: application/json\r\n";
+    assert_eq!(ask(address, "POST", "/v1/servers", json, "{}").status, 401);
+    for _ in 0..2 {
+        assert_eq!(admin.write("POST", "/v1/servers", &server("a")).status, 409);
+    }
+    assert_eq!(admin.send("DELETE", "/v1/servers/a", "If-Match: \"7\"\r\n", "").status, 412);
+    assert_eq!(admin.get("/v1/servers/b").status, 404);
+    assert_eq!(admin.get("/v0.1/servers/b%2Fc/versions").status, 404);
+    assert_eq!(admin.send("DELETE", "/v1/servers/ringhub", "", "").status, 403);
+    assert_eq!(admin.send("POST", "/v1/servers", "", "{}").status, 415);
+    assert_eq!(admin.get("/v1/nothing").status, 404);
+    let metrics = admin.get("/metrics").body;
+    for (series, count) in [
+        (r#"admin_refusals_total{core="0",code="unauthorized"}"#, 1),
+        (r#"admin_refusals_total{core="0",code="taken"}"#, 2),
+        (r#"admin_refusals_total{core="0",code="version_mismatch"}"#, 1),
+        (r#"admin_refusals_total{core="0",code="absent"}"#, 2),
+        (r#"admin_refusals_total{core="0",code="not_permitted"}"#, 1),
+        (r#"faults_total{core="0",kind="unsupported_media",side="downstream"}"#, 1),
+        (r#"faults_total{core="0",kind="no_such_path",side="downstream"}"#, 1),
+    ] {
+        assert!(metrics.contains(&format!("ringhub_{series} {count}\n")), "{series}: {metrics}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::problem::{PROBLEM, Problem};
 use crate::base::ids::ConnId;
 use crate::engine::out::{Effect, Out};
 use crate::engine::reply::{self, Date, Terms};
+use crate::registry;
 
 /// Plain text.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -22,6 +23,14 @@ pub(super) struct Answer {
     pub version: Option<u64>,
     /// Pages of every origin may read it.
     pub is_public: bool,
+}
+
+/// What follows when the registry has spoken.
+#[derive(Debug)]
+pub(super) enum Next {
+    Answer(Answer),
+    /// This list is needed besides.
+    List(registry::Query),
 }
 
 impl Answer {

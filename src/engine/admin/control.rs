@@ -1,6 +1,8 @@
 //! Servers, endpoints and bindings: what a request asks of the registry, and what is answered when the registry has.
 
-use super::answer::Answer;
+use std::sync::Arc;
+
+use super::answer::{Answer, Next};
 use super::entry_json::{read_binding, read_endpoint, read_spec, write_endpoint, write_server};
 use super::mcp_registry::{self, Public};
 use super::pages::{List, write_binding};
@@ -8,6 +10,8 @@ use super::problem::Problem;
 use super::route::Route;
 use super::target::encode;
 use super::{Call, WAITER};
+use crate::base::fault::Kind as Fault;
+use crate::base::metrics::Refused;
 use crate::base::time::{Now, rfc3339};
 use crate::engine::Engine;
 use crate::engine::admin::gather::Gather;
@@ -50,7 +54,7 @@ pub(super) struct Done {
 
 /// An entry, found or not.
 enum Looked<'a> {
-    Server(Option<&'a Server>),
+    Server(Option<&'a Arc<Server>>),
     Endpoint(Option<&'a Endpoint>),
     Asked,
     Full,
@@ -64,7 +68,7 @@ pub(super) fn if_match(field: Option<&[u8]>, is_repeated: bool) -> Result<Option
     match version.and_then(|digits| digits.parse().ok()) {
         // No entry has the version 0, nor the highest there is.
         Some(version) => Ok(Some(NonZeroU64::new(version).unwrap_or(NonZeroU64::MAX))),
-        None => Err(Problem::new(400, "bad_if_match", "If-Match must be one ETag as it was given here, such as \"7\", or *")),
+        None => Err(Problem::new(400, Refused::BadIfMatch, "If-Match must be one ETag as it was given here, such as \"7\", or *")),
     }
 }
 
@@ -74,39 +78,68 @@ pub(super) fn unless_busy(refusal: Refusal) -> Problem {
         Refusal::Overloaded => Problem::overloaded(),
         Refusal::NotStored => Problem::new(
             503,
-            "not_stored",
+            Refused::NotStored,
             "The change could not be written to the state file, so it was not made: see the log of `ringhub serve`",
         ),
-        Refusal::Invalid(why) => Problem::new(422, "invalid", why),
-        _ => Problem::new(409, "conflict", "The registry refused this"),
+        Refusal::StoreStuck => Problem::new(
+            503,
+            Refused::StoreStuck,
+            "The state file takes too long to be written, so the change was not made: see to the disk, then try again",
+        ),
+        Refusal::Unknown => Problem::new(
+            500,
+            Refused::OutcomeUnknown,
+            "The state file failed while the change was written. It is not made as long as this process runs, and may be there after a restart: see the log of `ringhub serve`",
+        ),
+        Refusal::Invalid(why) => Problem::new(422, Refused::Invalid, why),
+        _ => Problem::with(Fault::Conflict, "The registry refused this"),
     }
 }
 
 fn refused(refusal: Refusal, done: &Done) -> Problem {
     let Done { what, name, .. } = done;
     match refusal {
-        Refusal::Taken => {
-            Problem::new(409, "taken", format!("There is a {what} `{name}` already: choose another name, or update that one with PUT"))
-        }
+        Refusal::Taken => Problem::new(
+            409,
+            Refused::Taken,
+            format!("There is a {what} `{name}` already: choose another name, or update that one with PUT"),
+        ),
         Refusal::Absent => match &done.bound {
             Some(server) => {
-                Problem::new(404, "absent", format!("There is no endpoint `{name}`, or the server `{server}` is not bound to it"))
+                Problem::new(404, Refused::Absent, format!("There is no endpoint `{name}`, or the server `{server}` is not bound to it"))
             }
             None => Problem::absent(what, name),
         },
         Refusal::NotPermitted => {
             let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
-            Problem::new(403, "not_permitted", detail)
+            Problem::new(403, Refused::NotPermitted, detail)
         }
         Refusal::VersionMismatch { current } => Problem {
             current: Some(current),
-            ..Problem::new(412, "version_mismatch", format!("The {what} `{name}` has version {current} by now: get it again, then decide"))
+            ..Problem::new(
+                412,
+                Refused::VersionMismatch,
+                format!("The {what} `{name}` has version {current} by now: get it again, then decide"),
+            )
         },
         other => unless_busy(other),
     }
 }
 
 impl Want {
+    /// What is answered when the time is over and nothing came.
+    pub fn late(&self) -> Problem {
+        match self {
+            // It may be on its way still: to say that it was not made could be a lie.
+            Self::Change(Done { what, name, .. }) => Problem::new(
+                504,
+                Refused::OutcomeUnknown,
+                format!("The change is not decided yet, and may be made later or not at all: get the {what} `{name}` before you try again"),
+            ),
+            _ => Problem::overloaded(),
+        }
+    }
+
     /// The answer when the registry has made a change, or refused to.
     pub fn changed(&self, result: Result<Changed, Refusal>) -> Result<Answer, Problem> {
         let Self::Change(done) = self else { return Err(Problem::overloaded()) };
@@ -127,19 +160,19 @@ impl Want {
         Ok(Answer { extra, ..Answer::json(done.status, body) }.with_version(changed.version))
     }
 
-    /// The answer when a page has been gathered.
-    pub fn listed(&self, result: Result<Page, Refusal>) -> Result<Answer, Problem> {
+    /// What follows when a page has been gathered.
+    pub fn listed(&mut self, result: Result<Page, Refusal>) -> Result<Next, Problem> {
         match self {
-            Self::List(list) => list.write(result).map(|body| Answer::json(200, body)),
+            Self::List(list) => list.write(result).map(|body| Next::Answer(Answer::json(200, body))),
             Self::Public(public) => public.listed(result),
             _ => Err(Problem::overloaded()),
         }
     }
 
-    /// The answer when an entry has been looked up.
-    fn found(&self, looked: &Looked<'_>) -> Result<Answer, Problem> {
+    /// What follows when an entry has been looked up.
+    fn found(&mut self, looked: &Looked<'_>) -> Result<Next, Problem> {
         let mut body = Vec::new();
-        match (self, looked) {
+        let answer = match (self, looked) {
             (Self::Server(_), Looked::Server(Some(server))) => {
                 write_server(&mut body, server, true);
                 Ok(Answer::json(200, body).with_version(server.version))
@@ -152,14 +185,15 @@ impl Want {
             (Self::Endpoint(path) | Self::Binding(path, _), Looked::Endpoint(None)) => Err(Problem::absent("endpoint", path)),
             (Self::Binding(path, name), Looked::Endpoint(Some(endpoint))) => {
                 if !endpoint.servers.contains(name) {
-                    return Err(Problem::new(404, "absent", format!("The server `{name}` is not bound to the endpoint `{path}`")));
+                    return Err(Problem::new(404, Refused::Absent, format!("The server `{name}` is not bound to the endpoint `{path}`")));
                 }
                 write_binding(&mut body, path, name);
                 Ok(Answer::json(200, body).with_version(endpoint.version))
             }
-            (Self::Public(public), Looked::Server(server)) => public.found(*server),
+            (Self::Public(public), Looked::Server(server)) => return public.found(*server),
             _ => Err(Problem::overloaded()),
-        }
+        };
+        answer.map(Next::Answer)
     }
 }
 
@@ -253,10 +287,26 @@ impl Engine {
         out: &mut Out,
     ) -> Result<Option<Answer>, Problem> {
         let serial = self.admin.wait(call.now, call.conn, &call.terms, want);
-        let mut effects = registry::Effects::new();
-        self.routes.registry().list(call.now, query, Waiter(serial), &mut effects);
-        self.carry_out_registry(effects, call.now, out);
+        self.ask_registry(call.now, query, serial, out);
         Ok(None)
+    }
+
+    fn ask_registry(&mut self, now: Now, query: registry::Query, serial: u64, out: &mut Out) {
+        let mut effects = registry::Effects::new();
+        self.routes.registry().list(now, query, Waiter(serial), &mut effects);
+        self.carry_out_registry(effects, now, out);
+    }
+
+    /// The answer that follows, if it can be said by now.
+    pub(super) fn go_on(&mut self, now: Now, serial: u64, next: Result<Next, Problem>, out: &mut Out) -> Option<Result<Answer, Problem>> {
+        match next {
+            Ok(Next::Answer(answer)) => Some(Ok(answer)),
+            Ok(Next::List(query)) => {
+                self.ask_registry(now, query, serial, out);
+                None
+            }
+            Err(problem) => Some(Err(problem)),
+        }
     }
 
     /// Looks an entry up; the owner may have to be asked.
@@ -279,7 +329,7 @@ impl Engine {
 
     fn look(&mut self, now: Now, serial: u64, out: &mut Out) -> Option<Result<Answer, Problem>> {
         debug_assert_ne!(serial & WAITER, 0, "the registry's waiters of this room are marked");
-        let Some(pending) = self.admin.pending.get(&serial) else {
+        let Some(pending) = self.admin.pending.get_mut(&serial) else {
             self.routes.registry().forget(Waiter(serial));
             return None;
         };
@@ -309,20 +359,22 @@ impl Engine {
                 }
             }
         };
-        match looked {
-            Looked::Asked => None,
-            Looked::Full => Some(Err(Problem::overloaded())),
-            looked => Some(pending.want.found(&looked)),
-        }
+        let next = match looked {
+            Looked::Asked => return None,
+            Looked::Full => Err(Problem::overloaded()),
+            looked => pending.want.found(&looked),
+        };
+        self.go_on(now, serial, next, out)
     }
 
     /// A request to the registry API.
     pub(super) fn public(&mut self, call: &Call<'_>, route: &Route<'_>, out: &mut Out) -> Result<Option<Answer>, Problem> {
+        let base = call.base.clone();
         match *route {
-            Route::PublicVersions(name) => self.look_up(call, Want::Public(Public::versions(name)?), out),
-            Route::PublicVersion(name, version) => self.look_up(call, Want::Public(Public::version(name, version)?), out),
+            Route::PublicVersions(name) => self.look_up(call, Want::Public(Public::versions(name, base)), out),
+            Route::PublicVersion(name, version) => self.look_up(call, Want::Public(Public::version(name, version, base)), out),
             _ => {
-                let (public, query) = mcp_registry::list(&call.query)?;
+                let (public, query) = mcp_registry::list(&call.query, base)?;
                 self.ask_page(call, Want::Public(public), query, out)
             }
         }
@@ -368,6 +420,8 @@ mod tests {
             (Refusal::VersionMismatch { current: 3 }, 412),
             (Refusal::Invalid("no"), 422),
             (Refusal::NotStored, 503),
+            (Refusal::StoreStuck, 503),
+            (Refusal::Unknown, 500),
         ];
         for (refusal, status) in statuses {
             let problem = refused(refusal, &done);

@@ -7,9 +7,10 @@ use hashbrown::HashSet;
 use super::problem::Problem;
 use crate::base::ids::NodeId;
 use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_CHARS_MAX, SERVER_TEXT_BYTES_MAX, SERVERS_PER_ENDPOINT_MAX};
+use crate::base::metrics::Refused;
 use crate::base::time::{from_rfc3339, rfc3339};
 use crate::registry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State, problem_with_name, problem_with_path};
-use crate::wire::json::{self, write_str, write_u64};
+use crate::wire::json::{self, write_array, write_str, write_u64};
 
 /// The four lists of a catalog: the member's name, and which member of an item is its name.
 const LISTS: [(&str, &str); 4] = [("tools", "name"), ("prompts", "name"), ("resources", "uri"), ("resourceTemplates", "uriTemplate")];
@@ -60,14 +61,7 @@ pub(super) fn write_server(out: &mut Vec<u8>, server: &Server, is_whole: bool) {
     for (index, ((name, _), items)) in LISTS.iter().zip(lists).enumerate() {
         if is_whole {
             write_member(out, name);
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(&item.json);
-            }
-            out.push(b']');
+            write_array(out, items, |out, item| out.extend_from_slice(&item.json));
         } else {
             if index > 0 {
                 out.push(b',');
@@ -91,14 +85,8 @@ pub(super) fn write_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint) {
     write_id(out, endpoint.id);
     out.extend_from_slice(br#","version":"#);
     write_u64(out, endpoint.version);
-    out.extend_from_slice(br#","servers":["#);
-    for (index, name) in endpoint.servers.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write_str(out, name);
-    }
-    out.push(b']');
+    out.extend_from_slice(br#","servers":"#);
+    write_array(out, &endpoint.servers, |out, name| write_str(out, name));
     write_times(out, endpoint.created_ms, endpoint.updated_ms);
 }
 
@@ -126,7 +114,7 @@ pub(super) struct Object<'a> {
 }
 
 fn unfit(detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem::new(422, "invalid", detail)
+    Problem::new(422, Refused::Invalid, detail)
 }
 
 impl<'a> Object<'a> {
@@ -134,7 +122,7 @@ impl<'a> Object<'a> {
     pub fn read(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
         if let Err(malformed) = json::validate(body) {
             let detail = format!("The body is not valid JSON: {} at byte {}", malformed.why, malformed.at);
-            return Err(Problem::new(400, "not_json", detail));
+            return Err(Problem::new(400, Refused::NotJson, detail));
         }
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(unfit("The body must be a JSON object"));
@@ -217,17 +205,23 @@ fn check_server_name(name: &str) -> Result<(), Problem> {
     problem_with_name(name).map_or(Ok(()), |why| Err(unfit(format!("{why}, such as io.example/weather"))))
 }
 
-fn read_items(object: &Object<'_>, list: &str, key: &str) -> Result<Box<[Item]>, Problem> {
-    let Some(raw) = object.get(list) else { return Ok(Box::default()) };
+/// The elements of a member that is an array; none when there is no such member.
+fn elements<'a>(object: &Object<'a>, list: &str, most: usize, of: &str) -> Result<Vec<&'a [u8]>, Problem> {
+    let Some(raw) = object.get(list) else { return Ok(Vec::new()) };
     if !raw.starts_with(b"[") {
-        return Err(unfit(format!("`{list}` must be an array of objects")));
+        return Err(unfit(format!("`{list}` must be an array of {of}")));
     }
+    let elements: Vec<&[u8]> = json::elements(raw).take(most + 1).collect();
+    if elements.len() > most {
+        return Err(unfit(format!("`{list}` has more than {most} elements")));
+    }
+    Ok(elements)
+}
+
+fn read_items(object: &Object<'_>, list: &str, key: &str) -> Result<Box<[Item]>, Problem> {
     let mut items: Vec<Item> = Vec::new();
     let mut names = HashSet::new();
-    for (index, raw) in json::elements(raw).enumerate() {
-        if index >= CATALOG_ITEMS_MAX {
-            return Err(unfit(format!("`{list}` has more than {CATALOG_ITEMS_MAX} elements")));
-        }
+    for (index, raw) in elements(object, list, CATALOG_ITEMS_MAX, "objects")?.into_iter().enumerate() {
         let place = format!("`{list}[{index}]`");
         if !raw.starts_with(b"{") {
             return Err(unfit(format!("{place} must be an object")));
@@ -275,15 +269,8 @@ fn check_endpoint_path(path: &str) -> Result<(), Problem> {
 }
 
 fn read_names(object: &Object<'_>, list: &str) -> Result<Box<[Box<str>]>, Problem> {
-    let Some(raw) = object.get(list) else { return Ok(Box::default()) };
-    if !raw.starts_with(b"[") {
-        return Err(unfit(format!("`{list}` must be an array of names")));
-    }
     let mut names: Vec<Box<str>> = Vec::new();
-    for (index, raw) in json::elements(raw).enumerate() {
-        if index >= SERVERS_PER_ENDPOINT_MAX {
-            return Err(unfit(format!("`{list}` has more than {SERVERS_PER_ENDPOINT_MAX} elements")));
-        }
+    for (index, raw) in elements(object, list, SERVERS_PER_ENDPOINT_MAX, "names")?.into_iter().enumerate() {
         let name = json::string(raw).ok_or_else(|| unfit(format!("`{list}[{index}]` must be a string")))?;
         check_server_name(&name)?;
         if names.iter().any(|known| **known == *name) {
@@ -337,7 +324,7 @@ pub fn kept_server(raw: &[u8]) -> Result<Server, String> {
 pub fn kept_endpoint(raw: &[u8]) -> Result<Endpoint, String> {
     let (path, servers) = read_endpoint(raw, None).map_err(|problem| problem.detail.into_owned())?;
     let (id, version, created_ms, updated_ms) = kept(raw)?;
-    Ok(Endpoint { path, id, version, servers, created_ms, updated_ms })
+    Ok(Endpoint { path, id, version, servers, created_ms, updated_ms, is_configured: false })
 }
 
 /// What the registry itself had set.
@@ -385,7 +372,7 @@ mod tests {
     fn an_endpoint_survives_its_state_file() {
         let id = ServerId { node: NodeId(0), number: 1 };
         let servers = ["a".into(), "io.example/b".into()].into();
-        let endpoint = Endpoint { path: "/mcp/x".into(), id, version: 2, servers, created_ms: 5, updated_ms: 6 };
+        let endpoint = Endpoint { path: "/mcp/x".into(), id, version: 2, servers, created_ms: 5, updated_ms: 6, is_configured: false };
         assert_eq!(kept_endpoint(&keep_endpoint(&endpoint)), Ok(endpoint));
         assert!(kept_endpoint(b"{}").is_err() && kept_server(b"[").is_err());
     }

@@ -8,14 +8,14 @@ use super::route::Route;
 use super::target::Query;
 use super::{Call, Frame};
 use crate::base::ids::{CoreId, SessionKey};
-use crate::base::metrics::{Counter, Gauge};
+use crate::base::metrics::{Counter, Gauge, Refused};
 use crate::base::time::Now;
 use crate::engine::legacy;
 use crate::engine::out::{self, Effect, Lane, Out};
 use crate::engine::session::Glance;
 use crate::engine::{Engine, Shared};
 use crate::registry::{Level, OwnerTable, ShardStats};
-use crate::wire::json::{write_bool, write_str, write_u64};
+use crate::wire::json::{write_array, write_bool, write_str, write_u64};
 
 /// What a core is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +84,7 @@ impl Gather {
         match &self.want {
             Wanted::Shards => {
                 self.shards.sort_unstable_by_key(|stats| stats.shard.0);
-                list(&mut body, &self.shards, |body, stats| write_shard(body, stats, owners));
-                end_page(&mut body, None);
+                page(&mut body, &self.shards, None, |body, stats| write_shard(body, stats, owners));
             }
             Wanted::Shard(number) => match self.shards.iter().find(|stats| stats.shard.0 == *number) {
                 Some(stats) => write_shard(&mut body, stats, owners),
@@ -95,9 +94,8 @@ impl Gather {
                 self.sessions.sort_unstable_by_key(|glance| (glance.home.0, glance.key.index));
                 let has_more = self.sessions.len() > *limit;
                 self.sessions.truncate(*limit);
-                list(&mut body, &self.sessions, |body, glance| write_session(body, glance, now));
                 let last = self.sessions.last().filter(|_| has_more).map(|glance| format!("{}.{}", glance.home, glance.key.index));
-                end_page(&mut body, last.as_deref());
+                page(&mut body, &self.sessions, last.as_deref(), |body, glance| write_session(body, glance, now));
             }
             Wanted::Session(id) => match self.sessions.first() {
                 Some(glance) => write_session(&mut body, glance, now),
@@ -110,14 +108,11 @@ impl Gather {
     }
 }
 
-fn list<T>(body: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
-    body.extend_from_slice(br#"{"items":["#);
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        write(body, item);
-    }
+/// A page with these items; the next one begins after `next`.
+fn page<T>(body: &mut Vec<u8>, items: impl IntoIterator<Item = T>, next: Option<&str>, write: impl Fn(&mut Vec<u8>, T)) {
+    body.extend_from_slice(br#"{"items":"#);
+    write_array(body, items, write);
+    end_page(body, next);
 }
 
 fn write_numbers(body: &mut Vec<u8>, numbers: &[(&str, u64)]) {
@@ -214,10 +209,8 @@ impl Engine {
         match *route {
             Route::Cores => {
                 let mut body = Vec::new();
-                let all: Vec<usize> = (0..cores).collect();
                 let owners = self.routes.registry().placement().owners();
-                list(&mut body, &all, |body, core| write_core(body, *core, self.shared, owners));
-                end_page(&mut body, None);
+                page(&mut body, 0..cores, None, |body, core| write_core(body, core, self.shared, owners));
                 Ok(Some(Answer::json(200, body)))
             }
             Route::Core(text) => {
@@ -306,7 +299,9 @@ fn sessions_query(query: &Query<'_>, cores: usize) -> Result<(usize, u32, usize)
     let found = after.split_once('.').and_then(|(core, slot)| Some((core.parse::<usize>().ok()?, slot.parse::<u32>().ok()?)));
     match found.filter(|(core, _)| *core < cores) {
         Some((core, slot)) => Ok((core, slot.saturating_add(1), limit)),
-        None => Err(Problem::new(400, "bad_request", "the cursor is none that was given here: leave it out to begin with the first page")),
+        None => {
+            Err(Problem::new(400, Refused::BadRequest, "the cursor is none that was given here: leave it out to begin with the first page"))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod mcp_registry;
 mod monitor;
 mod pages;
 mod problem;
+mod reach;
 mod route;
 mod stream;
 mod target;
@@ -32,6 +33,8 @@ use super::reply::{self, Terms};
 use super::{Engine, Inbound, Verdict};
 use crate::base::fault::Kind as Fault;
 use crate::base::ids::{ConnId, CoreId};
+use crate::base::limits::ADMIN_WAIT_MS_MAX;
+use crate::base::metrics::Refused;
 use crate::base::time::{Nanos, Now};
 use crate::registry::{self, Kind, Waiter};
 use crate::wire::http1::{Known, Media, Method};
@@ -53,7 +56,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// Set in every [`Waiter`] of this room.
 const WAITER: u64 = 1 << 63;
 /// How long an answer may wait for other cores. The registry gives up sooner; this is for what it cannot know of.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_MAX: Duration = Duration::from_millis(ADMIN_WAIT_MS_MAX);
 
 /// Core-to-core frames of the admin port.
 #[derive(Debug)]
@@ -143,6 +146,8 @@ struct Call<'a> {
     query: Query<'a>,
     /// The version that the entry must have (If-Match).
     if_version: Option<NonZeroU64>,
+    /// Below which URL the asker reaches endpoints, when the registry API is asked and that is known.
+    base: Option<String>,
 }
 
 impl Engine {
@@ -150,11 +155,12 @@ impl Engine {
     pub(super) fn on_admin(&mut self, now: Now, inbound: &Inbound<'_>, reply: &mut Vec<u8>, out: &mut Out) -> Verdict {
         let terms = Terms { origin: None, ..super::dispatch::terms(inbound.request, self.is_draining) };
         let done = self.admin_answer(now, inbound, &terms, out);
-        let answer = match done {
+        let mut answer = match done {
             Ok(Some(answer)) => answer,
             Ok(None) => return Verdict::Later,
-            Err(problem) => problem.into(),
+            Err(problem) => self.refuse_admin(problem),
         };
+        answer.is_public = ["/v0.1/", "/v0/"].iter().any(|below| inbound.request.path.starts_with(below));
         let date = self.date_at(now);
         answer.write(reply, &terms, &date);
         Verdict::Answered { close: terms.close }
@@ -171,7 +177,6 @@ impl Engine {
             // No page knows the token: whoever presents it may call this host what they like.
             let host = host.filter(|_| !self.admin.knows(headers.get(Known::Authorization)));
             if headers.repeated(Known::Origin) || !self.admin.gate.allows(origin, host) {
-                self.metrics.fault(Fault::Forbidden);
                 return Err(Problem::of(Fault::Forbidden));
             }
         }
@@ -185,7 +190,7 @@ impl Engine {
         if is_write && headers.get(Known::Origin).is_some() {
             let detail =
                 "A request that names an Origin comes from a web page, and pages may not write here: use `ringhub ctl`, or another client";
-            return Err(Problem::new(403, "forbidden", detail));
+            return Err(Problem::with(Fault::Forbidden, detail));
         }
         let may_read = route.is_open() || route.is_public() || inbound.peer.to_canonical().is_loopback();
         if is_write || !may_read {
@@ -196,7 +201,8 @@ impl Engine {
         }
         let query = Query::parse(request.query)?;
         let if_version = control::if_match(headers.get(Known::IfMatch), headers.repeated(Known::IfMatch))?;
-        let call = Call { now, conn: inbound.conn, terms: terms.clone(), body: request.body, query, if_version };
+        let base = route.is_public().then(|| reach::base(&self.config, headers.get(Known::Host), inbound.peer)).flatten();
+        let call = Call { now, conn: inbound.conn, terms: terms.clone(), body: request.body, query, if_version, base };
         match route {
             Route::Live | Route::Ready | Route::Metrics | Route::OpenApi => Ok(Some(self.monitor(&route))),
             Route::Changes => self.open_changes(&call, headers.accepts(Media::EventStream), out),
@@ -213,9 +219,9 @@ impl Engine {
             Some(_) if self.admin.knows(authorization) => Ok(()),
             Some(_) => {
                 let detail = "The token of this server is needed, as `Authorization: Bearer TOKEN`: `ringhub serve` says at its start which file it is in";
-                Err(Problem::new(401, "unauthorized", detail))
+                Err(Problem::new(401, Refused::Unauthorized, detail))
             }
-            None => Err(Problem::new(401, "unauthorized", "This server was started without a token: nothing can be written here")),
+            None => Err(Problem::new(401, Refused::Unauthorized, "This server was started without a token: nothing can be written here")),
         }
     }
 
@@ -235,7 +241,7 @@ impl Engine {
     fn open_changes(&mut self, call: &Call<'_>, is_acceptable: bool, out: &mut Out) -> Result<Option<Answer>, Problem> {
         call.query.only(&[])?;
         if !is_acceptable {
-            return Err(Problem::new(406, "not_acceptable", "This answers with text/event-stream, which Accept does not allow"));
+            return Err(Problem::with(Fault::NotAcceptable, "This answers with text/event-stream, which Accept does not allow"));
         }
         let date = self.date_at(call.now);
         if call.terms.is_head || self.is_draining {
@@ -285,7 +291,8 @@ impl Engine {
                 self.complete_admin(now, serial, answer, out);
             }
             registry::Effect::Listed { result, .. } => {
-                let answer = self.admin.pending.get(&serial).map(|pending| pending.want.listed(result));
+                let next = self.admin.pending.get_mut(&serial).map(|pending| pending.want.listed(result));
+                let answer = next.and_then(|next| self.go_on(now, serial, next, out));
                 self.complete_admin(now, serial, answer, out);
             }
             _ => self.complete_admin(now, serial, Some(Err(Problem::overloaded())), out),
@@ -293,12 +300,21 @@ impl Engine {
         None
     }
 
+    /// Counts a refusal, and says it.
+    fn refuse_admin(&self, problem: Problem) -> Answer {
+        problem.code.count(self.metrics);
+        problem.into()
+    }
+
     /// Answers a request that waited.
     fn complete_admin(&mut self, now: Now, serial: u64, answer: Option<Result<Answer, Problem>>, out: &mut Out) {
-        let (Some(mut pending), Some(answer)) = (self.admin.pending.remove(&serial), answer) else { return };
+        let Some(answer) = answer else { return };
+        let Some(mut pending) = self.admin.pending.remove(&serial) else { return };
         let date = self.date_at(now);
         pending.terms.close |= self.is_draining;
-        answer.unwrap_or_else(Answer::from).complete(pending.conn, &pending.terms, &date, out);
+        let mut answer = answer.unwrap_or_else(|problem| self.refuse_admin(problem));
+        answer.is_public = matches!(pending.want, Want::Public(_));
+        answer.complete(pending.conn, &pending.terms, &date, out);
     }
 
     /// Takes a frame of another core.
@@ -347,7 +363,8 @@ impl Engine {
         let late: Vec<u64> = self.admin.pending.iter().filter(|(_, pending)| pending.due <= now.mono).map(|(&serial, _)| serial).collect();
         for serial in late {
             self.routes.registry().forget(Waiter(serial));
-            self.complete_admin(now, serial, Some(Err(Problem::overloaded())), out);
+            let answer = self.admin.pending.get(&serial).map(|pending| Err(pending.want.late()));
+            self.complete_admin(now, serial, answer, out);
         }
         self.admin.stream.resend(out);
         self.admin.stream.comment(now.mono, self.config.keepalive_comment, out);
@@ -364,9 +381,8 @@ impl Engine {
 
     /// The framing of a request to the admin port is broken: appends the whole answer.
     pub(super) fn admin_reject(&mut self, now: Now, kind: Fault, terms: &Terms<'_>, reply: &mut Vec<u8>) {
-        self.metrics.fault(kind);
         let date = self.date_at(now);
-        Answer::from(Problem::of(kind)).write(reply, terms, &date);
+        self.refuse_admin(Problem::of(kind)).write(reply, terms, &date);
     }
 }
 

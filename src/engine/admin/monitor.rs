@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::base::fault::{Kind, Side};
-use crate::base::metrics::{Counter, Gauge};
+use crate::base::metrics::{Counter, Gauge, Refused};
 use crate::engine::Shared;
 
 /// The Prometheus text format, version 0.0.4.
@@ -25,6 +25,7 @@ pub(super) fn metrics(shared: &Shared) -> String {
         }
     }
     faults(&mut text, shared);
+    refusals(&mut text, shared);
     text
 }
 
@@ -54,6 +55,24 @@ fn faults(text: &mut String, shared: &Shared) {
     }
 }
 
+/// What the admin port refused besides faults; what never came is left out.
+fn refusals(text: &mut String, shared: &Shared) {
+    describe(
+        text,
+        "admin_refusals_total",
+        "Requests that the admin port refused for another reason than a fault, by the code of its answer",
+        "counter",
+    );
+    for (core, metrics) in shared.metrics().iter().enumerate() {
+        for &refused in Refused::ALL {
+            let (label, count) = (refused.label(), metrics.refusals(refused));
+            if count > 0 {
+                let _ = writeln!(text, "ringhub_admin_refusals_total{{core=\"{core}\",code=\"{label}\"}} {count}");
+            }
+        }
+    }
+}
+
 const fn side(side: Side) -> &'static str {
     match side {
         Side::Downstream => "downstream",
@@ -73,7 +92,9 @@ mod tests {
         shared.metrics()[1].add(Counter::Requests, 7);
         shared.metrics()[0].fault(Kind::UnknownMethod);
         shared.metrics()[0].fault(Kind::UnknownMethodLegacy);
+        shared.metrics()[1].refused(Refused::Taken);
         let text = metrics(&shared);
+        assert!(text.contains("ringhub_admin_refusals_total{core=\"1\",code=\"taken\"} 1\n"));
         assert!(text.contains("# HELP ringhub_http_requests_total HTTP requests taken.\n# TYPE ringhub_http_requests_total counter\n"));
         assert!(text.contains("ringhub_http_requests_total{core=\"0\"} 0\nringhub_http_requests_total{core=\"1\"} 7\n"));
         assert!(text.contains("# TYPE ringhub_connections gauge\n"));

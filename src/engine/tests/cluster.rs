@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::stored::Stored;
 use crate::base::time::{Nanos, Now};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
@@ -41,6 +42,8 @@ pub struct Cluster {
     frames: VecDeque<(CoreId, CoreId, Frame)>,
     /// Work for the blocking pool, run when the test says so.
     pub blocking: Vec<Box<dyn FnOnce() + Send>>,
+    /// Changes that wait for the durable store: core and ticket.
+    persisting: VecDeque<(usize, u64)>,
     /// Frames that a lane holds; further ones are given back.
     pub lane_frames_max: usize,
     /// Frames that engines wanted sent so far.
@@ -69,6 +72,7 @@ impl Cluster {
             conns: Vec::new(),
             frames: VecDeque::new(),
             blocking: Vec::new(),
+            persisting: VecDeque::new(),
             lane_frames_max: usize::MAX,
             frames_sent: 0,
         }
@@ -203,6 +207,13 @@ impl Cluster {
         self.settle();
     }
 
+    /// The durable store answers about the change that it was given first.
+    pub fn persisted(&mut self, stored: Stored) {
+        let (core, ticket) = self.persisting.pop_front().expect("it was given one");
+        self.engines[core].host.inbox().persisted(ticket, stored);
+        self.settle();
+    }
+
     /// Runs everything that is ready until nothing is.
     pub fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
@@ -250,7 +261,7 @@ impl Cluster {
                     }
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
-                Effect::Persist { .. } => panic!("nothing here is durable"),
+                Effect::Persist { ticket, .. } => self.persisting.push_back((core, ticket)),
             }
         }
         for conn in resumed {

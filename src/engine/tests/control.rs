@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, Response, config};
 use super::fixture::server;
 use crate::base::ids::ConnId;
+use crate::base::stored::Stored;
 use crate::engine::Role;
 use crate::engine::admin::Token;
 use crate::registry::Change;
@@ -45,12 +46,13 @@ fn full_lanes_are_told_and_leave_nothing_behind() {
     let mut cluster = cluster();
     register(&mut cluster, 9);
     cluster.lane_frames_max = 0;
-    for target in ["/v1/shards", "/v1/sessions", "/v1/servers"] {
+    for target in ["/v1/shards", "/v1/sessions", "/v1/servers", "/v0.1/servers"] {
         let conn = cluster.connect_as(0, Role::Admin);
         cluster.send(conn, &request("GET", target, ""));
         cluster.pass(Duration::from_secs(30));
         let answer = cluster.take(conn);
         assert_eq!((answer.status, answer.field("retry-after").as_deref()), (503, Some("1")), "{target}: {}", answer.body);
+        assert_eq!(answer.field("access-control-allow-origin").is_some(), target.starts_with("/v0.1/"));
     }
     let mut statuses = Vec::new();
     for number in 0..9 {
@@ -65,6 +67,115 @@ fn full_lanes_are_told_and_leave_nothing_behind() {
     assert_eq!(ask(&mut cluster, "GET", "/v1/shards", "").status, 200);
     assert_eq!(ask(&mut cluster, "GET", "/v1/servers", "").json()["items"].as_array().map(Vec::len), Some(10));
     assert!(cluster.engines.iter().all(crate::engine::Engine::is_idle));
+}
+
+/// Every item of a list, page by page, and how many each page but the last had.
+fn pages(cluster: &mut Cluster, list: &str) -> (Vec<serde_json::Value>, Vec<usize>) {
+    let (mut items, mut full, mut cursor) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = ask(cluster, "GET", &format!("{list}{cursor}"), "");
+        assert_eq!(page.status, 200, "{}", page.body);
+        let page = page.json();
+        items.extend_from_slice(page["items"].as_array().expect("items"));
+        let Some(next) = page["nextCursor"].as_str() else { return (items, full) };
+        full.push(page["items"].as_array().map_or(0, Vec::len));
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[test]
+fn what_a_list_leaves_out_makes_no_page_shorter() {
+    let mut cluster = cluster();
+    for number in 0..40 {
+        let state = if number % 4 == 0 { "online" } else { "offline" };
+        let made = ask(&mut cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number:02}","target":"x","state":"{state}"}}"#));
+        assert_eq!(made.status, 201, "{}", made.body);
+        let servers = if number % 10 == 0 {
+            r#""a","s00","b""#
+        } else if number % 2 == 0 {
+            r#""c""#
+        } else {
+            ""
+        };
+        let made = ask(&mut cluster, "POST", "/v1/endpoints", &format!(r#"{{"path":"/mcp/e{number:02}","servers":[{servers}]}}"#));
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    // Ten of these, and the native one.
+    let (items, full) = pages(&mut cluster, "/v1/servers?state=online&limit=3");
+    assert_eq!((items.len(), full), (11, vec![3; 3]));
+    let (items, full) = pages(&mut cluster, "/v1/servers?source=native&limit=1");
+    assert_eq!((items.len(), full), (1, vec![]));
+    let (items, full) = pages(&mut cluster, "/v1/endpoints?server=s00&limit=2");
+    assert_eq!((items.len(), full), (4, vec![2]));
+    let (items, full) = pages(&mut cluster, "/v1/bindings?limit=2");
+    let named = |item: &serde_json::Value| (item["endpoint"].to_string(), item["server"].to_string());
+    assert!(items.windows(2).all(|pair| named(&pair[0]) < named(&pair[1])), "in order, each once: {items:?}");
+    // Four times three, sixteen times one, and that of the native server.
+    assert_eq!((items.len(), full), (29, vec![2; 14]));
+    assert_eq!(pages(&mut cluster, "/v1/bindings?server=b&limit=3").0.len(), 4);
+    assert_eq!(pages(&mut cluster, "/v1/bindings?endpoint=/mcp/e10&limit=1").1, [1, 1]);
+    assert_eq!(pages(&mut cluster, "/v1/bindings?endpoint=/mcp/e1").0.len(), 0);
+}
+
+#[test]
+fn nobody_is_told_that_a_change_was_not_made_while_the_store_has_it() {
+    let mut config = config();
+    config.admin_token = Some(Token::new("a-token-for-tests"));
+    config.registry.is_durable = true;
+    let mut cluster = Cluster::new(1, &config, server);
+    let begin = |cluster: &mut Cluster, name: &str| {
+        let conn = cluster.connect_as(0, Role::Admin);
+        cluster.send(conn, &request("POST", "/v1/servers", &format!(r#"{{"name":"{name}","target":"x"}}"#)));
+        conn
+    };
+    let code = |answer: &Response| (answer.status, answer.json()["code"].as_str().unwrap_or_default().to_owned());
+    let (written, late) = (begin(&mut cluster, "a"), begin(&mut cluster, "b"));
+    cluster.pass(Duration::from_secs(4));
+    cluster.persisted(Stored::Written);
+    assert_eq!(cluster.take(written).status, 201);
+    cluster.pass(Duration::from_secs(4));
+    let refused = begin(&mut cluster, "c");
+    assert_eq!(code(&cluster.take(refused)), (503, "store_stuck".to_owned()), "at once");
+    assert!(cluster.is_pending(late));
+    cluster.pass(Duration::from_secs(30));
+    let answer = cluster.take(late);
+    assert_eq!((code(&answer), answer.field("retry-after")), ((504, "outcome_unknown".to_owned()), None), "{}", answer.body);
+    assert_eq!(ask(&mut cluster, "GET", "/v1/servers/b", "").status, 404, "it is not made yet");
+    cluster.persisted(Stored::Written);
+    assert_eq!(ask(&mut cluster, "GET", "/v1/servers/b", "").status, 200, "and is made later");
+    let unknown = begin(&mut cluster, "d");
+    cluster.persisted(Stored::Unknown);
+    assert_eq!(code(&cluster.take(unknown)), (500, "outcome_unknown".to_owned()));
+    let failed = begin(&mut cluster, "d");
+    cluster.persisted(Stored::NotWritten);
+    assert_eq!(code(&cluster.take(failed)), (503, "not_stored".to_owned()));
+    assert!(cluster.engines[0].is_idle());
+}
+
+#[test]
+fn who_cannot_be_helped_since_a_lane_is_full_is_told_so_at_once() {
+    let mut cluster = cluster();
+    cluster.lane_frames_max = 0;
+    // Their owners are other cores for some of these.
+    let conns: Vec<ConnId> = (0..12)
+        .map(|number| {
+            let conn = cluster.connect_as(0, Role::Admin);
+            let (method, target, body) = if number % 2 == 0 {
+                ("GET", format!("/v1/servers/s{number}"), String::new())
+            } else {
+                ("POST", "/v1/servers".to_owned(), format!(r#"{{"name":"s{number}","target":"x"}}"#))
+            };
+            cluster.send(conn, &request(method, &target, &body));
+            conn
+        })
+        .collect();
+    let waiting: Vec<ConnId> = conns.into_iter().filter(|conn| cluster.is_pending(*conn)).collect();
+    assert!(waiting.len() > 4 && cluster.engines[0].next_deadline() <= cluster.now.mono, "{}", waiting.len());
+    cluster.pass(Duration::from_nanos(1));
+    for conn in waiting {
+        assert_eq!(cluster.take(conn).status, 503);
+    }
+    assert!(cluster.engines[0].next_deadline() > cluster.now.mono, "and then it rests");
 }
 
 #[test]

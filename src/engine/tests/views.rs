@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::cluster::{Cluster, Response, config, modern, modern_with};
+use crate::base::ids::NodeId;
 use crate::engine::{Endpoint, EngineConfig, Separator};
 use crate::native::{Completing, Context, Factory, Prompt, Resource, Server, Template, Tool, Variables};
-use crate::registry::{Catalog, Change, Item, ServerSpec, Source, State};
+use crate::registry::{self, Catalog, Change, Item, Kind, Record, ServerId, ServerSpec, Source, State};
 
 /// Only an argument that is not named.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -321,4 +322,30 @@ fn an_endpoint_without_servers_has_empty_lists() {
         let discovered = ask(&mut cluster, 1, path, modern("server/discover", None, "")).json()["result"].clone();
         assert_eq!(discovered["capabilities"]["tools"]["listChanged"], true);
     }
+}
+
+#[test]
+fn an_endpoint_of_the_configuration_is_as_fixed_after_a_restart_as_before() {
+    let discovered = |config: &EngineConfig, made: Option<Change>| {
+        let still: Arc<Factory> = Arc::new(|| Server::builder("a", "1").changes(false).tool("who", |_: Value, _: &Context| "a").build());
+        let mut cluster = Cluster::with_servers(2, config, &[still, native("b", &[])]);
+        made.into_iter().for_each(|change| cluster.change(0, change));
+        ["/mcp/a", "/mcp/made"].map(|path| {
+            let response = ask(&mut cluster, 1, path, modern("server/discover", None, ""));
+            (response.status == 200).then(|| response.json()["result"]["capabilities"].clone())
+        })
+    };
+    let mut config = pair_config();
+    let [before, made] = discovered(&config, Some(create("/mcp/made", &["a"])));
+    assert!(before.as_ref().is_some_and(|before| before["tools"] != json!({"listChanged": true})), "{before:?}");
+    assert!(made.is_some_and(|made| made["tools"] == json!({"listChanged": true})), "what was made while it runs can change");
+    let id = ServerId { node: NodeId(0), number: 512 };
+    let gone = Record::Removed { kind: Kind::Endpoint, name: "/mcp/a".into(), id, version: 7 };
+    config.kept = Arc::new([gone]);
+    assert_eq!(discovered(&config, None)[0], before);
+    let servers = ["a".into()].into();
+    let kept = registry::Endpoint { path: "/mcp/a".into(), id, version: 2, servers, created_ms: 0, updated_ms: 0, is_configured: false };
+    config.kept = Arc::new([Record::Endpoint(Arc::new(kept))]);
+    let [after, _] = discovered(&config, None);
+    assert_eq!(after.expect("it is there")["tools"], json!({"listChanged": true}), "it was changed, and can be again");
 }

@@ -142,7 +142,7 @@ impl View {
         let members: Box<[Member]> = names.zip(&servers).map(|(name, entry)| Member::new(name, entry.as_deref(), hosted)).collect();
         let bound = Bound { members: &members, servers: &servers, hosted };
         let alone = bound.alone_native();
-        let is_fixed = alone.is_some() && endpoint.version == 1;
+        let is_fixed = alone.is_some() && endpoint.is_configured;
 
         let capabilities = bound.capabilities(is_fixed);
         let (signature, info) = bound.signature();

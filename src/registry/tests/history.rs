@@ -44,10 +44,10 @@ fn after(state: Seen, did: Did) -> Option<Seen> {
             Refusal::VersionMismatch { current } => (state.is_some_and(|(_, version)| version == current)
                 && if_version.is_some_and(|wanted| wanted != current))
             .then_some(state),
-            Refusal::Overloaded | Refusal::NotStored => Some(state),
+            Refusal::Overloaded | Refusal::NotStored | Refusal::StoreStuck | Refusal::Unknown => Some(state),
             _ => None,
         },
-        Did::Register(Err(Refusal::Overloaded | Refusal::NotStored)) => Some(state),
+        Did::Register(Err(Refusal::Overloaded | Refusal::NotStored | Refusal::StoreStuck | Refusal::Unknown)) => Some(state),
         Did::Register(Err(_)) => None,
     }
 }

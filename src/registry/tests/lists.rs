@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, WAITER, register, spec, unregister};
 use crate::base::limits;
-use crate::registry::{Change, Config, Effect, Kind, Part, Query, Refusal};
+use crate::registry::{Change, Config, Effect, Filter, Kind, Part, Query, Refusal};
 
 fn names(part: &Part) -> Vec<String> {
     match part {
@@ -63,9 +63,26 @@ fn filters_are_all_met() {
     assert_eq!(all(&mut cluster, 1, &query).0, ["a", "c", "weather/b"]);
     let late = Query { updated_since_ms: Some(1_800_000_000_010), ..query.clone() };
     assert_eq!(all(&mut cluster, 1, &late).0, ["c", "weather/b"]);
-    assert_eq!(all(&mut cluster, 1, &Query { is_native: Some(true), ..query.clone() }).0, [""; 0]);
-    assert_eq!(all(&mut cluster, 1, &Query { is_native: Some(false), ..query.clone() }).0.len(), 3);
+    let filter = Some(Filter::servers(|server| server.spec.title.is_empty()));
+    assert_eq!(all(&mut cluster, 1, &Query { filter, ..query.clone() }).0, ["c", "weather/b"]);
+    assert_eq!(all(&mut cluster, 1, &Query { filter: Some(Filter::endpoints(|_| true)), ..query.clone() }).0, [""; 0]);
     assert_eq!(all(&mut cluster, 1, &Query { kind: Kind::Endpoint, ..query }).0, ["/mcp/weather"]);
+}
+
+#[test]
+fn pages_are_full_whatever_is_left_out() {
+    let mut cluster = Cluster::new(3, &Config::default());
+    for n in 0..300 {
+        cluster.change(0, register(&format!("server-{n:03}"))).expect("it is new");
+    }
+    let filter = Some(Filter::servers(|server| server.spec.name.ends_with('7')));
+    let query = Query { filter, ..Query::all(Kind::Server, 10) };
+    let (found, pages) = all(&mut cluster, 2, &query);
+    assert_eq!((found.len(), pages), (30, 3));
+    for (is_after_included, first) in [(false, "server-017"), (true, "server-007")] {
+        let page = cluster.list(1, Query { after: Some("server-007".into()), is_after_included, ..query.clone() }).expect("a page");
+        assert_eq!((names(&page.entries)[0].as_str(), names(&page.entries).len()), (first, 10));
+    }
 }
 
 #[test]

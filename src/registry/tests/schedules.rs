@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, register, unregister, update};
 use super::history::{Did, Operation, Seen, is_linearizable};
 use crate::base::ids::CoreId;
+use crate::base::stored::Stored;
 use crate::registry::{Change, Config, Effect, Effects, Flaw, Lookup, Refusal, Waiter};
 
 const NAMES: [&str; 3] = ["a", "b", "io.example/c"];
@@ -57,7 +58,7 @@ struct Run {
     /// What each core made of an entry and keeps until it is told.
     views: HashMap<(usize, usize), Seen>,
     /// What is being written to the durable store: core and ticket.
-    persisting: Vec<(usize, u32)>,
+    persisting: Vec<(usize, u64)>,
 }
 
 const PENDING: Seen = Some((u64::MAX, u64::MAX));
@@ -192,8 +193,13 @@ impl Run {
             return;
         }
         let at = self.chance.below(self.persisting.len());
-        let ((core, ticket), is_written) = (self.persisting.swap_remove(at), self.chance.below(8) > 0);
-        self.cluster.with(core, |registry, now, _, out| registry.on_persisted(now, ticket, is_written, out));
+        let (core, ticket) = self.persisting.swap_remove(at);
+        let stored = match self.chance.below(16) {
+            0 => Stored::NotWritten,
+            1 => Stored::Unknown,
+            _ => Stored::Written,
+        };
+        self.cluster.with(core, |registry, now, _, out| registry.on_persisted(now, ticket, stored, out));
     }
 
     fn step(&mut self) {

@@ -3,9 +3,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::cluster::{Cluster, WAITER, register, spec, unregister, update};
+use super::cluster::{Cluster, Told, WAITER, register, spec, unregister, update};
 use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits;
+use crate::base::stored::Stored;
 use crate::registry::{Change, Changed, Config, Effect, Lookup, Record, Refusal, Registry, ServerSpec, Source, Waiter};
 
 fn create(path: &str, servers: &[&str]) -> Change {
@@ -201,12 +202,12 @@ fn queued_changes_are_made_in_the_order_they_came() {
 fn a_durable_change_is_made_when_it_is_written_and_never_otherwise() {
     let mut cluster = Cluster::new(2, &Config { is_durable: true, ..Config::default() });
     let owner = cluster.owner("a");
-    let persist = |cluster: &mut Cluster, is_written| {
+    let persist = |cluster: &mut Cluster, stored| {
         let at = cluster.told.iter().position(|told| matches!(told.effect, Effect::Persist { .. })).expect("there is something to write");
         let told = cluster.told.remove(at).expect("it was found");
         let Effect::Persist { ticket, record } = told.effect else { unreachable!() };
-        cluster.with(told.core, |registry, now, _, out| registry.on_persisted(now, ticket, is_written, out));
-        cluster.with(told.core, |registry, now, _, out| registry.on_persisted(now, ticket, is_written, out));
+        cluster.with(told.core, |registry, now, _, out| registry.on_persisted(now, ticket, stored, out));
+        cluster.with(told.core, |registry, now, _, out| registry.on_persisted(now, ticket, stored, out));
         cluster.settle();
         record
     };
@@ -214,16 +215,16 @@ fn a_durable_change_is_made_when_it_is_written_and_never_otherwise() {
     cluster.settle();
     assert_eq!((cluster.done(WAITER), cluster.find(owner, "a")), (None, None), "it is not written yet");
     cluster.pass(Duration::from_mins(1));
-    let Record::Server(server) = persist(&mut cluster, true) else { panic!("a server") };
+    let Record::Server(server) = persist(&mut cluster, Stored::Written) else { panic!("a server") };
     let first = cluster.done(WAITER).expect("it is written").expect("it is new");
     assert_eq!((server.id, server.version), (first.id, 1));
     cluster.start_change(owner, unregister("a"), WAITER);
-    persist(&mut cluster, false);
+    persist(&mut cluster, Stored::NotWritten);
     assert_eq!(cluster.done(WAITER), Some(Err(Refusal::NotStored)));
     assert_eq!(cluster.find(1 - owner, "a"), Some((first.id.number, 1)));
     cluster.start_change(owner, unregister("a"), WAITER);
     cluster.settle();
-    let removed = persist(&mut cluster, true);
+    let removed = persist(&mut cluster, Stored::Written);
     assert_eq!(removed, Record::Removed { kind: crate::registry::Kind::Server, name: "a".into(), id: first.id, version: 1 });
     assert_eq!(cluster.find(1 - owner, "a"), None);
 
@@ -239,6 +240,69 @@ fn a_durable_change_is_made_when_it_is_written_and_never_otherwise() {
         let Changed { id, version, .. } = restored.change(core, register(&format!("b{core}"))).expect("it is new");
         assert!(id.number > first.id.number && version > 1);
     }
+}
+
+#[test]
+fn what_the_store_has_in_hand_is_never_given_up_and_a_store_that_stands_still_gets_no_more() {
+    let mut cluster = Cluster::new(2, &Config { is_durable: true, ..Config::default() });
+    let names: Vec<String> = (0..).map(|n| format!("s{n}")).filter(|name| cluster.owner(name) == 1).take(3).collect();
+    let [handed, queued, later, other] = [1, 2, 3, 4].map(Waiter);
+    let (moment, long) = (Duration::from_millis(1), Duration::from_millis(limits::STORE_MS_MAX));
+    let tickets = |cluster: &mut Cluster| {
+        let persist = |told: Told| if let Effect::Persist { ticket, .. } = told.effect { Some(ticket) } else { None };
+        cluster.told.drain(..).filter_map(persist).collect::<Vec<_>>()
+    };
+    cluster.start_change(0, register(&names[0]), handed);
+    cluster.settle();
+    let [ticket] = tickets(&mut cluster)[..] else { panic!("one is handed over") };
+    cluster.pass(long - 2 * moment);
+    cluster.start_change(0, register(&names[0]), queued);
+    cluster.settle();
+    assert!(cluster.told.is_empty() && cluster.registries[1].next_deadline() <= cluster.now.mono.after(2 * moment));
+    cluster.pass(2 * moment);
+    cluster.settle();
+    assert_eq!(cluster.done(queued), Some(Err(Refusal::StoreStuck)), "it was not handed over");
+    assert!(cluster.registries[1].next_deadline() > cluster.now.mono, "nothing is to be done about the other one");
+    for (name, waiter) in [(&names[0], later), (&names[1], other)] {
+        cluster.start_change(0, register(name), waiter);
+        cluster.settle();
+        assert_eq!(cluster.done(waiter), Some(Err(Refusal::StoreStuck)), "at once");
+    }
+    assert_eq!(cluster.change(0, unregister("absent")), Err(Refusal::Absent), "what needs no store is said");
+    cluster.pass(Duration::from_hours(1));
+    assert_eq!(cluster.done(handed), None);
+    cluster.with(1, |registry, now, _, out| registry.on_persisted(now, ticket, Stored::Written, out));
+    cluster.settle();
+    assert!(cluster.done(handed).expect("it is written").is_ok() && cluster.find(0, &names[0]).is_some());
+    cluster.start_change(0, register(&names[2]), later);
+    cluster.settle();
+    let [ticket] = tickets(&mut cluster)[..] else { panic!("the store moves, and is given more") };
+    cluster.with(1, |registry, now, _, out| registry.on_persisted(now, ticket, Stored::Unknown, out));
+    cluster.settle();
+    assert_eq!((cluster.done(later), cluster.find(0, &names[2])), (Some(Err(Refusal::Unknown)), None));
+}
+
+#[test]
+fn who_waits_too_long_behind_others_is_refused() {
+    let mut cluster = Cluster::new(2, &Config { is_durable: true, ..Config::default() });
+    let owner = cluster.owner("a");
+    let wait = Duration::from_millis(limits::CHANGE_QUEUED_MS_MAX);
+    cluster.start_change(owner, register("a"), Waiter(1));
+    (2..5).for_each(|waiter| cluster.start_change(owner, update("a", None), Waiter(waiter)));
+    for step in 1..4 {
+        cluster.pass(wait / 3 - Duration::from_millis(1));
+        let at = cluster.told.iter().position(|told| matches!(told.effect, Effect::Persist { .. })).expect("one at a time");
+        let Some(Told { effect: Effect::Persist { ticket, .. }, .. }) = cluster.told.remove(at) else { unreachable!() };
+        cluster.with(owner, |registry, now, _, out| registry.on_persisted(now, ticket, Stored::Written, out));
+        assert_eq!(cluster.done(Waiter(step)).expect("it is written").map(|changed| changed.version), Ok(step));
+    }
+    cluster.start_change(owner, update("a", None), Waiter(5));
+    cluster.pass(Duration::from_millis(3));
+    assert_eq!(cluster.done(Waiter(4)), None, "it is its turn, and with the store");
+    cluster.pass(wait - Duration::from_millis(4));
+    assert_eq!(cluster.done(Waiter(5)), None);
+    cluster.pass(Duration::from_millis(1));
+    assert_eq!((cluster.done(Waiter(4)), cluster.done(Waiter(5)).map(|result| result.is_err())), (None, Some(true)));
 }
 
 #[test]

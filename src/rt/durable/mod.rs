@@ -14,11 +14,12 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::config::StartError;
 use crate::base::ids::NodeId;
 use crate::base::limits::STORE_BATCH_MAX;
+use crate::base::stored::Stored;
 use crate::engine::admin::{keep_endpoint, keep_server, kept_endpoint, kept_server};
 use crate::native::Inbox;
 use crate::registry::{Kind, Record, ServerId};
@@ -48,7 +49,7 @@ const NUMBER_MAX: &str = "number_max";
 /// One thing to write, and who is to be told.
 struct Task {
     inbox: Arc<Inbox>,
-    ticket: u32,
+    ticket: u64,
     record: Record,
 }
 
@@ -59,9 +60,9 @@ pub(crate) struct Keeper(mpsc::Sender<Task>);
 impl Keeper {
     /// Queues a record. The core that owns `inbox` is told when it is on the disk, or that it could not be written. The registry bounds how
     /// many there are.
-    pub(crate) fn push(&self, inbox: &Arc<Inbox>, ticket: u32, record: Record) {
+    pub(crate) fn push(&self, inbox: &Arc<Inbox>, ticket: u64, record: Record) {
         if let Err(mpsc::SendError(task)) = self.0.send(Task { inbox: Arc::clone(inbox), ticket, record }) {
-            task.inbox.persisted(task.ticket, false);
+            task.inbox.persisted(task.ticket, Stored::NotWritten);
         }
     }
 }
@@ -192,31 +193,51 @@ fn read(database: &Database) -> Result<Vec<Record>, String> {
 }
 
 /// Writes until nobody can leave more.
+///
+/// Once it is not known what is in the file, nothing more is written: what was made in memory and what is in the file must not part.
 fn write_all(database: &Database, tasks: &mpsc::Receiver<Task>) {
-    let mut batch = Vec::new();
+    let (mut batch, mut is_failed) = (Vec::new(), false);
     while let Ok(first) = tasks.recv() {
         batch.push(first);
         batch.extend(tasks.try_iter().take(STORE_BATCH_MAX - 1));
-        let written = catch_unwind(AssertUnwindSafe(|| write(database, &batch)));
-        let is_written = match written {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(%error, changes = batch.len(), "the state file cannot be written: these changes are refused");
-                false
-            }
-            Err(_) => {
-                tracing::error!(changes = batch.len(), "writing the state file panicked: these changes are refused");
-                false
-            }
-        };
+        let stored = if is_failed { Stored::NotWritten } else { try_write(database, &batch) };
+        is_failed |= stored == Stored::Unknown;
         for task in batch.drain(..) {
-            task.inbox.persisted(task.ticket, is_written);
+            task.inbox.persisted(task.ticket, stored);
         }
     }
 }
 
-/// One transaction, on the disk when this returns.
-fn write(database: &Database, batch: &[Task]) -> Result<(), redb::Error> {
+/// Writes a batch in one transaction, which is on the disk when this says so.
+fn try_write(database: &Database, batch: &[Task]) -> Stored {
+    let changes = batch.len();
+    let prepared = match catch_unwind(AssertUnwindSafe(|| prepare(database, batch))) {
+        Ok(Ok(transaction)) => transaction,
+        Ok(Err(error)) => {
+            tracing::error!(%error, changes, "the state file cannot be written: these changes are refused");
+            return Stored::NotWritten;
+        }
+        Err(_) => {
+            tracing::error!(changes, "writing the state file panicked: these changes are refused");
+            return Stored::NotWritten;
+        }
+    };
+    // What fails from here on may have reached the disk nevertheless.
+    let error = match catch_unwind(AssertUnwindSafe(|| prepared.commit())) {
+        Ok(Ok(())) => return Stored::Written,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it panicked".to_owned(),
+    };
+    tracing::error!(
+        error,
+        changes,
+        "the state file failed while it was written: whether these changes are in it is not known before a restart, and further ones are refused until then"
+    );
+    Stored::Unknown
+}
+
+/// A transaction with a batch in it, not committed. When it is dropped, nothing is written.
+fn prepare(database: &Database, batch: &[Task]) -> Result<WriteTransaction, redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut servers = transaction.open_table(SERVERS)?;
@@ -251,6 +272,103 @@ fn write(database: &Database, batch: &[Task]) -> Result<(), redb::Error> {
             }
         }
     }
-    transaction.commit()?;
-    Ok(())
+    Ok(transaction)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::native::inbox::Event;
+
+    const SOUND: u8 = 0;
+    const NO_ROOM: u8 = 1;
+    const NO_SYNC: u8 = 2;
+
+    /// A disk that fails when told to.
+    #[derive(Debug)]
+    struct Disk(InMemoryBackend, Arc<AtomicU8>);
+
+    impl Disk {
+        fn fails(&self, how: u8) -> io::Result<()> {
+            if self.1.load(Relaxed) == how { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl redb::StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.fails(NO_ROOM)?;
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.fails(NO_SYNC)?;
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.fails(NO_ROOM)?;
+            self.0.write(offset, data)
+        }
+    }
+
+    fn removal() -> Record {
+        Record::Removed { kind: Kind::Server, name: "a".into(), id: ServerId { node: NodeId(0), number: 1 }, version: 1 }
+    }
+
+    /// What is answered to one change on a disk that is sound, and to two more once it fails like this.
+    fn answers(how: u8) -> Vec<Stored> {
+        let health = Arc::new(AtomicU8::new(SOUND));
+        let database = builder().create_with_backend(Disk(InMemoryBackend::new(), Arc::clone(&health))).expect("a database");
+        let inbox = Arc::new(Inbox::new(Box::new(|| {})));
+        let (sender, tasks) = mpsc::channel();
+        let keeper = Keeper(sender);
+        let writer = std::thread::spawn(move || write_all(&database, &tasks));
+        let (mut answers, mut events) = (Vec::new(), Vec::new());
+        for ticket in 0..3 {
+            keeper.push(&inbox, ticket, removal());
+            while inbox.is_empty() {
+                std::thread::yield_now();
+            }
+            inbox.drain(&mut events);
+            let [Event::Persisted { ticket: answered, stored }] = events[..] else { panic!("one answer to each") };
+            assert_eq!(answered, ticket);
+            answers.push(stored);
+            events.clear();
+            health.store(how, Relaxed);
+        }
+        drop(keeper);
+        writer.join().expect("it ends");
+        answers
+    }
+
+    #[test]
+    fn what_fails_while_it_is_written_is_said_to_be_unknown_and_nothing_follows_it() {
+        assert_eq!(answers(SOUND), [Stored::Written; 3]);
+        assert_eq!(answers(NO_SYNC), [Stored::Written, Stored::Unknown, Stored::NotWritten]);
+        let full = answers(NO_ROOM);
+        assert!(full[0] == Stored::Written && full[1] != Stored::Written && full[2] == Stored::NotWritten, "{full:?}");
+    }
+
+    #[test]
+    fn nobody_who_could_write_means_not_written() {
+        let inbox = Arc::new(Inbox::new(Box::new(|| {})));
+        let (sender, tasks) = mpsc::channel();
+        drop(tasks);
+        Keeper(sender).push(&inbox, 7, removal());
+        let mut events = Vec::new();
+        inbox.drain(&mut events);
+        assert!(matches!(events[..], [Event::Persisted { ticket: 7, stored: Stored::NotWritten }]));
+    }
 }

@@ -26,7 +26,7 @@ pub use known::Known;
 pub use recall::LastHead;
 pub use request_line::Method;
 pub use respond::{
-    CONTINUE, ChunkMark, EVENT_STREAM, Head, JSON, KEEP_ALIVE, begin_chunk, chunk, end_chunk, last_chunk, response, response_head_only,
-    stream_head,
+    CONTINUE, ChunkMark, EVENT_STREAM, Head, JSON, KEEP_ALIVE, begin_chunk, chunk, end_chunk, last_chunk, reason, response,
+    response_head_only, stream_head,
 };
 pub use view::{HeaderSlots, Headers, Request, view};

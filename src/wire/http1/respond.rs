@@ -162,7 +162,8 @@ const fn allows_content(status: u16) -> bool {
 }
 
 /// Reason phrase. A client must not act on it (RFC 9112 section 4): a status without one here is as good.
-const fn reason(status: u16) -> &'static str {
+#[must_use]
+pub const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",

@@ -25,4 +25,4 @@ pub(in crate::wire) use scan::{Scanner, utf8};
 pub(in crate::wire) use text::plain_key;
 pub use text::{key_is, same_string, string, unescape};
 pub use walk::{Elements, Members, elements, get, members};
-pub use write::{write_bool, write_f64, write_i64, write_str, write_u64};
+pub use write::{write_array, write_bool, write_f64, write_i64, write_str, write_u64};
