@@ -82,6 +82,8 @@ pub const REQUEST_ID_BYTES_MAX: usize = 256;
 pub const SESSION_ID_BYTES_MAX: usize = 104;
 /// Most legacy sessions per core unless told otherwise.
 pub const SESSIONS_PER_CORE_DEFAULT: usize = 100_000;
+/// Slots of sessions that are looked at in one turn for sessions whose endpoint is no more.
+pub const SESSIONS_LOOKED_AT_PER_TURN_MAX: usize = 4096;
 /// Most events kept for the resumption of one session's streams.
 pub const LOG_EVENTS_MAX: usize = 256;
 /// Most bytes kept for the resumption of one session's streams.

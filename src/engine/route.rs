@@ -96,6 +96,8 @@ pub(super) struct Routes {
     last: Option<Last>,
     /// What is to be told to subscribers of endpoints, by number.
     told: Vec<(u64, Lists)>,
+    /// Any endpoint may be no more, until all that changed was looked at.
+    is_all_in_question: bool,
 }
 
 /// How a look was decided.
@@ -162,6 +164,7 @@ impl Routes {
             owed: Effects::new(),
             last: None,
             told: Vec::new(),
+            is_all_in_question: false,
         }
     }
 
@@ -373,6 +376,7 @@ impl Routes {
 
     fn spoil_all(&mut self) {
         self.last = None;
+        self.is_all_in_question = true;
         self.views.spoil_all();
         part(&mut self.builds, &mut self.joinable, |_| true);
     }
@@ -391,6 +395,7 @@ impl Routes {
             registry::Effect::AbsencesInvalidated { kind: EntryKind::Server, shard } => self.spoil_absent(shard),
             // No view is made of an endpoint that there is not.
             registry::Effect::AbsencesInvalidated { kind: EntryKind::Endpoint, .. } => {}
+            registry::Effect::Gone { endpoint } => self.views.gone(endpoint.number),
             registry::Effect::AllChanged => self.spoil_all(),
             other => return Some(other),
         }
@@ -422,6 +427,11 @@ impl Routes {
         }
     }
 
+    /// Whether endpoints may be no more without having been named.
+    pub const fn is_all_in_question(&self) -> bool {
+        self.is_all_in_question
+    }
+
     /// Whether anything changed that subscribers of endpoints may have to be told of.
     pub fn has_changes(&self) -> bool {
         self.views.has_changes()
@@ -440,6 +450,7 @@ impl Routes {
                 self.settle(id, built, out);
             }
         }
+        self.is_all_in_question &= self.views.has_changes();
     }
 
     /// Whether there is something that [`Self::take_told`] gives.

@@ -208,6 +208,11 @@ impl Views {
         Some((seen.view.endpoint.id.number, std::mem::take(&mut seen.differing)))
     }
 
+    /// The endpoint of this number is no more, whether or not there is a view of it.
+    pub fn gone(&mut self, endpoint: u64) {
+        self.gone.push(endpoint);
+    }
+
     /// Whether endpoints are no more.
     pub const fn has_gone(&self) -> bool {
         !self.gone.is_empty()

@@ -54,6 +54,7 @@ use crate::base::ids::{CoreId, NodeId, ShardId};
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
+use hear::Notices;
 use kinds::Entry;
 use near::Near;
 use shard::Shard;
@@ -196,14 +197,6 @@ pub struct Registry {
     handled: u32,
     #[cfg(test)]
     flaw: Option<Flaw>,
-}
-
-/// What is still to be told to one core, since its lane was full.
-#[derive(Debug, Default)]
-struct Notices {
-    names: Vec<Name>,
-    /// They were too many to be kept.
-    is_all: bool,
 }
 
 /// What tests leave out, to see that it is needed.

@@ -102,9 +102,13 @@ impl Registry {
         if self.config.is_durable || !held.is_nobody_but(self.core) {
             return self.begin(now, at, place, next, held, asker, out);
         }
+        let is_gone = next.is_none();
         let Some((changed, name)) = shard.apply(at.hash, place, next) else { return };
         Self::answer(asker, Ok(changed), out);
         out.push(Effect::Changed { name });
+        if is_gone {
+            self.tell_gone(V::KIND, changed.id, out);
+        }
     }
 
     /// A change of an entry that is being changed.
@@ -217,6 +221,7 @@ impl Registry {
     /// The second phase: changes the entry, answers who asked, and tells who held it or looked at it.
     fn finish(&mut self, now: Now, ticket: u32, out: &mut Effects) {
         let Some(mut pending) = self.changing.remove(ticket) else { return };
+        let is_gone = matches!(pending.next, Answer::Server(None) | Answer::Endpoint(None));
         let applied = match std::mem::replace(&mut pending.next, Answer::Server(None)) {
             Answer::Server(next) if pending.name.kind() == Kind::Server => self.put::<Server>(&pending, next),
             Answer::Endpoint(next) => self.put::<Endpoint>(&pending, next),
@@ -228,9 +233,23 @@ impl Registry {
             send(out, to, Frame::Changed { name: name.clone() });
         }
         out.push(Effect::Changed { name });
+        if is_gone {
+            self.tell_gone(pending.name.kind(), changed.id, out);
+        }
         for (change, asker) in pending.queue {
             self.make(now, change, pending.at, asker, out);
         }
+    }
+
+    /// An entry was removed. Of an endpoint every core hears: one that holds nothing of it may still have sessions there.
+    fn tell_gone(&self, kind: Kind, id: ServerId, out: &mut Effects) {
+        if kind == Kind::Server {
+            return;
+        }
+        for to in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            send(out, to, Frame::Gone { endpoint: id });
+        }
+        out.push(Effect::Gone { endpoint: id });
     }
 
     fn put<V: Entry>(&mut self, pending: &Pending, next: Option<Arc<V>>) -> Option<(Changed, Name, Cores)> {

@@ -180,6 +180,7 @@ impl Run {
                     self.views.retain(|(core, at), seen| *core != told.core || seen.is_some() || !of_shard(NAMES[*at]));
                 }
                 Effect::Persist { ticket, .. } => self.persisting.push((told.core, ticket)),
+                Effect::Gone { .. } => {}
                 Effect::AllChanged => self.views.retain(|(core, _), _| *core != told.core),
                 other => panic!("{other:?}"),
             }
