@@ -29,6 +29,10 @@ impl Answer {
             Self::Endpoint(_) => Kind::Endpoint,
         }
     }
+
+    pub(super) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Server(None) | Self::Endpoint(None))
+    }
 }
 
 /// The name of an entry, which it shares with the entry.

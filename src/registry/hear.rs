@@ -181,6 +181,11 @@ impl Registry {
             Kind::Server => self.servers.absent.remove_all(of_shard),
             Kind::Endpoint => self.endpoints.absent.remove_all(of_shard),
         }
+        if !self.arrivals.is_empty() {
+            // Who waits for one of them may have found the same in what was kept, and left it.
+            let is_meant = |hash, answer: &Answer| answer.kind() == kind && answer.is_absent() && of_shard(hash);
+            self.arrivals.retain(|(_, hash), arrival| !is_meant(*hash, &arrival.answer));
+        }
         out.push(Effect::AbsencesInvalidated { kind, shard });
     }
 
