@@ -8,6 +8,11 @@ pub const SHARDS_DEFAULT: u16 = 64;
 /// Most registry shards.
 pub const SHARDS_MAX: u16 = 4096;
 
+/// Most servers of one node unless told otherwise.
+pub const SERVERS_DEFAULT: usize = 1_000_000;
+/// Most endpoints of one node unless told otherwise.
+pub const ENDPOINTS_DEFAULT: usize = 100_000;
+
 /// Names a core's near cache holds unless told otherwise.
 pub const NEAR_NAMES_DEFAULT: usize = 10_000;
 /// Names a core remembers as not bound.

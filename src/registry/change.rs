@@ -97,6 +97,8 @@ pub enum Refusal {
     Invalid(&'static str),
     /// The change could not be written to the durable store.
     NotStored,
+    /// There are as many entries of the kind as there may be, as far as the core goes that would have this one.
+    Full,
 }
 
 /// What an entry is after its change; of an entry that was removed, what it was.

@@ -96,6 +96,10 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
             let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
             Problem::new(403, "not_permitted", detail)
         }
+        Refusal::Full => {
+            let remedy = format!("remove some, or restart `ringhub serve` with a larger --max-{what}s");
+            Problem::new(507, "full", format!("This node has as many {what}s as it may: {remedy}"))
+        }
         Refusal::VersionMismatch { current } => Problem {
             current: Some(current),
             ..Problem::new(412, "version_mismatch", format!("The {what} `{name}` has version {current} by now: get it again, then decide"))
@@ -365,6 +369,7 @@ mod tests {
             (Refusal::VersionMismatch { current: 3 }, 412),
             (Refusal::Invalid("no"), 422),
             (Refusal::NotStored, 503),
+            (Refusal::Full, 507),
         ];
         for (refusal, status) in statuses {
             let problem = refused(refusal, &done);

@@ -74,6 +74,7 @@ impl Problem {
             501 => "Not Implemented",
             503 => "Service Unavailable",
             505 => "HTTP Version Not Supported",
+            507 => "Insufficient Storage",
             _ => "Error",
         }
     }

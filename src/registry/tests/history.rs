@@ -56,7 +56,7 @@ fn after(state: Seen, did: Did) -> Option<Seen> {
         (Err(Refusal::Overloaded | Refusal::NotStored), _) => return Some(state),
         (Err(refusal), _) => {
             let had_reason = match (refusal, to, state) {
-                (Refusal::Taken, To::Made(_), Some(_)) => true,
+                (Refusal::Taken, To::Made(_), Some(_)) | (Refusal::Full, To::Made(_), None) => true,
                 (Refusal::Absent, To::Said(_) | To::Bound(_) | To::Unbound(_) | To::Removed, None) => true,
                 (Refusal::Absent, To::Unbound(server), Some(entry)) => is_met(entry) && entry.said & server == 0,
                 (Refusal::VersionMismatch { current }, _, Some(entry)) => entry.version == current && !is_met(entry),

@@ -140,6 +140,9 @@ impl Run {
             shards: 1 + chance.below(4) as u16,
             near_names_max: 1 + chance.below(3),
             change_timeout: Duration::from_millis(20),
+            // Sometimes there is room for fewer than there are names.
+            servers_max: [2, 4, 100][chance.below(3)],
+            endpoints_max: [1, 4, 100][chance.below(3)],
             is_durable: chance.below(3) == 0,
             ..Config::default()
         };
@@ -320,12 +323,13 @@ impl Run {
     }
 }
 
-/// What a schedule did: changes that were made, refused as overloaded, made of what is bound to an endpoint, and names kept elsewhere that
+/// What a schedule did: changes that were made, refused as overloaded or for want of room, made of what is bound to an endpoint, and names kept elsewhere that
 /// were let go.
 #[derive(Default, Debug)]
 struct Tally {
     made: usize,
     overloaded: usize,
+    full: usize,
     bound: usize,
     invalidations: u64,
     evictions: u64,
@@ -345,6 +349,7 @@ fn run(seed: u64, flaw: Option<Flaw>, tally: &mut Tally) -> Result<(), (Kind, St
             if let Did::Change { to, result, .. } = operation.did {
                 tally.made += usize::from(result.is_ok());
                 tally.overloaded += usize::from(result == Err(Refusal::Overloaded));
+                tally.full += usize::from(result == Err(Refusal::Full));
                 tally.bound += usize::from(*kind == Kind::Endpoint && result.is_ok() && !matches!(to, To::Made(_) | To::Removed));
             }
         }
@@ -356,6 +361,10 @@ fn run(seed: u64, flaw: Option<Flaw>, tally: &mut Tally) -> Result<(), (Kind, St
         let registry = &run.cluster.registries[usize::from(core)];
         assert!(registry.asked.iter().all(|asked| *asked == 0) && registry.owed.is_empty(), "seed {seed}: core {} owes", CoreId(core));
         assert!(registry.changing.iter().next().is_none(), "seed {seed}: a change was left behind");
+        let held = registry.shards.iter().flatten().map(|shard| [shard.servers.len(), shard.endpoints.len()]);
+        let held = held.fold([0, 0], |all, one| [all[0] + one[0], all[1] + one[1]]);
+        assert_eq!(registry.rooms.each_ref().map(|room| room.held), held, "seed {seed}");
+        assert!(registry.rooms.iter().all(|room| room.held <= room.held_max), "seed {seed}: more than there may be");
     }
     Ok(())
 }
@@ -368,8 +377,8 @@ fn every_history_is_linearizable() {
             panic!("{history}");
         }
     }
-    let Tally { made, overloaded, bound, invalidations, evictions } = tally;
-    let is_wild = made > 1000 && overloaded > 100 && bound > 500 && invalidations > 1000 && evictions > 500;
+    let Tally { made, overloaded, full, bound, invalidations, evictions } = tally;
+    let is_wild = made > 1000 && overloaded > 100 && full > 100 && bound > 500 && invalidations > 1000 && evictions > 500;
     assert!(is_wild, "the schedules are too tame: {tally:?}");
 }
 
