@@ -39,6 +39,8 @@ pub const ITEM_NAME_CHARS_MAX: usize = 2048;
 pub const STORE_BATCH_MAX: usize = 4096;
 /// Largest catalog of a server: its names and definitions, bytes.
 pub const CATALOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest definition of a tool, prompt, resource or resource template in a catalog, bytes.
+pub const ITEM_BYTES_MAX: usize = 256 * 1024;
 /// Most servers bound to one endpoint.
 pub const SERVERS_PER_ENDPOINT_MAX: usize = 256;
 /// Most entries of one page of a list.
@@ -60,6 +62,16 @@ pub const SHARD_ALARM_US: u64 = 100_000;
 pub const NAME_CHARS_MAX: usize = 64;
 /// Longest instructions that an endpoint gives for servers that are not alone or not native, bytes.
 pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
+/// Most tools, prompts, resources and resource templates that an endpoint shows, all together.
+pub const VIEW_ITEMS_MAX: usize = 16_384;
+/// Most bytes of what an endpoint shows: names and definitions, counted once for each era.
+pub const VIEW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one page of a list from which on it takes no further item.
+pub const PAGE_BYTES: usize = 256 * 1024;
+/// Bytes that one turn of a core handles for views in the making.
+pub const VIEW_TURN_BYTES: usize = 256 * 1024;
+/// What each item costs of it besides its bytes.
+pub const VIEW_ITEM_COST_BYTES: usize = 256;
 /// Endpoints that a core keeps a view of while nobody listens there.
 pub const VIEWS_PER_CORE_MAX: usize = 4096;
 
@@ -174,6 +186,9 @@ const _: () = assert!(CORES_MAX <= u16::MAX as usize, "a core's number is sixtee
 const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MIN, "a lane holds at least as much as one turn takes");
 const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions and notices both have room");
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
+const _: () = assert!(4 * CATALOG_ITEMS_MAX <= VIEW_ITEMS_MAX && 2 * CATALOG_BYTES_MAX <= VIEW_BYTES_MAX, "a server alone is always shown");
+const _: () = assert!(ITEM_BYTES_MAX <= VIEW_TURN_BYTES, "one item does not make a turn long");
+const _: () = assert!(2 * (PAGE_BYTES + ITEM_BYTES_MAX) < OUTBOUND_BYTES_MAX, "a page can be sent");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

@@ -3,7 +3,9 @@
 //! A request needs the view of its endpoint. When there is none that is good, one is built: of the endpoint's entry and those of its servers,
 //! all of which may be at home on other cores. What is missing is asked for together, and every request that needs the same view meanwhile
 //! waits for the same build. A build in whose time one of its entries was about to change is good for those who wait for it, and is not kept.
+//! What is to be made of much takes several turns; a turn does so much for all builds together, and no more.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,11 +15,11 @@ use super::Engine;
 use super::config::{EngineConfig, Separator};
 use super::hosted::{self, Hosted};
 use super::out::{Effect, Frame, Lane, Lists, Out};
-use super::view::View;
+use super::view::{Budget, Making, Progress, View};
 use super::views::Views;
 use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, NodeId, ShardId};
-use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEWS_PER_CORE_MAX};
+use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEW_BYTES_MAX, VIEW_ITEMS_MAX, VIEW_TURN_BYTES, VIEWS_PER_CORE_MAX};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
 use crate::registry::{self, Effects, Endpoint, Frame as RegistryFrame, Kind as EntryKind, Lookup, Registry, Server, Waiter};
@@ -63,6 +65,8 @@ struct Build {
     path: Box<str>,
     endpoint: Option<Arc<Endpoint>>,
     parts: Vec<Part>,
+    /// What becomes of them, once they are all known.
+    making: Option<Box<Making>>,
     /// Whether nothing of it was about to change since it began.
     is_lasting: bool,
     /// Who waits for it.
@@ -83,6 +87,10 @@ pub(super) struct Routes {
     /// Views made so far.
     epoch: u64,
     builds: HashMap<u32, Build>,
+    /// Builds that go on in the next turn.
+    unfinished: VecDeque<u32>,
+    /// What this turn may still do for builds.
+    budget: Budget,
     /// The build that a request for a path may join.
     joinable: HashMap<Box<str>, u32>,
     next_build: u32,
@@ -110,6 +118,7 @@ enum Decided {
 impl From<Decided> for Found {
     fn from(decided: Decided) -> Self {
         match decided {
+            Decided::View(view) if view.is_too_large => Self::Refused(Kind::CatalogTooLarge),
             Decided::View(view) => Self::View(view),
             Decided::Refused(kind) => Self::Refused(kind),
         }
@@ -157,6 +166,8 @@ impl Routes {
             views: Views::default(),
             epoch: 0,
             builds: HashMap::new(),
+            unfinished: VecDeque::new(),
+            budget: Budget::new(VIEW_TURN_BYTES),
             joinable: HashMap::new(),
             next_build: 0,
             parked: HashMap::new(),
@@ -192,7 +203,7 @@ impl Routes {
         if let Some(view) = self.views.fresh(path) {
             let view = Rc::clone(view);
             self.remember(&view);
-            return Found::View(view);
+            return Decided::View(view).into();
         }
         let id = match self.joinable.get(path) {
             Some(&id) => id,
@@ -213,6 +224,9 @@ impl Routes {
 
     /// Keeps where the path leads, for the next request.
     fn remember(&mut self, view: &Rc<View>) {
+        if view.is_too_large {
+            return;
+        }
         let is_at_home = self.registry.is_at_home(view.path());
         let last = self.last.get_or_insert_with(|| Last { path: String::new(), view: Rc::clone(view), is_at_home });
         last.path.clear();
@@ -223,7 +237,15 @@ impl Routes {
     fn begin(&mut self, path: &str, is_for_subscribers: bool) -> u32 {
         let id = self.next_build;
         self.next_build = self.next_build.wrapping_add(1);
-        let build = Build { path: path.into(), endpoint: None, parts: Vec::new(), is_lasting: true, conns: Vec::new(), is_for_subscribers };
+        let build = Build {
+            path: path.into(),
+            endpoint: None,
+            parts: Vec::new(),
+            making: None,
+            is_lasting: true,
+            conns: Vec::new(),
+            is_for_subscribers,
+        };
         self.builds.insert(id, build);
         self.joinable.insert(path.into(), id);
         id
@@ -274,27 +296,74 @@ impl Routes {
                 }
             };
         }
-        if build.parts.iter().all(|part| matches!(part, Part::Known(_))) { self.complete(id, endpoint, around.hosted) } else { None }
+        if build.parts.iter().all(|part| matches!(part, Part::Known(_))) { self.make(id, &endpoint, around.hosted) } else { None }
     }
 
-    /// All parts are there.
-    fn complete(&mut self, id: u32, endpoint: Arc<Endpoint>, hosted: &[Hosted]) -> Option<Built> {
-        let build = self.end(id)?;
-        let known = |part| match part {
-            Part::Known(server) => server,
-            Part::Missing | Part::Asked => None,
-        };
-        let servers: Vec<_> = build.parts.into_iter().map(known).collect();
-        let last = self.views.last(&build.path).filter(|view| view.is_of(&endpoint, &servers));
-        let view = match last {
-            Some(view) => Rc::clone(view),
-            None => {
-                self.epoch += 1;
-                let view = View::new(endpoint, servers, hosted, self.separator, self.epoch);
-                tracing::debug!(path = view.path(), epoch = view.epoch, "a view was made");
-                Rc::new(view)
+    /// All parts are there: makes the view, as far as this turn may. None: it goes on in the next one.
+    fn make(&mut self, id: u32, endpoint: &Arc<Endpoint>, hosted: &[Hosted]) -> Option<Built> {
+        let build = self.builds.get_mut(&id)?;
+        if build.making.is_none() {
+            let known = |part: &Part| match part {
+                Part::Known(server) => server.clone(),
+                Part::Missing | Part::Asked => None,
+            };
+            let servers: Vec<_> = build.parts.iter().map(known).collect();
+            if let Some(view) = self.views.last(&build.path).filter(|view| view.is_of(endpoint, &servers)) {
+                let view = Rc::clone(view);
+                return self.complete(id, view);
             }
-        };
+            build.making = Some(Box::new(Making::new(Arc::clone(endpoint), servers, hosted, self.separator)));
+        }
+        if build.making.as_mut()?.step(hosted, &mut self.budget) == Progress::More {
+            self.unfinished.push_back(id);
+            return None;
+        }
+        let making = build.making.take()?;
+        self.epoch += 1;
+        let view = making.finish(hosted, self.epoch);
+        tracing::debug!(path = view.path(), epoch = view.epoch, "a view was made");
+        if view.is_too_large {
+            let (items, bytes) = (VIEW_ITEMS_MAX, VIEW_BYTES_MAX);
+            let servers = view.endpoint.servers.len();
+            tracing::warn!(
+                path = view.path(),
+                servers,
+                "the servers bound to this endpoint offer more than it can show ({items} items, {bytes} bytes): its clients are refused until \
+                 some are unbound; bind them to several endpoints"
+            );
+        }
+        self.complete(id, Rc::new(view))
+    }
+
+    /// Goes on with builds that take more than one turn, each in turn. To be called once a turn while [`Self::has_unfinished`].
+    fn go_on(&mut self, around: Around<'_>, out: &mut Out) {
+        self.budget = Budget::new(VIEW_TURN_BYTES);
+        for _ in 0..self.unfinished.len() {
+            if self.budget.is_spent() {
+                return;
+            }
+            let Some(id) = self.unfinished.pop_front() else { return };
+            let built = if self.is_wanted(id) { self.step(id, around, out) } else { self.refuse(id, Kind::Overloaded, false) };
+            if let Some(built) = built {
+                self.settle(id, built, out);
+            }
+        }
+    }
+
+    /// Whether anybody has a use for what a build ends with.
+    fn is_wanted(&self, id: u32) -> bool {
+        let is_waiting = |conn: &ConnId| self.parked.get(conn) == Some(&id);
+        self.builds.get(&id).is_some_and(|build| build.is_lasting || build.conns.iter().any(is_waiting))
+    }
+
+    /// Whether builds go on in the next turn.
+    pub fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// The view is there.
+    fn complete(&mut self, id: u32, view: Rc<View>) -> Option<Built> {
+        let build = self.end(id)?;
         self.views.put(&view, build.is_lasting);
         if !build.is_lasting {
             self.views.put_back(&build.path);
@@ -511,6 +580,14 @@ impl Engine {
         }
     }
 
+    /// Goes on with views that take more than one turn to make.
+    pub(super) fn go_on_with_views(&mut self, now: Now, out: &mut Out) {
+        if self.routes.has_unfinished() {
+            let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
+            self.routes.go_on(around, out);
+        }
+    }
+
     /// Another core asks, answers or tells.
     pub(super) fn on_registry_frame(&mut self, now: Now, from: CoreId, frame: RegistryFrame, out: &mut Out) {
         let mut effects = Effects::new();
@@ -544,6 +621,10 @@ mod tests {
             let mut effects = Effects::new();
             self.routes.registry().change(now, change, Waiter(OTHERS), &mut effects);
             self.turn(now, out, |engine, out| engine.carry_out_registry(effects, now, out));
+        }
+
+        pub fn views_made(&self) -> u64 {
+            self.routes.epoch
         }
 
         pub fn views_known(&self) -> usize {

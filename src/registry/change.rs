@@ -178,6 +178,9 @@ impl ServerSpec {
         {
             return Some("the target is too long");
         }
+        if self.catalog.items().any(|item| item.json.len() > limits::ITEM_BYTES_MAX) {
+            return Some("the definition of a tool, a prompt, a resource or a template is too long");
+        }
         if self.catalog.bytes() > limits::CATALOG_BYTES_MAX {
             return Some("the catalog is too large");
         }

@@ -222,6 +222,13 @@ impl Cluster {
         panic!("the cluster does not come to rest");
     }
 
+    /// One turn of what is ready on this core.
+    pub fn wake(&mut self, core: usize) {
+        if self.engines[core].has_ready() {
+            self.with(core, |engine, now, out| engine.on_wake(now, out));
+        }
+    }
+
     fn with(&mut self, core: usize, run: impl FnOnce(&mut Engine, Now, &mut Out)) {
         let mut out = Out::default();
         run(&mut self.engines[core], self.now, &mut out);

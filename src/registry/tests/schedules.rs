@@ -299,7 +299,7 @@ impl Run {
         assert!(self.clients.iter().all(Option::is_none), "somebody waits for ever");
         let last = self.clients.len();
         self.clients.push(None);
-        for at in 0..ENTRIES.len() {
+        for (at, entry) in ENTRIES.into_iter().enumerate() {
             for core in 0..self.cluster.cores() {
                 self.begun[at] += 1;
                 let start = self.tick();
@@ -307,7 +307,7 @@ impl Run {
                 // Whoever looks stands beside the clients: it is on this core.
                 let (start, mut seen) = (self.tick(), None);
                 while seen.is_none() {
-                    match look_up(&mut self.cluster, core, ENTRIES[at], Waiter(last as u64)) {
+                    match look_up(&mut self.cluster, core, entry, Waiter(last as u64)) {
                         Looked::Seen(found, _) => seen = Some(found),
                         Looked::Full => panic!("nothing else waits"),
                         Looked::Ask(effect) => {

@@ -57,6 +57,9 @@ fn refusals_say_why() {
     let long = "x".repeat(limits::SERVER_NAME_BYTES_MAX + 1);
     let mut native = spec("n");
     native.source = Source::Native(0);
+    let mut endless = spec("e");
+    let json = vec![b' '; limits::ITEM_BYTES_MAX + 1];
+    endless.catalog.tools = [crate::registry::Item { name: "t".into(), json: json.into() }].into();
     for core in 0..2 {
         for (change, refusal) in [
             (register("a"), Refusal::Taken),
@@ -80,6 +83,7 @@ fn refusals_say_why() {
             create("/mcpx", &[]),
             create("/mcp/", &[]),
             create("/mcp/z", &["a", "a"]),
+            Change::Register(Box::new(endless.clone())),
         ] {
             assert!(matches!(cluster.change(core, change.clone()), Err(Refusal::Invalid(_))), "{change:?}");
         }
