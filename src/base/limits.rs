@@ -74,6 +74,8 @@ pub const VIEW_TURN_BYTES: usize = 256 * 1024;
 pub const VIEW_ITEM_COST_BYTES: usize = 256;
 /// Endpoints that a core keeps a view of while nobody listens there.
 pub const VIEWS_PER_CORE_MAX: usize = 4096;
+/// Most bytes that those views show, counted as for [`VIEW_BYTES_MAX`].
+pub const VIEW_BYTES_PER_CORE_MAX: usize = 256 * 1024 * 1024;
 
 /// Longest request head (request line and header fields), bytes. Beyond it: 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -187,6 +189,7 @@ const _: () = assert!(FRAMES_PER_TURN_MAX <= LANE_FRAMES_MIN, "a lane holds at l
 const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions and notices both have room");
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
 const _: () = assert!(4 * CATALOG_ITEMS_MAX <= VIEW_ITEMS_MAX && 2 * CATALOG_BYTES_MAX <= VIEW_BYTES_MAX, "a server alone is always shown");
+const _: () = assert!(VIEW_BYTES_MAX < VIEW_BYTES_PER_CORE_MAX, "one view leaves room for others");
 const _: () = assert!(ITEM_BYTES_MAX <= VIEW_TURN_BYTES, "one item does not make a turn long");
 const _: () = assert!(2 * (PAGE_BYTES + ITEM_BYTES_MAX) < OUTBOUND_BYTES_MAX, "a page can be sent");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");

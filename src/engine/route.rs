@@ -19,7 +19,9 @@ use super::view::{Budget, Making, Progress, View};
 use super::views::Views;
 use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, NodeId, ShardId};
-use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEW_BYTES_MAX, VIEW_ITEMS_MAX, VIEW_TURN_BYTES, VIEWS_PER_CORE_MAX};
+use crate::base::limits::{
+    SERVERS_PER_ENDPOINT_MAX, VIEW_BYTES_MAX, VIEW_BYTES_PER_CORE_MAX, VIEW_ITEMS_MAX, VIEW_TURN_BYTES, VIEWS_PER_CORE_MAX,
+};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
 use crate::registry::{self, Effects, Endpoint, Frame as RegistryFrame, Kind as EntryKind, Lookup, Registry, Server, Waiter};
@@ -544,11 +546,10 @@ impl Routes {
 
     /// Lets go of views that nobody needs.
     pub fn evict(&mut self, subscribed: impl FnOnce() -> HashSet<u64>) {
-        let views_max = VIEWS_PER_CORE_MAX;
-        if self.views.len() > views_max {
+        if self.views.exceed(VIEWS_PER_CORE_MAX, VIEW_BYTES_PER_CORE_MAX) {
             self.last = None;
+            self.views.evict(VIEWS_PER_CORE_MAX, VIEW_BYTES_PER_CORE_MAX, subscribed);
         }
-        self.views.evict(views_max, subscribed);
     }
 }
 
@@ -585,6 +586,7 @@ impl Engine {
         if self.routes.has_unfinished() {
             let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
             self.routes.go_on(around, out);
+            self.evict_views();
         }
     }
 

@@ -138,7 +138,7 @@ impl Making {
 
     /// There is too much to be shown: the view has nothing.
     fn give_up(&mut self, hosted: &[Hosted]) -> Progress {
-        self.is_too_large = true;
+        (self.is_too_large, self.bytes) = (true, 0);
         let bound = Bound { members: &self.members, servers: &self.servers, hosted };
         self.lists = ListKind::ALL.map(|kind| ListWriter::new(kind, paging(&bound, kind)).finish(&self.signature)).into();
         self.tables = ListKind::ALL.map(|_| Table::default()).into();
@@ -148,7 +148,7 @@ impl Making {
 
     /// The view, which must be made.
     pub fn finish(self, hosted: &[Hosted], epoch: u64) -> View {
-        let Self { endpoint, servers, members, lists, tables, families, is_too_large, .. } = self;
+        let Self { endpoint, servers, members, lists, tables, families, is_too_large, bytes, .. } = self;
         let (Ok(lists), Ok(tables)) = (<[Pages; 4]>::try_from(lists), <[Table; 4]>::try_from(tables)) else {
             unreachable!("every list was made")
         };
@@ -168,6 +168,7 @@ impl Making {
             epoch,
             offers: offers(&capabilities, is_fixed),
             signer: alone.map_or(Signer::Node, Signer::Native),
+            bytes: bytes + discover.len() + initialize.len(),
             discover,
             initialize,
             direct: alone.filter(|_| is_direct && is_reached),

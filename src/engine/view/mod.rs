@@ -128,6 +128,8 @@ pub(super) struct View {
     /// The members of the result of `initialize` besides the version.
     pub initialize: Vec<u8>,
     members: Box<[Member]>,
+    /// What is shown, bytes: names and definitions once for each era, and what the endpoint says of itself.
+    pub bytes: usize,
     /// What is bound is more than an endpoint shows, so it shows nothing: whoever comes is told so.
     pub is_too_large: bool,
     /// All names are those of this native server.
