@@ -42,6 +42,7 @@ pub(super) struct Views {
 
 impl Views {
     /// How many endpoints are known.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.seen.len()
     }

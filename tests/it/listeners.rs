@@ -274,7 +274,7 @@ fn every_listener_is_told_once_for_each_window_and_then_finds_what_is_registered
         let made: usize = changers.into_iter().map(|changer| changer.join().expect("it was not refused")).sum();
         let names = ["n0".to_owned()];
         insist(201, || admin.write("POST", "/v1/servers", &server("last", [&names; 3])).status);
-        let there = registered(&admin);
+        let there = registered(admin);
         assert!(there[0].contains("last.n0") && there[1].contains("last.n0") && there[2].contains("it://last/n0"));
         // Each looks at a list only when it is told that it changed: so it was told after the last change.
         until("everybody has found what there is", || each(&|seen| seen.lists == there));
@@ -283,8 +283,8 @@ fn every_listener_is_told_once_for_each_window_and_then_finds_what_is_registered
             let seen = seen.lock().expect("nobody panics with it");
             // Whatever the machine does in between: of notices that a core sends, only the first can belong to a window that had begun before.
             let windows = seen.last.expect("it was told").duration_since(begun).as_millis() / WINDOW.as_millis() + 2;
-            for list in 0..3 {
-                let told = seen.told[list] - expected[list];
+            for (told, before) in seen.told.iter().zip(expected) {
+                let told = told - before;
                 assert!((1..=made + 1).contains(&told), "client {number} was told {told} times of {made} changes");
                 assert!(told as u128 <= windows, "client {number} was told {told} times in {windows} windows");
             }
