@@ -13,11 +13,16 @@ use ringhub::base::time::{Nanos, Now};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{ConnMemo, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
 use ringhub::native::{Factory, Inbox, builtin};
+use ringhub::registry::{Catalog, Endpoint, Item, Record, Server, ServerId, ServerSpec, Source, State};
 use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, LastHead, Taken, take};
 
 /// Requests timed in one round.
 const REQUESTS: u32 = 20_000;
 const ROUNDS_DEFAULT: usize = 31;
+/// Servers that are registered besides those that are bound.
+const MANY_SERVERS: usize = 100_000;
+/// Endpoints whose first list is timed.
+const FIRST_LISTS: usize = 1000;
 const LIMITS: HttpLimits = HttpLimits { head_bytes_max: 16 * 1024, body_bytes_max: 4 * 1024 * 1024 };
 
 /// The fields that an official client sends with every POST.
@@ -27,7 +32,7 @@ fn main() {
     // The test runner passes flags of its own, such as --bench: only a number counts.
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS_DEFAULT).max(1);
     let only = std::env::args().skip(1).find(|argument| argument.parse::<usize>().is_err() && !argument.starts_with('-'));
-    let mut driver = Driver::new(only);
+    let mut driver = Driver::new(only.clone(), &[]);
     let calls = [
         (
             "tools/call echo, 2026-07-28",
@@ -47,6 +52,114 @@ fn main() {
     driver.time(rounds, "tools/call echo, 2025-11-25", &call, "hello");
     let ping = legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#);
     driver.time(rounds, "ping, 2025-11-25", &ping, "\"result\":{}");
+    lists_of_ten(rounds, only.as_deref());
+    largest_view(only.as_deref());
+}
+
+/// `tools/list` of an endpoint bound to ten servers, of ten that are registered and of a hundred thousand, in turn: as clients ask again and
+/// again, and as the first one asks of an endpoint.
+fn lists_of_ten(rounds: usize, only: Option<&str>) {
+    let name = "tools/list of 10 servers";
+    if only.is_some_and(|part| !name.contains(part)) {
+        return;
+    }
+    let mut drivers = [10, MANY_SERVERS].map(|servers| {
+        let names: Vec<String> = (0..10).map(|n| format!("s{}", n * servers / 10)).collect();
+        let all = (0..servers).map(|n| server(&format!("s{n}"), n as u64, 5, 200));
+        let endpoints = (0..FIRST_LISTS).map(|n| endpoint(&format!("/mcp/e{n}"), 1_000_000 + n as u64, &names));
+        (servers, Driver::new(None, &all.chain(endpoints).collect::<Vec<_>>()), Vec::new(), Vec::new())
+    });
+    let list = |path: usize| {
+        let text = String::from_utf8(modern("tools/list", "", "")).expect("UTF-8");
+        text.replacen("/mcp", &format!("/mcp/e{path}"), 1).into_bytes()
+    };
+    let expected = "s0.tool4";
+    for path in 0..FIRST_LISTS {
+        let request = list(path);
+        for (_, driver, first, _) in &mut drivers {
+            first.push(driver.once(&request, expected));
+        }
+    }
+    let request = list(0);
+    for _ in 0..rounds {
+        for (_, driver, _, again) in &mut drivers {
+            again.push(driver.round(&request));
+        }
+    }
+    for (what, figures) in
+        [("", drivers.each_ref().map(|driver| driver.3.clone())), ("the first ", drivers.each_ref().map(|driver| driver.2.clone()))]
+    {
+        let mut medians = [0.0; 2];
+        for ((median, figures), (servers, ..)) in medians.iter_mut().zip(figures).zip(&drivers) {
+            *median = print(&format!("{what}{name}, {servers} registered"), figures);
+        }
+        println!("{:<56} {:>8.3}", format!("{what}{name}, ratio"), medians[1] / medians[0]);
+    }
+}
+
+/// The turns that the largest views take which an endpoint may have: the longest one counts.
+fn largest_view(only: Option<&str>) {
+    let name = "turns of a view of 15 MiB";
+    if only.is_some_and(|part| !name.contains(part)) {
+        return;
+    }
+    let names = ["s0", "s1"].map(str::to_owned);
+    for (name, tools, bytes) in [(name, 37, 100_000), ("turns of a view of 16,000 tools", 8000, 200)] {
+        let kept = [server("s0", 1, tools, bytes), server("s1", 2, tools, bytes), endpoint("/mcp/large", 3, &names)];
+        let mut driver = Driver::new(None, &kept);
+        let request = String::from_utf8(modern("tools/list", "", "")).expect("UTF-8").replacen("/mcp", "/mcp/large", 1).into_bytes();
+        let start = Instant::now();
+        assert_eq!(driver.ask(&request), Verdict::Park);
+        let mut figures = vec![start.elapsed().as_secs_f64() * 1e9];
+        while driver.engine.has_ready() {
+            let start = Instant::now();
+            driver.engine.on_wake(now(driver.nanos), &mut driver.out);
+            figures.push(start.elapsed().as_secs_f64() * 1e9);
+        }
+        assert_eq!(driver.ask(&request), Verdict::Answered { close: false });
+        print(name, figures);
+    }
+}
+
+/// A server that is not connected, with so many tools of so many bytes.
+fn server(name: &str, number: u64, tools: usize, tool_bytes: usize) -> Record {
+    let tool = |n: usize| {
+        let name = format!("tool{n}");
+        let json = format!(r#"{{"name":"{name}","description":"{}","inputSchema":{{"type":"object"}}}}"#, "x".repeat(tool_bytes));
+        Item { name: name.into(), json: json.into_bytes().into() }
+    };
+    let spec = ServerSpec {
+        name: name.into(),
+        title: "".into(),
+        description: "".into(),
+        software_version: "1".into(),
+        source: Source::Upstream("https://server.example/mcp".into()),
+        state: State::Offline,
+        catalog: Catalog { tools: (0..tools).map(tool).collect(), ..Catalog::default() },
+    };
+    Record::Server(Arc::new(Server { id: id(number), version: 1, created_ms: 0, updated_ms: 0, spec }))
+}
+
+fn endpoint(path: &str, number: u64, servers: &[String]) -> Record {
+    let servers = servers.iter().map(|name| name.as_str().into()).collect();
+    let (path, id) = (path.into(), id(number));
+    Record::Endpoint(Arc::new(Endpoint { path, id, version: 1, servers, created_ms: 0, updated_ms: 0, is_configured: true }))
+}
+
+const fn id(number: u64) -> ServerId {
+    ServerId { node: NodeId(0), number: number << 8 }
+}
+
+const fn now(nanos: u64) -> Now {
+    Now { mono: Nanos(nanos), wall_ms: 1_800_000_000_000 }
+}
+
+/// Prints a row; gives its median.
+fn print(name: &str, mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let (median, last) = (figures[figures.len() / 2], figures[figures.len() - 1]);
+    println!("{name:<56} {median:>8.1} ns  min {:>8.1}  max {last:>8.1}", figures[0]);
+    median
 }
 
 fn post(fields: &str, body: &str) -> Vec<u8> {
@@ -79,8 +192,9 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(only: Option<String>) -> Self {
-        let config = EngineConfig::new(SealKeys::new(KeyPair::single([1; 32])));
+    /// With these entries besides the built-in server.
+    fn new(only: Option<String>, kept: &[Record]) -> Self {
+        let config = EngineConfig { kept: kept.into(), ..EngineConfig::new(SealKeys::new(KeyPair::single([1; 32]))) };
         let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), 1, 1000, [2; 16])));
         let servers: Vec<Arc<Factory>> = vec![Arc::new(builtin::server)];
         let inbox = Arc::new(Inbox::new(Box::new(|| {})));
@@ -107,7 +221,7 @@ impl Driver {
         let (conn, peer) = (ConnId { index: 0, generation: 0 }, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let inbound = Inbound { conn, peer, role: Role::Public, request: &request, memo: &mut self.memo };
         self.nanos += 1;
-        let now = Now { mono: Nanos(self.nanos), wall_ms: 1_800_000_000_000 };
+        let now = now(self.nanos);
         self.reply.clear();
         self.engine.on_request(now, inbound, &mut self.reply, &mut self.out)
     }
@@ -121,18 +235,32 @@ impl Driver {
         }
         let answer = String::from_utf8_lossy(&self.reply);
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains(expected), "{name}: {answer}");
-        let mut figures: Vec<f64> = (0..rounds)
-            .map(|_| {
-                let start = Instant::now();
-                for _ in 0..REQUESTS {
-                    black_box(self.ask(black_box(request)));
-                }
-                start.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS)
-            })
-            .collect();
-        figures.sort_by(f64::total_cmp);
-        let (median, last) = (figures[figures.len() / 2], figures[figures.len() - 1]);
-        println!("{name:<44} {median:>8.1} ns  min {:>8.1}  max {last:>8.1}", figures[0]);
+        print(name, (0..rounds).map(|_| self.round(request)).collect());
+    }
+
+    /// Nanoseconds that one of many requests takes.
+    fn round(&mut self, request: &[u8]) -> f64 {
+        let start = Instant::now();
+        for _ in 0..REQUESTS {
+            black_box(self.ask(black_box(request)));
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(REQUESTS)
+    }
+
+    /// Nanoseconds that this one takes, which may take several turns.
+    fn once(&mut self, request: &[u8], expected: &str) -> f64 {
+        let start = Instant::now();
+        while self.ask(request) == Verdict::Park {
+            while self.engine.has_ready() {
+                self.engine.on_wake(now(self.nanos), &mut self.out);
+            }
+        }
+        let took = start.elapsed().as_secs_f64() * 1e9;
+        let answer = String::from_utf8_lossy(&self.reply);
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains(expected), "{answer}");
+        self.engine.on_tick(now(self.nanos), &mut self.out);
+        self.out = Out::default();
+        took
     }
 
     /// Opens a session; gives its id and the answer.

@@ -55,6 +55,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "RINGHUB_SHARDS")]
     pub shards: Option<u16>,
 
+    /// Most servers registered at once; one more is refused [default: 1000000]
+    #[arg(long, value_name = "N", env = "RINGHUB_MAX_SERVERS")]
+    pub max_servers: Option<usize>,
+
+    /// Most endpoints at once; one more is refused [default: 100000]
+    #[arg(long, value_name = "N", env = "RINGHUB_MAX_ENDPOINTS")]
+    pub max_endpoints: Option<usize>,
+
     /// Microseconds a core looks for work before it sleeps; only for CPUs that do nothing else [default: 0]
     #[arg(long, value_name = "N", env = "RINGHUB_SPIN_US")]
     pub spin_us: Option<u64>,

@@ -30,6 +30,10 @@ pub struct Config {
     pub pin: bool,
     /// Registry shards.
     pub shards: u16,
+    /// Most registered servers.
+    pub max_servers: usize,
+    /// Most endpoints.
+    pub max_endpoints: usize,
     /// Microseconds a core looks for work before it sleeps.
     pub spin_us: u64,
     /// io_uring operations in use.
@@ -98,6 +102,8 @@ struct File {
     cpus: Option<Cpus>,
     pin: Option<bool>,
     shards: Option<u16>,
+    max_servers: Option<usize>,
+    max_endpoints: Option<usize>,
     spin_us: Option<u64>,
     io_uring: Option<IoUring>,
     max_connections: Option<usize>,
@@ -205,7 +211,12 @@ impl Config {
                 Separator::Underscore => engine::Separator::Underscore,
                 Separator::Dash => engine::Separator::Dash,
             },
-            registry: registry::Config { shards: self.shards, ..registry::Config::default() },
+            registry: registry::Config {
+                shards: self.shards,
+                servers_max: self.max_servers,
+                endpoints_max: self.max_endpoints,
+                ..registry::Config::default()
+            },
             request_timeout: self.request_timeout,
             allowed_origins: self.allowed_origin.clone(),
             allowed_hosts: self.allowed_host.clone(),
@@ -257,6 +268,8 @@ impl Resolver {
             cpus: self.cpus(args.cpus.as_deref(), file.cpus),
             pin: !args.no_pin && file.pin.unwrap_or(true),
             shards: args.shards.or(file.shards).unwrap_or(limits::SHARDS_DEFAULT),
+            max_servers: args.max_servers.or(file.max_servers).unwrap_or(limits::SERVERS_DEFAULT),
+            max_endpoints: args.max_endpoints.or(file.max_endpoints).unwrap_or(limits::ENDPOINTS_DEFAULT),
             spin_us: args.spin_us.or(file.spin_us).unwrap_or(0),
             io_uring: args.io_uring.or(file.io_uring).unwrap_or_default(),
             max_connections: args.max_connections.or(file.max_connections),
@@ -286,6 +299,8 @@ impl Resolver {
 
     fn relations(&mut self, config: &Config) {
         self.within("shards", config.shards.into(), 1, limits::SHARDS_MAX.into());
+        self.within("max-servers", config.max_servers, 1, u32::MAX as usize);
+        self.within("max-endpoints", config.max_endpoints, 1, u32::MAX as usize);
         self.within("max-sessions", config.max_sessions, 1, u32::MAX as usize);
         self.within("max-body-bytes", config.max_body_bytes, 1024, 1 << 30);
         self.within("blocking-threads", config.blocking_threads, 1, 1024);

@@ -42,8 +42,8 @@
 //!    the same connection sent just before, and a request that differs from its last one in id, arguments and progress token
 //!    alone, are known by comparison and not taken apart again.
 //! 3. The engine decides the era and walks the checks in the order the specification gives, then answers from the endpoint's
-//!    view. A core makes a view of the entries of [`registry`], which may cost a hop, and uses it until one of them is about to
-//!    change. Names that clients use are looked up in the view's exact tables; they are never taken apart.
+//!    view. A core makes a view of the entries of [`registry`], which may cost a hop, and several turns when there is much to
+//!    show, and uses it until one of them is about to change. Names that clients use are looked up in the view's exact tables; they are never taken apart.
 //! 4. A tool runs on the connection's own core. When it is done at once, its answer is encoded into the connection's outbound
 //!    buffer: no task, no allocation, no lock. When it is not, its future joins the core's task set and the answer follows
 //!    later, as JSON or as a stream of events.

@@ -134,6 +134,8 @@ faults! {
     Internal = 200, code::INTERNAL, Internal, "internal", true, "Internal error";
     /// The server that has what was named cannot be called.
     NotConnected = 200, code::INTERNAL, Upstream, "not_connected", true, "The server that has this is not connected";
+    /// What is bound to the endpoint is more than one endpoint shows.
+    CatalogTooLarge = 507, code::INTERNAL, Internal, "catalog_too_large", true, "The servers bound to this endpoint offer more than one endpoint can show; its operator can bind them to several endpoints";
     /// The request's deadline passed.
     Timeout = 200, code::INTERNAL, Internal, "timeout", true, "The request took longer than this server allows";
     /// A bounded queue or table is full; the request may be tried again.

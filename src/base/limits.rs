@@ -8,6 +8,11 @@ pub const SHARDS_DEFAULT: u16 = 64;
 /// Most registry shards.
 pub const SHARDS_MAX: u16 = 4096;
 
+/// Most servers of one node unless told otherwise.
+pub const SERVERS_DEFAULT: usize = 1_000_000;
+/// Most endpoints of one node unless told otherwise.
+pub const ENDPOINTS_DEFAULT: usize = 100_000;
+
 /// Names a core's near cache holds unless told otherwise.
 pub const NEAR_NAMES_DEFAULT: usize = 10_000;
 /// Names a core remembers as not bound.
@@ -40,6 +45,8 @@ pub const ITEM_NAME_CHARS_MAX: usize = 2048;
 pub const STORE_BATCH_MAX: usize = 4096;
 /// Largest catalog of a server: its names and definitions, bytes.
 pub const CATALOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest definition of a tool, prompt, resource or resource template in a catalog, bytes.
+pub const ITEM_BYTES_MAX: usize = 256 * 1024;
 /// Most servers bound to one endpoint.
 pub const SERVERS_PER_ENDPOINT_MAX: usize = 256;
 /// Most entries of one page of a list.
@@ -63,8 +70,20 @@ pub const SHARD_ALARM_US: u64 = 100_000;
 pub const NAME_CHARS_MAX: usize = 64;
 /// Longest instructions that an endpoint gives for servers that are not alone or not native, bytes.
 pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
+/// Most tools, prompts, resources and resource templates that an endpoint shows, all together.
+pub const VIEW_ITEMS_MAX: usize = 16_384;
+/// Most bytes of what an endpoint shows: names and definitions, counted once for each era.
+pub const VIEW_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one page of a list from which on it takes no further item.
+pub const PAGE_BYTES: usize = 256 * 1024;
+/// Bytes that one turn of a core handles for views in the making.
+pub const VIEW_TURN_BYTES: usize = 256 * 1024;
+/// What each item costs of it besides its bytes.
+pub const VIEW_ITEM_COST_BYTES: usize = 256;
 /// Endpoints that a core keeps a view of while nobody listens there.
 pub const VIEWS_PER_CORE_MAX: usize = 4096;
+/// Most bytes that those views show, counted as for [`VIEW_BYTES_MAX`].
+pub const VIEW_BYTES_PER_CORE_MAX: usize = 256 * 1024 * 1024;
 
 /// Longest request head (request line and header fields), bytes. Beyond it: 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -90,6 +109,8 @@ pub const REQUEST_ID_BYTES_MAX: usize = 256;
 pub const SESSION_ID_BYTES_MAX: usize = 104;
 /// Most legacy sessions per core unless told otherwise.
 pub const SESSIONS_PER_CORE_DEFAULT: usize = 100_000;
+/// Slots of sessions that are looked at in one turn for sessions whose endpoint is no more.
+pub const SESSIONS_LOOKED_AT_PER_TURN_MAX: usize = 4096;
 /// Most events kept for the resumption of one session's streams.
 pub const LOG_EVENTS_MAX: usize = 256;
 /// Most bytes kept for the resumption of one session's streams.
@@ -179,6 +200,10 @@ const _: () = assert!(
     2 * CHANGE_MS_DEFAULT + CHANGE_QUEUED_MS_MAX + STORE_MS_MAX < ADMIN_WAIT_MS_MAX,
     "a change that is in no trouble is decided before its client is told that nobody knows"
 );
+const _: () = assert!(4 * CATALOG_ITEMS_MAX <= VIEW_ITEMS_MAX && 2 * CATALOG_BYTES_MAX <= VIEW_BYTES_MAX, "a server alone is always shown");
+const _: () = assert!(VIEW_BYTES_MAX < VIEW_BYTES_PER_CORE_MAX, "one view leaves room for others");
+const _: () = assert!(ITEM_BYTES_MAX <= VIEW_TURN_BYTES, "one item does not make a turn long");
+const _: () = assert!(2 * (PAGE_BYTES + ITEM_BYTES_MAX) < OUTBOUND_BYTES_MAX, "a page can be sent");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

@@ -137,6 +137,8 @@ closed_enum! {
         /// See its help.
         Taken = "taken", "Registrations of names that are taken";
         /// See its help.
+        Full = "full", "New entries of which there are as many as there may be";
+        /// See its help.
         VersionMismatch = "version_mismatch", "Changes of a version that is not the current one";
         /// See its help.
         NotStored = "not_stored", "Changes that could not be written to the state file";

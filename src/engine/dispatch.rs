@@ -61,7 +61,7 @@ impl Engine {
         let view = match self.routes.find(request.path, inbound.conn, around, out) {
             Found::View(view) => view,
             Found::Asked => return Verdict::Park,
-            Found::Refused(kind) => return self.refuse_kind(now, &terms, kind, reply),
+            Found::Refused(kind) => return self.refuse_path(now, &inbound, &terms, kind, reply),
         };
         let principal = Principal::of(headers.get(Known::Authorization), inbound.peer);
         let post = Post { conn: inbound.conn, view, principal, headers, terms };
@@ -71,6 +71,17 @@ impl Engine {
             Method::Delete if self.config.era.legacy() => legacy::on_delete(self, now, &post, inbound.memo, reply, out),
             _ => self.refuse_method(now, &post.terms, reply),
         }
+    }
+
+    /// What is asked for cannot be shown. A client that stays must learn which of its requests that answers.
+    fn refuse_path(&mut self, now: Now, inbound: &Inbound<'_>, terms: &Terms<'_>, kind: Kind, reply: &mut Vec<u8>) -> Verdict {
+        let request = inbound.request;
+        if kind != Kind::CatalogTooLarge || request.method != Method::Post {
+            return self.refuse_kind(now, terms, kind, reply);
+        }
+        let body = jsonrpc::parse_again(request.body, &mut self.last_request, inbound.conn.pack());
+        let id = body.as_ref().map_or_else(|refusal| refusal.id, id_of);
+        self.refuse(now, terms, id, &Fall::new(kind, kind.message()), reply)
     }
 
     /// The methods that an endpoint takes.

@@ -329,8 +329,9 @@ fn clear_away(engine: &mut Engine, now: Now, ended: Ended, out: &mut Out) {
     engine.metrics.set(Gauge::Sessions, engine.legacy.sessions.len() as u64);
 }
 
-/// Ends idle sessions and old events.
+/// Ends sessions that are idle or whose endpoint is no more, and old events.
 pub(super) fn on_tick(engine: &mut Engine, now: Now, out: &mut Out) {
+    go_on_closing(engine, now, out);
     let mut all_ended = Vec::new();
     engine.legacy.sessions.tick(now.mono, |_, ended| all_ended.push(ended));
     for ended in all_ended {
@@ -372,14 +373,18 @@ pub(super) fn on_news(engine: &mut Engine, now: Now, news: &News, out: &mut Out)
     legacy_stream::tell_news(engine, now, news, out);
 }
 
-/// The endpoints with these numbers are no more, and with them the sessions that listen. Any other is not found when it is next named, and ends
-/// when it has been idle for long enough.
+/// The endpoints with these numbers are no more, and with them their sessions: some end now, the others in the next turns. None of them is
+/// found when it is named meanwhile.
 pub(super) fn on_endpoints_gone(engine: &mut Engine, now: Now, endpoints: &[u64], out: &mut Out) {
-    let gone: Vec<_> = engine.legacy.sessions.listening().filter(|(_, endpoint)| endpoints.contains(endpoint)).collect();
-    for (key, _) in gone {
-        if let Some(ended) = engine.legacy.sessions.end(key) {
-            clear_away(engine, now, ended, out);
-        }
+    engine.legacy.sessions.close_all_at(endpoints);
+    go_on_closing(engine, now, out);
+}
+
+fn go_on_closing(engine: &mut Engine, now: Now, out: &mut Out) {
+    let mut all_ended = Vec::new();
+    engine.legacy.sessions.go_on_closing(|_, ended| all_ended.push(ended));
+    for ended in all_ended {
+        clear_away(engine, now, ended, out);
     }
 }
 

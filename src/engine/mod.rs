@@ -370,6 +370,7 @@ impl Engine {
     pub fn on_wake(&mut self, now: Now, out: &mut Out) {
         self.turn(now, out, |engine, out| {
             engine.take_events(now, out);
+            engine.go_on_with_views(now, out);
             let mut woken = std::mem::take(&mut engine.scratch.woken);
             engine.tasks.take_ready(&mut woken);
             for index in woken.drain(..) {
@@ -399,7 +400,7 @@ impl Engine {
     /// Whether [`Self::on_wake`] has something to do.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.tasks.has_ready() || !self.host.inbox().is_empty()
+        self.tasks.has_ready() || self.routes.has_unfinished() || !self.host.inbox().is_empty()
     }
 
     /// When [`Self::on_tick`] is due next. [`Nanos::NEVER`] when nothing waits for time.

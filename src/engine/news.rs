@@ -67,7 +67,11 @@ impl Engine {
             self.end_gone(now, out);
         }
         if self.routes.has_changes() && self.changes.looks(now.mono) {
-            let subscribed = self.subscribed();
+            let mut subscribed = self.subscribed();
+            if self.routes.is_all_in_question() {
+                // Which endpoints are gone was not told one by one.
+                subscribed.extend(self.legacy.sessions.endpoints());
+            }
             let around = super::route::Around { now, hosted: &self.hosted, metrics: self.metrics };
             self.routes.look_at_changes(&subscribed, around, out);
             // An endpoint that turned out to be no more is told of now.

@@ -3,25 +3,29 @@
 //! A request needs the view of its endpoint. When there is none that is good, one is built: of the endpoint's entry and those of its servers,
 //! all of which may be at home on other cores. What is missing is asked for together, and every request that needs the same view meanwhile
 //! waits for the same build. A build in whose time one of its entries was about to change is good for those who wait for it, and is not kept.
+//! What is to be made of much takes several turns; a turn does so much for all builds together, and no more.
 
+mod build;
+
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
 use super::Engine;
 use super::config::{EngineConfig, Separator};
 use super::hosted::{self, Hosted};
-use super::out::{Effect, Frame, Lane, Lists, Out};
-use super::view::View;
+use super::out::{Effect, Frame, Lists, Out};
+use super::view::{Budget, View};
 use super::views::Views;
 use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, NodeId, ShardId};
-use crate::base::limits::{SERVERS_PER_ENDPOINT_MAX, VIEWS_PER_CORE_MAX};
+use crate::base::limits::{VIEW_BYTES_PER_CORE_MAX, VIEW_TURN_BYTES, VIEWS_PER_CORE_MAX};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::stored::Stored;
 use crate::base::time::{Nanos, Now};
-use crate::registry::{self, Effects, Endpoint, Frame as RegistryFrame, Kind as EntryKind, Lookup, Registry, Server, Waiter};
+use crate::registry::{self, Effects, Frame as RegistryFrame, Kind as EntryKind, Registry};
+use build::{Build, Part, build_of, part};
 
 /// A path and where it leads.
 #[derive(Debug)]
@@ -50,31 +54,6 @@ pub(super) struct Around<'a> {
     pub metrics: &'a CoreMetrics,
 }
 
-/// An entry that a view is to be made of.
-#[derive(Debug)]
-enum Part {
-    Missing,
-    Asked,
-    Known(Option<Arc<Server>>),
-}
-
-/// A view in the making.
-#[derive(Debug)]
-struct Build {
-    path: Box<str>,
-    endpoint: Option<Arc<Endpoint>>,
-    parts: Vec<Part>,
-    /// Whether nothing of it was about to change since it began.
-    is_lasting: bool,
-    /// Who waits for it.
-    conns: Vec<ConnId>,
-    /// Whether subscribers wait to be told, too.
-    is_for_subscribers: bool,
-}
-
-/// What a build ended with, and who waits for that.
-type Built = (Decided, Vec<ConnId>);
-
 /// One core's view of the registry.
 #[derive(Debug)]
 pub(super) struct Routes {
@@ -84,6 +63,10 @@ pub(super) struct Routes {
     /// Views made so far.
     epoch: u64,
     builds: HashMap<u32, Build>,
+    /// Builds that go on in the next turn.
+    unfinished: VecDeque<u32>,
+    /// What this turn may still do for builds.
+    budget: Budget,
     /// The build that a request for a path may join.
     joinable: HashMap<Box<str>, u32>,
     next_build: u32,
@@ -97,6 +80,8 @@ pub(super) struct Routes {
     last: Option<Last>,
     /// What is to be told to subscribers of endpoints, by number.
     told: Vec<(u64, Lists)>,
+    /// Any endpoint may be no more, until all that changed was looked at.
+    is_all_in_question: bool,
 }
 
 /// How a look was decided.
@@ -109,6 +94,7 @@ enum Decided {
 impl From<Decided> for Found {
     fn from(decided: Decided) -> Self {
         match decided {
+            Decided::View(view) if view.is_too_large => Self::Refused(Kind::CatalogTooLarge),
             Decided::View(view) => Self::View(view),
             Decided::Refused(kind) => Self::Refused(kind),
         }
@@ -136,16 +122,6 @@ fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
     }
 }
 
-const fn waiter(build: u32, part: usize) -> Waiter {
-    Waiter((build as u64) << 16 | part as u64)
-}
-
-const fn build_of(waiter: Waiter) -> u32 {
-    (waiter.0 >> 16) as u32
-}
-
-const _: () = assert!(SERVERS_PER_ENDPOINT_MAX < 1 << 16, "the place of a part is sixteen bits");
-
 impl Routes {
     pub fn new(core: CoreId, cores: u16, node: NodeId, config: &EngineConfig, hosted: &[Hosted]) -> Self {
         let mut registry = Registry::new(&config.registry, core, cores, node);
@@ -156,6 +132,8 @@ impl Routes {
             views: Views::default(),
             epoch: 0,
             builds: HashMap::new(),
+            unfinished: VecDeque::new(),
+            budget: Budget::new(VIEW_TURN_BYTES),
             joinable: HashMap::new(),
             next_build: 0,
             parked: HashMap::new(),
@@ -163,6 +141,7 @@ impl Routes {
             owed: Effects::new(),
             last: None,
             told: Vec::new(),
+            is_all_in_question: false,
         }
     }
 
@@ -190,7 +169,7 @@ impl Routes {
         if let Some(view) = self.views.fresh(path) {
             let view = Rc::clone(view);
             self.remember(&view);
-            return Found::View(view);
+            return Decided::View(view).into();
         }
         let id = match self.joinable.get(path) {
             Some(&id) => id,
@@ -211,141 +190,14 @@ impl Routes {
 
     /// Keeps where the path leads, for the next request.
     fn remember(&mut self, view: &Rc<View>) {
+        if view.is_too_large {
+            return;
+        }
         let is_at_home = self.registry.is_at_home(view.path());
         let last = self.last.get_or_insert_with(|| Last { path: String::new(), view: Rc::clone(view), is_at_home });
         last.path.clear();
         last.path.push_str(view.path());
         (last.view, last.is_at_home) = (Rc::clone(view), is_at_home);
-    }
-
-    fn begin(&mut self, path: &str, is_for_subscribers: bool) -> u32 {
-        let id = self.next_build;
-        self.next_build = self.next_build.wrapping_add(1);
-        let build = Build { path: path.into(), endpoint: None, parts: Vec::new(), is_lasting: true, conns: Vec::new(), is_for_subscribers };
-        self.builds.insert(id, build);
-        self.joinable.insert(path.into(), id);
-        id
-    }
-
-    /// Takes a build as far as it goes. None: it waits for answers.
-    fn step(&mut self, id: u32, around: Around<'_>, out: &mut Out) -> Option<Built> {
-        let build = self.builds.get_mut(&id)?;
-        let mut ask = |to, frame| out.effects.push(Effect::Send { to, lane: Lane::Ask, frame: Frame::Registry(frame) });
-        if build.endpoint.is_none() {
-            match self.registry.endpoint(around.now, &build.path, waiter(id, 0), around.metrics) {
-                Lookup::Here(endpoint) => build.endpoint = Some(Arc::clone(endpoint)),
-                Lookup::Once(endpoint) => {
-                    build.endpoint = Some(Arc::clone(endpoint));
-                    build.is_lasting = false;
-                }
-                Lookup::Absent => return self.refuse(id, Kind::NoSuchPath, true),
-                Lookup::AbsentOnce => return self.refuse(id, Kind::NoSuchPath, false),
-                Lookup::Full => return self.refuse(id, Kind::Overloaded, false),
-                Lookup::Ask { to, frame } => {
-                    ask(to, frame);
-                    return None;
-                }
-            }
-            let servers = build.endpoint.as_ref().map_or(0, |endpoint| endpoint.servers.len());
-            build.parts.resize_with(servers.min(SERVERS_PER_ENDPOINT_MAX), || Part::Missing);
-        }
-        let endpoint = Arc::clone(build.endpoint.as_ref()?);
-        for (at, (part, name)) in build.parts.iter_mut().zip(&endpoint.servers).enumerate() {
-            if !matches!(part, Part::Missing) {
-                continue;
-            }
-            *part = match self.registry.server(around.now, name, waiter(id, at + 1), around.metrics) {
-                Lookup::Here(server) => Part::Known(Some(Arc::clone(server))),
-                Lookup::Absent => Part::Known(None),
-                Lookup::Once(server) => {
-                    build.is_lasting = false;
-                    Part::Known(Some(Arc::clone(server)))
-                }
-                Lookup::AbsentOnce => {
-                    build.is_lasting = false;
-                    Part::Known(None)
-                }
-                Lookup::Full => return self.refuse(id, Kind::Overloaded, false),
-                Lookup::Ask { to, frame } => {
-                    ask(to, frame);
-                    Part::Asked
-                }
-            };
-        }
-        if build.parts.iter().all(|part| matches!(part, Part::Known(_))) { self.complete(id, endpoint, around.hosted) } else { None }
-    }
-
-    /// All parts are there.
-    fn complete(&mut self, id: u32, endpoint: Arc<Endpoint>, hosted: &[Hosted]) -> Option<Built> {
-        let build = self.end(id)?;
-        let known = |part| match part {
-            Part::Known(server) => server,
-            Part::Missing | Part::Asked => None,
-        };
-        let servers: Vec<_> = build.parts.into_iter().map(known).collect();
-        let last = self.views.last(&build.path).filter(|view| view.is_of(&endpoint, &servers));
-        let view = match last {
-            Some(view) => Rc::clone(view),
-            None => {
-                self.epoch += 1;
-                let view = View::new(endpoint, servers, hosted, self.separator, self.epoch);
-                tracing::debug!(path = view.path(), epoch = view.epoch, "a view was made");
-                Rc::new(view)
-            }
-        };
-        self.views.put(&view, build.is_lasting);
-        if !build.is_lasting {
-            self.views.put_back(&build.path);
-        } else {
-            self.remember(&view);
-            if build.is_for_subscribers {
-                self.told.extend(self.views.tell(&build.path).filter(|(_, lists)| !lists.is_empty()));
-            }
-        }
-        Some((Decided::View(view), build.conns))
-    }
-
-    /// There will be no view. `is_known`: because there is no such endpoint.
-    fn refuse(&mut self, id: u32, kind: Kind, is_known: bool) -> Option<Built> {
-        let build = self.end(id)?;
-        if is_known {
-            self.views.remove(&build.path);
-        } else if build.is_for_subscribers {
-            self.views.put_back(&build.path);
-        }
-        Some((Decided::Refused(kind), build.conns))
-    }
-
-    /// Takes a build out of work. The answers to questions that are open lead nowhere.
-    fn end(&mut self, id: u32) -> Option<Build> {
-        let build = self.builds.remove(&id)?;
-        if self.joinable.get(&build.path) == Some(&id) {
-            self.joinable.remove(&build.path);
-        }
-        Some(build)
-    }
-
-    /// Has the requests answered that waited for a build.
-    fn settle(&mut self, id: u32, (decided, conns): Built, out: &mut Out) {
-        for conn in conns {
-            if self.parked.get(&conn) == Some(&id) {
-                self.parked.remove(&conn);
-                self.decided.insert(conn, decided.clone());
-                out.effects.push(Effect::Resume { conn });
-            }
-        }
-    }
-
-    /// The question of this waiter is answered: look again.
-    fn advance(&mut self, asked: Waiter, around: Around<'_>, out: &mut Out) {
-        let (id, part) = (build_of(asked), (asked.0 & 0xFFFF) as usize);
-        let Some(build) = self.builds.get_mut(&id) else { return self.registry.forget(asked) };
-        if let Some(part) = part.checked_sub(1).and_then(|part| build.parts.get_mut(part)) {
-            *part = Part::Missing;
-        }
-        if let Some(built) = self.step(id, around, out) {
-            self.settle(id, built, out);
-        }
     }
 
     /// An entry is about to change, or has changed.
@@ -374,6 +226,7 @@ impl Routes {
 
     fn spoil_all(&mut self) {
         self.last = None;
+        self.is_all_in_question = true;
         self.views.spoil_all();
         part(&mut self.builds, &mut self.joinable, |_| true);
     }
@@ -392,6 +245,7 @@ impl Routes {
             registry::Effect::AbsencesInvalidated { kind: EntryKind::Server, shard } => self.spoil_absent(shard),
             // No view is made of an endpoint that there is not.
             registry::Effect::AbsencesInvalidated { kind: EntryKind::Endpoint, .. } => {}
+            registry::Effect::Gone { endpoint } => self.views.gone(endpoint.number),
             registry::Effect::AllChanged => self.spoil_all(),
             other => return Some(other),
         }
@@ -423,6 +277,11 @@ impl Routes {
         }
     }
 
+    /// Whether endpoints may be no more without having been named.
+    pub const fn is_all_in_question(&self) -> bool {
+        self.is_all_in_question
+    }
+
     /// Whether anything changed that subscribers of endpoints may have to be told of.
     pub fn has_changes(&self) -> bool {
         self.views.has_changes()
@@ -441,6 +300,7 @@ impl Routes {
                 self.settle(id, built, out);
             }
         }
+        self.is_all_in_question &= self.views.has_changes();
     }
 
     /// Whether there is something that [`Self::take_told`] gives.
@@ -465,20 +325,9 @@ impl Routes {
 
     /// Lets go of views that nobody needs.
     pub fn evict(&mut self, subscribed: impl FnOnce() -> HashSet<u64>) {
-        let views_max = VIEWS_PER_CORE_MAX;
-        if self.views.len() > views_max {
+        if self.views.exceed(VIEWS_PER_CORE_MAX, VIEW_BYTES_PER_CORE_MAX) {
             self.last = None;
-        }
-        self.views.evict(views_max, subscribed);
-    }
-}
-
-/// These builds are good for those who wait for them, and for nobody who comes from now on.
-fn part(builds: &mut HashMap<u32, Build>, joinable: &mut HashMap<Box<str>, u32>, is_meant: impl Fn(&Build) -> bool) {
-    for (id, build) in builds.iter_mut().filter(|(_, build)| is_meant(build)) {
-        build.is_lasting = false;
-        if joinable.get(&build.path) == Some(id) {
-            joinable.remove(&build.path);
+            self.views.evict(VIEWS_PER_CORE_MAX, VIEW_BYTES_PER_CORE_MAX, subscribed);
         }
     }
 }
@@ -498,6 +347,15 @@ impl Engine {
                 registry::Effect::Persist { ticket, record } => out.effects.push(Effect::Persist { ticket, record }),
                 other => tracing::trace!(?other, "answered to nobody"),
             }
+        }
+    }
+
+    /// Goes on with views that take more than one turn to make.
+    pub(super) fn go_on_with_views(&mut self, now: Now, out: &mut Out) {
+        if self.routes.has_unfinished() {
+            let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
+            self.routes.go_on(around, out);
+            self.evict_views();
         }
     }
 
@@ -526,7 +384,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Change;
+    use crate::registry::{Change, Waiter};
 
     impl Engine {
         /// Makes a change, for tests. Whether it was made shows in what clients see.
@@ -536,14 +394,12 @@ mod tests {
             self.turn(now, out, |engine, out| engine.carry_out_registry(effects, now, out));
         }
 
+        pub fn views_made(&self) -> u64 {
+            self.routes.epoch
+        }
+
         pub fn views_known(&self) -> usize {
             self.routes.views.len()
         }
-    }
-
-    #[test]
-    fn a_waiter_names_its_build_and_nobody_else() {
-        let named = waiter(u32::MAX, SERVERS_PER_ENDPOINT_MAX);
-        assert_eq!((build_of(named), named.0 & OTHERS), (u32::MAX, 0));
     }
 }

@@ -1,11 +1,13 @@
 //! Legacy sessions of one core, their home. A session is one slot of a slab; what only busy sessions need is boxed, so that an
 //! idle one stays small.
 
+mod closing;
 mod glance;
 
 use std::{rc::Rc, time::Duration};
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::{
     directory::{SEEN_STEP_S, SessionDirectory},
@@ -23,11 +25,13 @@ use crate::{
     wire::mcp::{ClientCapabilities, Version},
 };
 
+use closing::Closing;
+
 pub use glance::Glance;
 
 const NONE: u32 = u32::MAX;
-/// Sessions ended by one tick: expiry of very many must not make a turn long.
-const EXPIRED_PER_TICK_MAX: usize = 256;
+/// Sessions ended in one turn for one reason: the end of very many must not make a turn long.
+const ENDED_PER_TURN_MAX: usize = 256;
 
 /// Whose session an id names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +92,9 @@ pub struct Sessions {
     listening: HashMap<SessionKey, u64>,
     /// Who subscribed to what.
     subscribers: HashMap<Rc<[u8]>, Vec<SessionKey>>,
+    /// How many sessions each endpoint has, by its number.
+    at: HashMap<u64, u32>,
+    closing: Closing,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -114,6 +121,8 @@ impl Sessions {
             log: EventLog::default(),
             listening: HashMap::new(),
             subscribers: HashMap::new(),
+            at: HashMap::new(),
+            closing: Closing::default(),
         }
     }
 
@@ -132,7 +141,7 @@ impl Sessions {
     /// For tests: nothing of any session may be left behind.
     #[cfg(test)]
     pub fn holds_nothing(&self) -> bool {
-        self.is_empty() && self.log.is_empty() && self.listening.is_empty() && self.subscribers.is_empty()
+        self.is_empty() && self.log.is_empty() && self.at.is_empty() && self.listening.is_empty() && self.subscribers.is_empty()
     }
 
     /// Opens a session.
@@ -152,6 +161,7 @@ impl Sessions {
         let info = opening.client_info.filter(|info| info.len() <= CLIENT_INFO_BYTES_MAX);
         self.slots[index as usize].session = Some(Session::new(opening, info.map(Into::into), at));
         self.link(index, now);
+        *self.at.entry(opening.endpoint).or_default() += 1;
         Ok(key)
     }
 
@@ -237,6 +247,12 @@ impl Sessions {
         self.free.push(key.index);
         self.directory.close(session.directory_key());
         self.listening.remove(&key);
+        if let Entry::Occupied(mut count) = self.at.entry(session.endpoint) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         for uri in session.take_subscriptions() {
             self.forget_subscriber(&uri, key);
         }
@@ -246,7 +262,7 @@ impl Sessions {
     /// Ends sessions that were idle for too long, and lets go of events that are too old or too many. A session with an open
     /// stream or a call in work is not idle. At most a few hundred sessions per call.
     pub fn tick(&mut self, now: Nanos, mut ended: impl FnMut(SessionKey, Ended)) {
-        for _ in 0..EXPIRED_PER_TICK_MAX {
+        for _ in 0..ENDED_PER_TURN_MAX {
             let Some(slot) = self.slots.get(self.oldest as usize) else { break };
             // A use is noted up to one step late: never end a session before its time.
             if now.since(slot.seen) < self.idle.saturating_add(self.step) {
@@ -262,9 +278,12 @@ impl Sessions {
         self.trim_log(now);
     }
 
-    /// When [`Self::tick`] has something to do.
+    /// When [`Self::tick`] has something to do, or sessions are still to be ended with their endpoint.
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
+        if !self.closing.is_idle() {
+            return Nanos(0);
+        }
         let slot = self.slots.get(self.oldest as usize);
         slot.map_or(Nanos::NEVER, |slot| slot.seen.after(self.idle.saturating_add(self.step)))
     }
@@ -409,9 +428,19 @@ mod tests {
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// With room for so many.
+    pub(super) fn many(sessions_max: usize) -> Sessions {
+        let directory = Box::leak(Box::new(SessionDirectory::new(sessions_max)));
+        Sessions::new(CoreId(0), 77, directory, sessions_max, IDLE)
+    }
+
     fn opening() -> Opening<'static> {
+        opening_at(0)
+    }
+
+    pub(super) fn opening_at(endpoint: u64) -> Opening<'static> {
         let capabilities = ClientCapabilities::default();
-        Opening { endpoint: 0, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
+        Opening { endpoint, version: Version::V2025_11_25, capabilities, client_info: Some(br#"{"name":"x","version":"1"}"#) }
     }
 
     fn id_of(sessions: &Sessions, key: SessionKey, sealer: &mut Sealer) -> Vec<u8> {

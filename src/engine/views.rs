@@ -36,10 +36,13 @@ pub(super) struct Views {
     changed: HashSet<Rc<str>>,
     /// Numbers of endpoints that are no more.
     gone: Vec<u64>,
+    /// Of all that the views show.
+    bytes: usize,
 }
 
 impl Views {
     /// How many endpoints are known.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.seen.len()
     }
@@ -114,6 +117,7 @@ impl Views {
     }
 
     fn bind(&mut self, path: &Rc<str>, view: &View) {
+        self.bytes += view.bytes;
         if view.absent().next().is_some() {
             self.lacking.insert(Rc::clone(path));
         }
@@ -123,6 +127,7 @@ impl Views {
     }
 
     fn unbind(&mut self, path: &str, view: &View) {
+        self.bytes -= view.bytes;
         self.lacking.remove(path);
         for name in &view.endpoint.servers {
             if let Some(paths) = self.bound.get_mut(name) {
@@ -208,6 +213,11 @@ impl Views {
         Some((seen.view.endpoint.id.number, std::mem::take(&mut seen.differing)))
     }
 
+    /// The endpoint of this number is no more, whether or not there is a view of it.
+    pub fn gone(&mut self, endpoint: u64) {
+        self.gone.push(endpoint);
+    }
+
     /// Whether endpoints are no more.
     pub const fn has_gone(&self) -> bool {
         !self.gone.is_empty()
@@ -218,9 +228,15 @@ impl Views {
         std::mem::take(&mut self.gone)
     }
 
-    /// Lets go of views that nobody asked for lately and nobody listens to, when there are more than that many.
-    pub fn evict(&mut self, views_max: usize, subscribed: impl FnOnce() -> HashSet<u64>) {
-        if self.seen.len() <= views_max {
+    /// Whether there are more than so many, or they show more than so many bytes.
+    pub fn exceed(&self, views_max: usize, bytes_max: usize) -> bool {
+        self.seen.len() > views_max || self.bytes > bytes_max
+    }
+
+    /// When there are too many, or they show too much, lets go of views that nobody asked for lately and nobody listens to: of half of so
+    /// many, or of as much as is too much.
+    pub fn evict(&mut self, views_max: usize, bytes_max: usize, subscribed: impl FnOnce() -> HashSet<u64>) {
+        if !self.exceed(views_max, bytes_max) {
             return;
         }
         let subscribed = subscribed();
@@ -228,8 +244,11 @@ impl Views {
         let mut unused: Vec<_> =
             self.seen.iter().filter(|(_, seen)| !is_kept(seen)).map(|(path, seen)| (seen.is_used, Rc::clone(path))).collect();
         unused.sort_unstable();
-        let excess = (self.seen.len() - views_max / 2).min(unused.len());
-        for (_, path) in unused.drain(..excess) {
+        let views_max = if self.seen.len() > views_max { views_max / 2 } else { views_max };
+        for (_, path) in unused {
+            if !self.exceed(views_max, bytes_max) {
+                break;
+            }
             if let Some(seen) = self.seen.remove(&path) {
                 self.unbind(&path, &seen.view);
                 self.changed.remove(&path);
@@ -249,9 +268,13 @@ mod tests {
     use crate::registry::{Endpoint, ServerId};
 
     fn view(number: u64, version: u64, servers: &[&str]) -> Rc<View> {
+        view_at("/mcp/x", number, version, servers)
+    }
+
+    fn view_at(path: &str, number: u64, version: u64, servers: &[&str]) -> Rc<View> {
         let servers: Box<[Box<str>]> = servers.iter().map(|name| (*name).into()).collect();
         let (id, absent) = (ServerId { node: NodeId(0), number }, vec![None; servers.len()]);
-        let endpoint = Endpoint { path: "/mcp/x".into(), id, version, servers, created_ms: 0, updated_ms: 0, is_configured: false };
+        let endpoint = Endpoint { path: path.into(), id, version, servers, created_ms: 0, updated_ms: 0, is_configured: false };
         Rc::new(View::new(Arc::new(endpoint), absent, &[], Separator::Dot, version))
     }
 
@@ -270,5 +293,24 @@ mod tests {
         views.put(&newer, false);
         assert_eq!(views.take_gone(), [2]);
         assert!(views.last("/mcp/x").is_some_and(|view| Rc::ptr_eq(view, &newer)) && views.fresh("/mcp/x").is_none());
+    }
+
+    #[test]
+    fn views_that_show_too_much_are_let_go_of_and_what_is_listened_to_stays() {
+        let mut views = Views::default();
+        for number in 1..=9 {
+            let mut view = Rc::into_inner(view_at(&format!("/mcp/x{number}"), number, 1, &[])).expect("nobody else has it");
+            view.bytes = 100;
+            views.put(&Rc::new(view), true);
+        }
+        views.evict(100, 900, || panic!("there is room"));
+        views.evict(100, 899, HashSet::new);
+        assert_eq!((views.len(), views.bytes), (8, 800), "no more than needs be");
+        assert!(views.fresh("/mcp/x9").is_some() || views.fresh("/mcp/x8").is_some());
+        let subscribed: HashSet<u64> = (1..=9).filter(|number| *number != 5).collect();
+        views.evict(100, 0, || subscribed);
+        assert!(views.last("/mcp/x5").is_none() && views.len() >= 7);
+        views.evict(100, 0, HashSet::new);
+        assert_eq!((views.len(), views.bytes), (0, 0));
     }
 }

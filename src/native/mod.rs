@@ -84,7 +84,6 @@ pub(crate) use entries::Capabilities;
 #[cfg(test)]
 pub(crate) use header::HeaderKind;
 pub(crate) use header::HeaderParam;
-pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
 pub(crate) use template::UriTemplate;
 pub(crate) use tool::ToolEntry;

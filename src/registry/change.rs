@@ -102,6 +102,8 @@ pub enum Refusal {
     StoreStuck,
     /// The durable store failed while it wrote the change. It is not made in this process, and may be there after a restart.
     Unknown,
+    /// There are as many entries of the kind as there may be, as far as the core goes that would have this one.
+    Full,
 }
 
 /// What an entry is after its change; of an entry that was removed, what it was.
@@ -180,6 +182,9 @@ impl ServerSpec {
             && target.len() > limits::TARGET_BYTES_MAX
         {
             return Some("the target is too long");
+        }
+        if self.catalog.items().any(|item| item.json.len() > limits::ITEM_BYTES_MAX) {
+            return Some("the definition of a tool, a prompt, a resource or a template is too long");
         }
         if self.catalog.bytes() > limits::CATALOG_BYTES_MAX {
             return Some("the catalog is too large");

@@ -56,8 +56,12 @@ impl Catalog {
     /// Bytes of its names and definitions.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let lists = [&self.tools, &self.prompts, &self.resources, &self.templates];
-        lists.into_iter().flatten().map(|item| item.name.len() + item.json.len()).sum()
+        self.items().map(|item| item.name.len() + item.json.len()).sum()
+    }
+
+    /// All it holds.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        [&self.tools, &self.prompts, &self.resources, &self.templates].into_iter().flatten()
     }
 }
 

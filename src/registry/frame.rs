@@ -6,7 +6,7 @@ use std::sync::Arc;
 use compact_str::CompactString;
 
 use super::change::{Change, Changed, Kind, Record, Refusal};
-use super::entry::{Endpoint, Server};
+use super::entry::{Endpoint, Server, ServerId};
 use super::list::{Page, Query};
 use crate::base::ids::{CoreId, Lane, ShardId};
 use crate::base::prefetch;
@@ -31,6 +31,10 @@ impl Answer {
             Self::Server(_) => Kind::Server,
             Self::Endpoint(_) => Kind::Endpoint,
         }
+    }
+
+    pub(super) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Server(None) | Self::Endpoint(None))
     }
 }
 
@@ -131,7 +135,12 @@ pub enum Frame {
         /// The entry. Its [`Name::kind`] says which of the two.
         name: Name,
     },
-    /// Told in place of more [`Frame::Changed`] than could be kept: any entry may have changed.
+    /// Told to every core on the Ask lane after an endpoint was removed, whether or not it held the entry: it may have sessions there.
+    Gone {
+        /// The endpoint's id, which no other endpoint will have.
+        endpoint: ServerId,
+    },
+    /// Told in place of more [`Frame::Changed`] and [`Frame::Gone`] than could be kept: any entry may have changed.
     AllChanged,
     /// Ask: your part of a list.
     List {
@@ -234,7 +243,12 @@ pub enum Effect {
         /// The entry. Its [`Name::kind`] says which of the two.
         name: Name,
     },
-    /// More entries changed than could be told one by one: derive everything anew, and tell who listens to anything.
+    /// An endpoint was removed: whatever was opened there is over. Comes on every core.
+    Gone {
+        /// The endpoint's id, which no other endpoint will have.
+        endpoint: ServerId,
+    },
+    /// More entries changed, or are gone, than could be told one by one: derive everything anew, and tell who listens to anything.
     AllChanged,
     /// Write this to the durable store, then call [`super::Registry::on_persisted`].
     Persist {

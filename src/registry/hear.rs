@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::change::{Kind, Refusal};
 use super::cores::Cores;
-use super::entry::{Endpoint, Server};
+use super::entry::{Endpoint, Server, ServerId};
 use super::frame::{Answer, Effect, Effects, Frame, Name};
 use super::kinds::Entry;
 use super::stats::Level;
@@ -23,6 +23,42 @@ const LOOK_EACH: Duration = Duration::from_millis(250);
 const TRY_EACH: Duration = Duration::from_millis(1);
 /// How long an answer that may not be kept waits for who asked.
 const ARRIVAL_MAX: Duration = Duration::from_secs(1);
+
+/// What is still to be told to one core, since its lane was full.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    names: Vec<Name>,
+    /// Endpoints that are no more.
+    gone: Vec<ServerId>,
+    /// They were too many to be kept.
+    is_all: bool,
+}
+
+impl Notices {
+    fn is_empty(&self) -> bool {
+        !self.is_all && self.names.is_empty() && self.gone.is_empty()
+    }
+
+    /// Keeps a notice of a change until there is room for it.
+    fn owe(&mut self, name: Name) {
+        if self.is_all || self.names.iter().any(|known| known.kind() == name.kind() && **known == *name) {
+            return;
+        }
+        if self.names.len() < limits::NOTICES_OWED_MAX { self.names.push(name) } else { self.be_all() }
+    }
+
+    /// The same of an endpoint that is no more.
+    fn owe_gone(&mut self, endpoint: ServerId) {
+        if self.is_all {
+            return;
+        }
+        if self.gone.len() < limits::NOTICES_OWED_MAX { self.gone.push(endpoint) } else { self.be_all() }
+    }
+
+    fn be_all(&mut self) {
+        *self = Self { is_all: true, ..Self::default() };
+    }
+}
 
 impl Registry {
     /// Takes a frame of another core.
@@ -59,6 +95,7 @@ impl Registry {
             }
             Frame::Invalidated { ticket } => self.let_go(now, ticket, out),
             Frame::Changed { name } => out.push(Effect::Changed { name }),
+            Frame::Gone { endpoint } => out.push(Effect::Gone { endpoint }),
             Frame::AllChanged => out.push(Effect::AllChanged),
             Frame::List { ticket, deadline, query } => self.asked_for_list(now, from, ticket, deadline, query, out),
             Frame::Listed { ticket, part } => self.listed(ticket, part, out),
@@ -143,6 +180,11 @@ impl Registry {
             Kind::Server => self.servers.absent.remove_all(of_shard),
             Kind::Endpoint => self.endpoints.absent.remove_all(of_shard),
         }
+        if !self.arrivals.is_empty() {
+            // Who waits for one of them may have found the same in what was kept, and left it.
+            let is_meant = |hash, answer: &Answer| answer.kind() == kind && answer.is_absent() && of_shard(hash);
+            self.arrivals.retain(|(_, hash), arrival| !is_meant(*hash, &arrival.answer));
+        }
         out.push(Effect::AbsencesInvalidated { kind, shard });
     }
 
@@ -177,26 +219,13 @@ impl Registry {
             }
             Frame::Invalidate { ticket, .. } => self.abort(ticket, Refusal::Overloaded, out),
             Frame::List { ticket, .. } => self.listed(ticket, None, out),
-            Frame::Changed { name } => self.owe_notice(to, name),
-            Frame::AllChanged => self.notices[to.index()].is_all = true,
+            Frame::Changed { name } => self.notices[to.index()].owe(name),
+            Frame::Gone { endpoint } => self.notices[to.index()].owe_gone(endpoint),
+            Frame::AllChanged => self.notices[to.index()].be_all(),
             Frame::Alarmed { .. } => self.unaware.push(to),
             frame @ (Frame::Found { .. } | Frame::Done { .. } | Frame::Invalidated { .. } | Frame::Listed { .. }) => {
                 self.owed.push((to, frame));
             }
-        }
-    }
-
-    /// Keeps a notice until there is room for it.
-    fn owe_notice(&mut self, to: CoreId, name: Name) {
-        let notices = &mut self.notices[to.index()];
-        if notices.is_all || notices.names.iter().any(|known| known.kind() == name.kind() && **known == *name) {
-            return;
-        }
-        if notices.names.len() < limits::NOTICES_OWED_MAX {
-            notices.names.push(name);
-        } else {
-            notices.names.clear();
-            notices.is_all = true;
         }
     }
 
@@ -209,6 +238,7 @@ impl Registry {
                 send(out, to, Frame::AllChanged);
             }
             notices.names.drain(..).for_each(|name| send(out, to, Frame::Changed { name }));
+            notices.gone.drain(..).for_each(|endpoint| send(out, to, Frame::Gone { endpoint }));
         }
         self.expire_changes(now, out);
         self.arrivals.retain(|_, arrival| now.mono.since(arrival.since) < ARRIVAL_MAX);
@@ -255,7 +285,7 @@ impl Registry {
     /// When [`Self::on_tick`] is due next; [`Nanos::NEVER`] when nothing waits for time.
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
-        let has_owed = !self.owed.is_empty() || self.notices.iter().any(|notices| notices.is_all || !notices.names.is_empty());
+        let has_owed = !self.owed.is_empty() || self.notices.iter().any(|notices| !notices.is_empty());
         let next_try = if has_owed { self.next_try } else { Nanos::NEVER };
         self.next_due.min(next_try).min(self.lists.next_due())
     }

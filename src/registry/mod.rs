@@ -28,7 +28,8 @@
 //! - the near cache never holds a name whose shard is at home on the same core;
 //! - a core that holds an entry, or something made of it, is among the holders that the owner knows, or the owner awaits its letting go;
 //! - every question has a ticket, and its reply names who waits exactly once;
-//! - no name has the same version twice, and no id is given out twice.
+//! - no name has the same version twice, and no id is given out twice;
+//! - each core takes on no more entries than its part of what the node may have.
 
 mod change;
 mod cores;
@@ -58,6 +59,7 @@ use crate::base::ids::{CoreId, NodeId, ShardId};
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
+use hear::Notices;
 use kinds::Entry;
 use near::Near;
 use shard::Shard;
@@ -78,6 +80,11 @@ pub struct Config {
     pub shards: u16,
     /// Names of each kind that a core's near cache holds.
     pub near_names_max: usize,
+    /// Most servers of the node. Each core takes on its part of them: as large a part as it owns of the shards. What is there at start is
+    /// taken in all the same.
+    pub servers_max: usize,
+    /// Most endpoints of the node, shared out in the same way.
+    pub endpoints_max: usize,
     /// Time that those who hold an entry have to let go of it.
     pub change_timeout: Duration,
     /// Whether a change is made only after [`Effect::Persist`] was carried out.
@@ -91,6 +98,8 @@ impl Default for Config {
         Self {
             shards: limits::SHARDS_DEFAULT,
             near_names_max: limits::NEAR_NAMES_DEFAULT,
+            servers_max: limits::SERVERS_DEFAULT,
+            endpoints_max: limits::ENDPOINTS_DEFAULT,
             change_timeout: Duration::from_millis(limits::CHANGE_MS_DEFAULT),
             is_durable: false,
             clock: None,
@@ -166,6 +175,8 @@ pub struct Registry {
     placement: Placement,
     /// By shard number; `None` where another core is the owner.
     shards: Vec<Option<Box<Shard>>>,
+    /// By kind: the entries of those shards.
+    rooms: [Room; 2],
     servers: Foreign<Server>,
     endpoints: Foreign<Endpoint>,
     /// By shard number: the change number of the last invalidation seen.
@@ -206,12 +217,26 @@ pub struct Registry {
     flaw: Option<Flaw>,
 }
 
-/// What is still to be told to one core, since its lane was full.
-#[derive(Debug, Default)]
-struct Notices {
-    names: Vec<Name>,
-    /// They were too many to be kept.
-    is_all: bool,
+/// How many entries of one kind this core has, those included that are only about to be, and how many it may have.
+#[derive(Debug)]
+struct Room {
+    held: usize,
+    held_max: usize,
+}
+
+impl Room {
+    /// The part of `all` that falls to `core`. The parts of all cores together are `all`.
+    fn new(all: usize, core: CoreId, placement: &Placement) -> Self {
+        let owned = |is_counted: &dyn Fn(CoreId) -> bool| placement.owners().iter().filter(|(_, owner)| is_counted(*owner)).count();
+        let shards = placement.owners().iter().count().max(1) as u128;
+        let up_to = |shards_owned: usize| (all as u128 * shards_owned as u128 / shards) as usize;
+        let (before, own) = (owned(&|owner| owner < core), owned(&|owner| owner == core));
+        Self { held: 0, held_max: up_to(before + own) - up_to(before) }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.held >= self.held_max
+    }
 }
 
 /// What tests leave out, to see that it is needed.
@@ -232,6 +257,7 @@ impl Registry {
         let at_home = |owner| (owner == core).then(Box::default);
         Self {
             shards: placement.owners().iter().map(|(_, owner)| at_home(owner)).collect(),
+            rooms: [config.servers_max, config.endpoints_max].map(|all| Room::new(all, core, &placement)),
             seen: vec![0; usize::from(config.shards)],
             asked: vec![0; usize::from(cores)],
             servers: Foreign::new(config),

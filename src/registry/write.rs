@@ -116,6 +116,7 @@ impl Registry {
             Ok(Next::Put(mut entry)) => {
                 let (id, version, created_ms) = match current {
                     Some(current) => (current.changed().id, current.changed().version + 1, current.created_ms()),
+                    None if self.rooms[V::KIND as usize].is_full() => return Self::answer(asker, Err(Refusal::Full), out),
                     None => {
                         self.numbers += 1;
                         let number = self.numbers << CORE_BITS | u64::from(self.core.0);
@@ -131,9 +132,15 @@ impl Registry {
         if self.config.is_durable || !held.is_nobody_but(self.core) {
             return self.begin(now, at, place, next, held, asker, out);
         }
+        let is_gone = next.is_none();
         let Some((changed, name)) = shard.apply(at.hash, place, next) else { return };
+        let room = &mut self.rooms[V::KIND as usize];
+        room.held = room.held + usize::from(place.is_none()) - usize::from(is_gone);
         Self::answer(asker, Ok(changed), out);
         out.push(Effect::Changed { name });
+        if is_gone {
+            self.tell_gone(V::KIND, changed.id, out);
+        }
     }
 
     /// A change of an entry that is being changed.
@@ -203,6 +210,7 @@ impl Registry {
             (None, Some(entry)) => {
                 shard.absences(V::KIND).announced();
                 V::table_mut(shard).insert(Slot::new(at.hash, entry, held, place_of(ticket), false));
+                self.rooms[V::KIND as usize].held += 1;
             }
             (None, None) => debug_assert!(false, "what is absent is not removed"),
         }
@@ -265,6 +273,7 @@ impl Registry {
     /// The second phase: changes the entry, answers who asked, and tells who held it or looked at it.
     fn finish(&mut self, now: Now, ticket: u64, out: &mut Effects) {
         let Some(mut pending) = self.changing.remove(ticket) else { return };
+        let is_gone = pending.next.is_absent();
         let applied = match std::mem::replace(&mut pending.next, Answer::Server(None)) {
             Answer::Server(next) if pending.name.kind() == Kind::Server => self.put::<Server>(&pending, next),
             Answer::Endpoint(next) => self.put::<Endpoint>(&pending, next),
@@ -276,6 +285,9 @@ impl Registry {
             send(out, to, Frame::Changed { name: name.clone() });
         }
         out.push(Effect::Changed { name });
+        if is_gone {
+            self.tell_gone(pending.name.kind(), changed.id, out);
+        }
         for queued in pending.queue {
             if queued.until <= now.mono {
                 Self::answer(queued.asker, Err(Refusal::Overloaded), out);
@@ -285,10 +297,22 @@ impl Registry {
         }
     }
 
+    /// An entry was removed. Of an endpoint every core hears: one that holds nothing of it may still have sessions there.
+    fn tell_gone(&self, kind: Kind, id: ServerId, out: &mut Effects) {
+        if kind == Kind::Server {
+            return;
+        }
+        for to in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            send(out, to, Frame::Gone { endpoint: id });
+        }
+        out.push(Effect::Gone { endpoint: id });
+    }
+
     fn put<V: Entry>(&mut self, pending: &Pending, next: Option<Arc<V>>) -> Option<(Changed, Name, Cores)> {
         let shard = self.shards[pending.at.shard.0 as usize].as_deref_mut()?;
         let place = V::table(shard).place(pending.at.hash, &pending.name)?;
         let looked = V::table(shard).slot(place)?.holders;
+        self.rooms[V::KIND as usize].held -= usize::from(next.is_none());
         let (changed, name) = shard.apply(pending.at.hash, Some(place), next)?;
         if pending.is_creation {
             shard.absences(V::KIND).settled(true);
@@ -321,6 +345,7 @@ impl Registry {
             return;
         }
         if let Some(slot) = V::table_mut(shard).remove(place) {
+            self.rooms[V::KIND as usize].held -= 1;
             let absences = shard.absences(V::KIND);
             slot.holders.others(self.core, self.cores).for_each(|core| absences.insert(core));
             absences.settled(false);
@@ -362,6 +387,7 @@ impl Registry {
         self.numbers += 1;
         let id = ServerId { node: self.node, number: self.numbers << CORE_BITS | u64::from(self.core.0) };
         entry.stamp(id, version, now.wall_ms, now.wall_ms);
+        self.rooms[V::KIND as usize].held += usize::from(place.is_none());
         shard.apply(hash, place, Some(Arc::new(entry))).is_some()
     }
 
@@ -371,6 +397,7 @@ impl Registry {
         let hash = self.placement.hash(entry.name());
         let Some(shard) = self.shards[self.placement.shard(hash).0 as usize].as_deref_mut() else { return false };
         let place = V::table(shard).place(hash, entry.name());
+        self.rooms[V::KIND as usize].held += usize::from(place.is_none());
         shard.apply(hash, place, Some(entry)).is_some()
     }
 

@@ -194,6 +194,34 @@ fn a_web_page_cannot_drive_it() {
 }
 
 #[test]
+fn there_is_room_for_so_many_and_the_refusal_says_what_helps() {
+    let admin = Admin::start(&["--max-servers", "20", "--max-endpoints", "4"]);
+    let server: fn(&str) -> Value = |name| json!({"name": name, "target": "x"});
+    let endpoint: fn(&str) -> Value = |path| json!({"path": path});
+    for (list, flag, body) in [("servers", "--max-servers", server), ("endpoints", "--max-endpoints", endpoint)] {
+        let (mut made, mut is_refused) = (Vec::new(), false);
+        for number in 0..200 {
+            let name = format!("/mcp/e{number}");
+            let response = admin.write("POST", &format!("/v1/{list}"), &body(&name));
+            if response.status == 201 {
+                made.push(name);
+                continue;
+            }
+            is_refused = true;
+            assert!(problem(&response, 507, "full").contains(flag), "{}", response.body);
+            assert_eq!(response.header("retry-after"), None, "it will not help");
+        }
+        let there = admin.get(&format!("/v1/{list}?limit=100")).json()["items"].as_array().map(Vec::len);
+        // What the program itself brings counts as well.
+        assert_eq!((is_refused, there), (true, Some(made.len() + 1)));
+        let place = format!("/v1/{list}/{}", made[0].replace('/', "%2F"));
+        assert_eq!(admin.send("DELETE", &place, "", "").status, 204);
+        let again = admin.write("POST", &format!("/v1/{list}"), &body(&made[0]));
+        assert_eq!(again.status, 201, "{}", again.body);
+    }
+}
+
+#[test]
 fn changes_of_every_core_are_streamed() {
     let admin = Admin::start(&[]);
     let mut client = Client::connect(admin.server.admin());

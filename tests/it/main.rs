@@ -11,6 +11,7 @@ mod drain;
 #[path = "../fuzz/replay.rs"]
 mod fuzz;
 mod http;
+mod listeners;
 mod random;
 mod server;
 mod sessions;

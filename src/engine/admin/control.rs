@@ -114,6 +114,10 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
             let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
             Problem::new(403, Refused::NotPermitted, detail)
         }
+        Refusal::Full => {
+            let remedy = format!("remove some, or restart `ringhub serve` with a larger --max-{what}s");
+            Problem::new(507, Refused::Full, format!("This node has as many {what}s as it may: {remedy}"))
+        }
         Refusal::VersionMismatch { current } => Problem {
             current: Some(current),
             ..Problem::new(
@@ -422,6 +426,7 @@ mod tests {
             (Refusal::NotStored, 503),
             (Refusal::StoreStuck, 503),
             (Refusal::Unknown, 500),
+            (Refusal::Full, 507),
         ];
         for (refusal, status) in statuses {
             let problem = refused(refusal, &done);

@@ -132,6 +132,12 @@ impl Cluster {
         true
     }
 
+    /// Puts this frame in the place of all that are on their way.
+    pub fn replace_frames(&mut self, from: usize, to: usize, frame: Frame) {
+        self.frames.clear();
+        self.frames.push_back((CoreId(from as u16), CoreId(to as u16), frame));
+    }
+
     /// Sends a request and takes what came back so far.
     pub fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
         self.send(conn, request);
@@ -225,6 +231,13 @@ impl Cluster {
             self.with(core, |engine, now, out| engine.on_wake(now, out));
         }
         panic!("the cluster does not come to rest");
+    }
+
+    /// One turn of what is ready on this core.
+    pub fn wake(&mut self, core: usize) {
+        if self.engines[core].has_ready() {
+            self.with(core, |engine, now, out| engine.on_wake(now, out));
+        }
     }
 
     fn with(&mut self, core: usize, run: impl FnOnce(&mut Engine, Now, &mut Out)) {

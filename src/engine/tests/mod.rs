@@ -20,3 +20,4 @@ mod sessions;
 mod streams;
 mod views;
 mod views_changing;
+mod views_large;

@@ -249,6 +249,50 @@ fn an_endpoint_that_is_deleted_ends_its_listens_and_sessions() {
 }
 
 #[test]
+fn idle_sessions_end_with_their_endpoint_on_every_core_and_others_do_not() {
+    let mut cluster = pair();
+    let open = |cluster: &mut Cluster, core: usize, path: &str| {
+        let conn = cluster.connect(core);
+        let opened = cluster.exchange(conn, &at(path, post("", &super::client::initialize("2025-11-25", "{}"))));
+        assert_eq!(opened.status, 200);
+    };
+    for n in 0..16 {
+        let (path, core) = (format!("/mcp/e{n}"), n % 2);
+        cluster.change(core, create(&path, &["a"]));
+        (0..300).for_each(|n| open(&mut cluster, n % 2, &path));
+        open(&mut cluster, core, "/mcp");
+        // What this core knew of the endpoint it has let go of, and it does not look again.
+        cluster.change(n / 2 % 2, bind(&path, "b"));
+        cluster.pass(WINDOW * 2);
+        assert_eq!(cluster.shared.sessions().len(), 300 + n + 1);
+        cluster.change(n / 4 % 2, delete(&path));
+        cluster.pass(WINDOW);
+        assert_eq!(cluster.shared.sessions().len(), n + 1, "{path}");
+    }
+}
+
+#[test]
+fn idle_sessions_end_when_their_core_was_told_of_too_much_to_name_it() {
+    let mut cluster = pair();
+    cluster.change(0, create("/mcp/gone", &["a"]));
+    cluster.change(0, create("/mcp/stays", &["a"]));
+    for path in ["/mcp/gone", "/mcp/stays"] {
+        for core in 0..2 {
+            let conn = cluster.connect(core);
+            assert_eq!(cluster.exchange(conn, &at(path, post("", &super::client::initialize("2025-11-25", "{}")))).status, 200);
+        }
+    }
+    let owner = usize::from(!cluster.engines[0].routes.registry().is_at_home("/mcp/gone"));
+    cluster.begin_change(owner, delete("/mcp/gone"));
+    while cluster.deliver(|frame| !matches!(frame, Frame::Registry(registry::Frame::Gone { .. } | registry::Frame::Changed { .. }))) {}
+    assert_eq!(cluster.shared.sessions().len(), 3, "the owner's own is over");
+    cluster.replace_frames(owner, 1 - owner, Frame::Registry(registry::Frame::AllChanged));
+    cluster.settle();
+    cluster.pass(WINDOW * 2);
+    assert_eq!(cluster.shared.sessions().len(), 2);
+}
+
+#[test]
 fn a_session_of_an_endpoint_that_was_made_anew_is_not_found() {
     let mut cluster = pair();
     cluster.change(0, create("/mcp/x", &["a"]));

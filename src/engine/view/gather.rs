@@ -3,15 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::name::{self, Table};
 use super::page::{Definitions, ListKind, Signature};
-use super::rewrite::splice;
 use super::{Member, Seat};
 use crate::base::limits::INSTRUCTIONS_BYTES_MAX;
-use crate::engine::config::Separator;
 use crate::engine::hosted::Hosted;
 use crate::native::outcome::{Cache, Scope};
-use crate::native::{Capabilities, PromptEntry, ResourceEntry};
+use crate::native::{Capabilities, ResourceEntry};
 use crate::registry::{Catalog, Item, Server, Source};
 use crate::wire::json::{self, write_str};
 use crate::wire::mcp::Era;
@@ -137,8 +134,28 @@ impl<'a> Bound<'a> {
         Some(joined).filter(|joined| !joined.is_empty())
     }
 
-    fn names(&self) -> Vec<&'a str> {
+    pub fn names(&self) -> Vec<&'a str> {
         self.members.iter().map(|member| &*member.name).collect()
+    }
+
+    fn one(&self, member: u32) -> Option<One<'a>> {
+        let (at, one) = (member as usize, self.servers.get(member as usize)?.as_deref()?);
+        Some(self.native(self.members.get(at)?, one).map_or(One::Listed(one), One::Native))
+    }
+
+    /// How many items of one kind a server has; none that there is not.
+    pub fn len(&self, member: u32, kind: ListKind) -> usize {
+        self.one(member).map_or(0, |one| one.len(kind))
+    }
+
+    /// What a server calls one of them, and the definition.
+    pub fn item(&self, member: u32, kind: ListKind, at: u32) -> Option<(&'a str, Definitions<&'a [u8]>)> {
+        self.one(member)?.item(kind, at)
+    }
+
+    /// Whether it is fit to be shown.
+    pub fn is_sound(&self, member: u32, kind: ListKind, at: u32) -> bool {
+        self.one(member).is_some_and(|one| one.is_sound(kind, at))
     }
 }
 
@@ -167,33 +184,57 @@ impl<'a> One<'a> {
         .filter(|text| !text.is_empty())
     }
 
-    /// Its items of one kind: what it calls each, and the definition.
-    fn items(self, kind: ListKind) -> Vec<(&'a str, Definitions<&'a [u8]>)> {
+    /// How many items of one kind it has.
+    fn len(self, kind: ListKind) -> usize {
+        match (self, kind) {
+            (One::Native(hosted), ListKind::Tools) => hosted.server.tools().len(),
+            (One::Native(hosted), ListKind::Prompts) => hosted.server.prompts().len(),
+            (One::Native(hosted), ListKind::Resources) => hosted.server.resources().len(),
+            (One::Native(hosted), ListKind::Templates) => hosted.server.templates().len(),
+            (One::Listed(server), kind) => listed(server, kind).len(),
+        }
+    }
+
+    /// What it calls one of them, and the definition.
+    fn item(self, kind: ListKind, at: u32) -> Option<(&'a str, Definitions<&'a [u8]>)> {
         let alike = |definition: &'a [u8]| Definitions { modern: definition, legacy: definition };
-        let prompt = |prompt: &'a PromptEntry| (prompt.name(), alike(prompt.definition()));
         let resource = |resource: &'a ResourceEntry| (resource.uri(), alike(resource.definition()));
-        let listed = |item: &'a Item| Some((&*item.name, alike(&item.json))).filter(|_| is_sound(item, kind));
+        let at = at as usize;
         match (self, kind) {
             (One::Native(hosted), ListKind::Tools) => {
-                let both = |tool: &'a crate::native::ToolEntry| Definitions {
-                    modern: tool.definition(Era::Modern),
-                    legacy: tool.definition(Era::Legacy),
-                };
-                hosted.server.tools().iter().map(|tool| (tool.name(), both(tool))).collect()
+                let tool = hosted.server.tools().get(at)?;
+                Some((tool.name(), Definitions { modern: tool.definition(Era::Modern), legacy: tool.definition(Era::Legacy) }))
             }
-            (One::Native(hosted), ListKind::Prompts) => hosted.server.prompts().iter().map(prompt).collect(),
-            (One::Native(hosted), ListKind::Resources) => hosted.server.resources().iter().map(resource).collect(),
-            (One::Native(hosted), ListKind::Templates) => hosted.server.templates().iter().map(resource).collect(),
-            (One::Listed(server), ListKind::Tools) => server.spec.catalog.tools.iter().filter_map(listed).collect(),
-            (One::Listed(server), ListKind::Prompts) => server.spec.catalog.prompts.iter().filter_map(listed).collect(),
-            (One::Listed(server), ListKind::Resources) => server.spec.catalog.resources.iter().filter_map(listed).collect(),
-            (One::Listed(server), ListKind::Templates) => server.spec.catalog.templates.iter().filter_map(listed).collect(),
+            (One::Native(hosted), ListKind::Prompts) => {
+                hosted.server.prompts().get(at).map(|prompt| (prompt.name(), alike(prompt.definition())))
+            }
+            (One::Native(hosted), ListKind::Resources) => hosted.server.resources().get(at).map(resource),
+            (One::Native(hosted), ListKind::Templates) => hosted.server.templates().get(at).map(resource),
+            (One::Listed(server), kind) => listed(server, kind).get(at).map(|item| (&*item.name, alike(&item.json))),
+        }
+    }
+
+    /// Whether it is fit to be shown.
+    fn is_sound(self, kind: ListKind, at: u32) -> bool {
+        match self {
+            One::Native(_) => true,
+            One::Listed(server) => listed(server, kind).get(at as usize).is_some_and(|item| is_sound(item, kind)),
         }
     }
 }
 
+fn listed(server: &Server, kind: ListKind) -> &[Item] {
+    let Catalog { tools, prompts, resources, templates } = &server.spec.catalog;
+    match kind {
+        ListKind::Tools => tools,
+        ListKind::Prompts => prompts,
+        ListKind::Resources => resources,
+        ListKind::Templates => templates,
+    }
+}
+
 /// The member of a definition that names the item.
-const fn naming(kind: ListKind) -> &'static str {
+pub(super) const fn naming(kind: ListKind) -> &'static str {
     match kind {
         ListKind::Tools | ListKind::Prompts => "name",
         ListKind::Resources => "uri",
@@ -233,53 +274,4 @@ fn shorten(text: &str, bytes_max: usize) -> Cow<'_, str> {
     }
     let end = text.floor_char_boundary(bytes_max.saturating_sub('…'.len_utf8()));
     Cow::Owned(format!("{}…", &text[..end]))
-}
-
-/// The definitions of one list with the names that clients see, and whose they are.
-type Shown<'a> = (Vec<Definitions<Cow<'a, [u8]>>>, Table);
-
-/// The four lists.
-pub(super) struct Gathered<'a>([Shown<'a>; 4]);
-
-impl<'a> Gathered<'a> {
-    pub fn new(bound: &Bound<'a>, separator: Separator) -> Self {
-        Self(ListKind::ALL.map(|kind| show(bound, kind, separator)))
-    }
-
-    pub fn definitions(&self, kind: ListKind) -> &[Definitions<Cow<'a, [u8]>>] {
-        &self.0[kind as usize].0
-    }
-
-    /// Whose the names of each list are.
-    pub fn into_tables(self) -> [Table; 4] {
-        self.0.map(|(_, table)| table)
-    }
-}
-
-fn show<'a>(bound: &Bound<'a>, kind: ListKind, separator: Separator) -> Shown<'a> {
-    let (mut own, mut definitions) = (Vec::new(), Vec::new());
-    for (member, one) in bound.each() {
-        for (name, definition) in one.items(kind) {
-            own.push((member, name));
-            definitions.push(definition);
-        }
-    }
-    let servers = bound.names();
-    let (exposed, table) = match kind {
-        ListKind::Tools | ListKind::Prompts => name::name_all(&own, &servers, separator, kind == ListKind::Tools),
-        ListKind::Resources | ListKind::Templates => name::locate_all(&own, &servers),
-    };
-    let shown = definitions.into_iter().zip(&own).zip(exposed).filter_map(|((definition, (_, own)), exposed)| {
-        let exposed = exposed?;
-        let renamed = |json: &'a [u8]| {
-            if *exposed == **own {
-                return Some(Cow::Borrowed(json));
-            }
-            let mut value = Vec::new();
-            write_str(&mut value, &exposed);
-            Some(Cow::Owned(splice(json, json::get(json, naming(kind))?, &value)))
-        };
-        Some(Definitions { modern: renamed(definition.modern)?, legacy: renamed(definition.legacy)? })
-    });
-    (shown.collect(), table)
 }

@@ -2,13 +2,18 @@
 //!
 //! A view is made on the core that needs it, out of the endpoint's entry, those of its servers and the native servers that the core hosts. It
 //! holds its lists encoded page by page for both eras, what the endpoint says of itself, and whose each exposed name and URI is. It never
-//! changes: when an entry does, another is made (see [`super::views`]).
+//! changes: when an entry does, another is made (see [`super::views`]). A large one takes several turns (see [`Making`]), and of one that would
+//! be larger than [`VIEW_ITEMS_MAX`] or [`VIEW_BYTES_MAX`] allow nothing is shown: its clients are told so, with what helps.
+//!
+//! [`VIEW_ITEMS_MAX`]: crate::base::limits::VIEW_ITEMS_MAX
+//! [`VIEW_BYTES_MAX`]: crate::base::limits::VIEW_BYTES_MAX
 //!
 //! A server alone at an endpoint that was never bound otherwise is shown as if the endpoint were the server: it has the methods for which the
 //! server has something, and no others. Any other endpoint may have other servers tomorrow, so its lists are always there, if only to be
 //! empty, and clients are always told that they may change.
 
 mod gather;
+mod making;
 mod name;
 mod page;
 mod rewrite;
@@ -16,18 +21,16 @@ mod rewrite;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::config::Separator;
 use super::hosted::Hosted;
 use super::out::Lists;
-use crate::base::limits::SERVERS_PER_ENDPOINT_MAX;
 use crate::native::{Capabilities, UriTemplate};
 use crate::registry::{Endpoint, Server, Source, State};
 use crate::wire::json::{self, write_str};
-use gather::{Bound, Gathered};
 use name::{Named, Table};
-use page::{Page, Paging};
+use page::Pages;
 use rewrite::splice;
 
+pub(super) use making::{Budget, Making, Progress};
 pub(super) use page::{ListKind, ResultType, Signature};
 pub(super) use rewrite::rename_contents;
 
@@ -125,9 +128,13 @@ pub(super) struct View {
     /// The members of the result of `initialize` besides the version.
     pub initialize: Vec<u8>,
     members: Box<[Member]>,
+    /// What is shown, bytes: names and definitions once for each era, and what the endpoint says of itself.
+    pub bytes: usize,
+    /// What is bound is more than an endpoint shows, so it shows nothing: whoever comes is told so.
+    pub is_too_large: bool,
     /// All names are those of this native server.
     direct: Option<u32>,
-    lists: [Vec<Page>; 4],
+    lists: [Pages; 4],
     tools: Table,
     prompts: Table,
     resources: Table,
@@ -136,48 +143,6 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Makes a view. `servers` are the entries of the endpoint's servers, in its order; none where there is no server of that name.
-    pub fn new(endpoint: Arc<Endpoint>, servers: Vec<Option<Arc<Server>>>, hosted: &[Hosted], separator: Separator, epoch: u64) -> Self {
-        let names = endpoint.servers.iter().take(SERVERS_PER_ENDPOINT_MAX);
-        let members: Box<[Member]> = names.zip(&servers).map(|(name, entry)| Member::new(name, entry.as_deref(), hosted)).collect();
-        let bound = Bound { members: &members, servers: &servers, hosted };
-        let alone = bound.alone_native();
-        let is_fixed = alone.is_some() && endpoint.is_configured;
-
-        let capabilities = bound.capabilities(is_fixed);
-        let (signature, info) = bound.signature();
-        let instructions = bound.instructions();
-        let discover_cache = bound.cache(|hosted| hosted.server.discover_cache());
-        let discover = page::encode_discover(&capabilities, instructions.as_deref(), discover_cache, &info);
-        let initialize = page::encode_initialize(&capabilities, instructions.as_deref(), &info);
-
-        let gathered = Gathered::new(&bound, separator);
-        let lists = ListKind::ALL.map(|kind| {
-            let paging = Paging { items: bound.page_items(), cache: bound.cache(|hosted| hosted.server.list_cache(kind.list())) };
-            page::encode_list(kind, gathered.definitions(kind), paging, &signature)
-        });
-        let [tools, prompts, resources, templates] = gathered.into_tables();
-        let families = templates.iter().map(Family::new).collect();
-        let is_direct = [&tools, &prompts].iter().all(|table| table.renamed().next().is_none());
-        Self {
-            epoch,
-            offers: offers(&capabilities, is_fixed),
-            signer: alone.map_or(Signer::Node, Signer::Native),
-            discover,
-            initialize,
-            direct: alone.filter(|_| is_direct && members.iter().all(|member| member.seat != Seat::Away)),
-            lists,
-            tools,
-            prompts,
-            resources,
-            templates,
-            families,
-            members,
-            servers: servers.into(),
-            endpoint,
-        }
-    }
-
     /// The path of the endpoint.
     pub fn path(&self) -> &str {
         &self.endpoint.path
@@ -198,12 +163,12 @@ impl View {
 
     /// The page that this cursor leads to: the result object of the modern era. None when no page has that cursor.
     pub fn page_modern(&self, kind: ListKind, cursor: &str) -> Option<&[u8]> {
-        page::find(&self.lists[kind as usize], cursor).map(|page| &*page.modern)
+        self.lists[kind as usize].page(cursor).map(|page| &*page.modern)
     }
 
     /// The same for the legacy era.
     pub fn page_legacy(&self, kind: ListKind, cursor: &str) -> Option<&[u8]> {
-        page::find(&self.lists[kind as usize], cursor).map(|page| &*page.legacy)
+        self.lists[kind as usize].page(cursor).map(|page| &*page.legacy)
     }
 
     /// Whose tool that is.

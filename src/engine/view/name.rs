@@ -8,9 +8,10 @@
 //! - a name that is too long, or taken, is cut and ends in a digest of the server's name and its own.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::base::limits::NAME_CHARS_MAX;
 use crate::engine::config::Separator;
@@ -62,11 +63,6 @@ impl Table {
         self.named.iter().filter(|named| named.exposed != named.original)
     }
 
-    /// All of them, in the order in which they were named.
-    pub fn iter(&self) -> impl Iterator<Item = &Named> {
-        self.named.iter()
-    }
-
     fn at(&self, at: u32) -> &Named {
         &self.named[at as usize]
     }
@@ -87,80 +83,127 @@ impl Table {
 /// An item to be named: place of its server, and what that calls it.
 pub(super) type Own<'a> = (u32, &'a str);
 
-/// Names tools or prompts. `servers` are the names of the endpoint's servers. Gives the exposed name of each, in the same order; none for
-/// one that its server has twice. Of tools, which models call, a server alone keeps no character either that could be refused; a prompt is
-/// chosen by people.
-pub(super) fn name_all(own: &[Own<'_>], servers: &[&str], separator: Separator, are_tools: bool) -> (Vec<Option<Box<str>>>, Table) {
-    let is_alone = servers.len() == 1;
-    let name = |&(member, own): &Own<'_>| {
-        if is_alone { own.to_owned() } else { format!("{}{}{own}", servers[member as usize], separator.as_char()) }
-    };
-    // A server alone keeps the slashes that names of its tools may have.
-    let fits = |name: &str| {
-        let is_fine = |byte: u8| is_plain(char::from(byte)) || (is_alone && (!are_tools || byte == b'/'));
-        (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_fine)
-    };
-    assign(
-        own,
-        |item| Some(name(item)).filter(|name| fits(name)),
-        |&(member, own), round| {
-            let server = servers[member as usize];
-            let prefix = if is_alone { String::new() } else { clean(server) };
-            if round == 0 {
-                let joined = if is_alone { clean(own) } else { format!("{prefix}{}{}", separator.as_char(), clean(own)) };
-                return Some(joined).filter(|joined| fits(joined));
-            }
-            Some(cut(&prefix, separator, &clean(own), &digest(server, own, round)))
-        },
-    )
+/// How a list's items are named.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Style {
+    /// Tools or prompts. Of tools, which models call, a server alone keeps no character either that could be refused; a prompt is chosen by
+    /// people.
+    Names { separator: Separator, are_tools: bool },
+    /// Resources or templates. A URI stays as it is; one that another server has already gets that server's name before its scheme:
+    /// `name+scheme:...`, which is a URI again (RFC 3986 section 3.1).
+    Uris,
 }
 
-/// Names resources or templates. A URI stays as it is; one that another server has already gets that server's name before its scheme:
-/// `name+scheme:...`, which is a URI again (RFC 3986 section 3.1).
-pub(super) fn locate_all(own: &[Own<'_>], servers: &[&str]) -> (Vec<Option<Box<str>>>, Table) {
-    assign(
-        own,
-        |&(_, uri)| Some(uri.to_owned()),
-        |&(member, uri), round| {
-            let server = servers[member as usize];
-            let scheme: String =
-                server.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '-' }).collect();
-            let letter = if scheme.starts_with(|c: char| c.is_ascii_alphabetic()) { "" } else { "s" };
-            let digest = if round == 0 { String::new() } else { format!("{MARK}{}", digest(server, uri, round)) };
-            Some(format!("{letter}{scheme}{digest}+{uri}"))
-        },
-    )
+impl Style {
+    /// What the item is called when nothing stands against it.
+    fn plain(self, (member, own): Own<'_>, servers: &[&str]) -> Option<String> {
+        let Self::Names { separator, are_tools } = self else { return Some(own.to_owned()) };
+        let is_alone = servers.len() == 1;
+        let name = if is_alone { own.to_owned() } else { format!("{}{}{own}", servers[member as usize], separator.as_char()) };
+        Some(name).filter(|name| fits(name, is_alone, are_tools))
+    }
+
+    /// What else it may be called, round by round.
+    fn other(self, (member, own): Own<'_>, servers: &[&str], round: u32) -> Option<String> {
+        let server = servers[member as usize];
+        let Self::Names { separator, are_tools } = self else { return Some(located(server, own, round)) };
+        let is_alone = servers.len() == 1;
+        let prefix = if is_alone { String::new() } else { clean(server) };
+        if round == 0 {
+            let joined = if is_alone { clean(own) } else { format!("{prefix}{}{}", separator.as_char(), clean(own)) };
+            return Some(joined).filter(|joined| fits(joined, is_alone, are_tools));
+        }
+        Some(cut(&prefix, separator, &clean(own), &digest(server, own, round)))
+    }
+}
+
+/// Whether clients take a name. A server alone keeps the slashes that names of its tools may have.
+fn fits(name: &str, is_alone: bool, are_tools: bool) -> bool {
+    let is_fine = |byte: u8| is_plain(char::from(byte)) || (is_alone && (!are_tools || byte == b'/'));
+    (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_fine)
+}
+
+fn located(server: &str, uri: &str, round: u32) -> String {
+    let scheme: String = server.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '-' }).collect();
+    let letter = if scheme.starts_with(|c: char| c.is_ascii_alphabetic()) { "" } else { "s" };
+    let digest = if round == 0 { String::new() } else { format!("{MARK}{}", digest(server, uri, round)) };
+    format!("{letter}{scheme}{digest}+{uri}")
+}
+
+/// Gives every item of a list a name of its own, one item at a time: in the first round those whose plain name is free, then the others.
+/// `servers` are the names of the endpoint's servers; `known` says again what item was added in which place.
+#[derive(Debug)]
+pub(super) struct Naming {
+    style: Style,
+    table: Table,
+    /// Places of the items by their hash: what a server has twice counts once.
+    seen: HashTable<(u64, u32)>,
+    /// By place: where its name is in the table.
+    named: Vec<u32>,
+    /// Places of those that are named in the second round.
+    rest: VecDeque<u32>,
+}
+
+/// Has no name.
+const NAMELESS: u32 = u32::MAX;
+
+impl Naming {
+    pub fn new(style: Style, items: usize) -> Self {
+        let table = Table { named: Vec::with_capacity(items), index: HashTable::with_capacity(items), ..Table::default() };
+        Self { style, table, seen: HashTable::with_capacity(items), named: Vec::with_capacity(items), rest: VecDeque::new() }
+    }
+
+    /// The first round, for one item; it gets the next place.
+    pub fn add<'k>(&mut self, item: Own<'_>, servers: &[&str], known: impl Fn(u32) -> Own<'k>) {
+        let (hash, place) = (self.table.hasher.hash_one(item), self.named.len() as u32);
+        self.named.push(NAMELESS);
+        if self.seen.find(hash, |&(other, at)| other == hash && known(at) == item).is_some() {
+            return;
+        }
+        self.seen.insert_unique(hash, (hash, place), |&(hash, _)| hash);
+        match self.style.plain(item, servers) {
+            Some(name) if self.claim(place, &name, item) => {}
+            _ => self.rest.push_back(place),
+        }
+    }
+
+    /// The second round, for one item. False: every item was named.
+    pub fn name_next<'k>(&mut self, servers: &[&str], known: impl Fn(u32) -> Own<'k>) -> bool {
+        let Some(place) = self.rest.pop_front() else { return false };
+        let item = known(place);
+        let style = self.style;
+        let mut offered = (0..u32::MAX).filter_map(|round| style.other(item, servers, round));
+        offered.any(|name| self.claim(place, &name, item))
+    }
+
+    fn claim(&mut self, place: u32, name: &str, (member, own): Own<'_>) -> bool {
+        let at = self.table.named.len() as u32;
+        let is_claimed = self.table.claim(name, own, member);
+        if is_claimed {
+            self.named[place as usize] = at;
+        }
+        is_claimed
+    }
+
+    /// The name of the item in this place; none for one that its server has twice.
+    pub fn exposed(&self, place: u32) -> Option<&str> {
+        let at = *self.named.get(place as usize)?;
+        Some(&self.table.named.get(at as usize)?.exposed)
+    }
+
+    /// One of those that were named, in the order in which they were.
+    pub fn named(&self, number: u32) -> Option<&Named> {
+        self.table.named.get(number as usize)
+    }
+
+    pub fn into_table(self) -> Table {
+        self.table
+    }
 }
 
 /// What stands before a URI that was given a name of its own.
 pub(super) fn prefix(named: &Named) -> &str {
     named.exposed.strip_suffix(&*named.original).unwrap_or_default()
-}
-
-/// Gives every item a name of its own: `plain` where there is one and it is free, else what `other` offers, round by round.
-fn assign(
-    own: &[Own<'_>],
-    plain: impl Fn(&Own<'_>) -> Option<String>,
-    other: impl Fn(&Own<'_>, u32) -> Option<String>,
-) -> (Vec<Option<Box<str>>>, Table) {
-    let (mut table, mut seen) = (Table::default(), HashSet::new());
-    let mut exposed: Vec<Option<Box<str>>> = vec![None; own.len()];
-    let mut rest = Vec::new();
-    for (at, item) in own.iter().enumerate() {
-        if !seen.insert(*item) {
-            continue;
-        }
-        match plain(item).filter(|name| table.claim(name, item.1, item.0)) {
-            Some(name) => exposed[at] = Some(name.into()),
-            None => rest.push(at),
-        }
-    }
-    for at in rest {
-        let item = &own[at];
-        let mut offered = (0..u32::MAX).filter_map(|round| other(item, round));
-        exposed[at] = offered.find(|name| table.claim(name, item.1, item.0)).map(Into::into);
-    }
-    (exposed, table)
 }
 
 const fn is_plain(c: char) -> bool {
@@ -199,9 +242,21 @@ fn digest(server: &str, own: &str, round: u32) -> String {
 mod tests {
     use super::*;
 
+    const DOTTED: Style = Style::Names { separator: Separator::Dot, are_tools: true };
+
+    /// Names all of them. None for one that its server has twice.
+    fn name_all(own: &[Own<'_>], servers: &[&str], style: Style) -> (Vec<Option<String>>, Table) {
+        let mut naming = Naming::new(style, own.len());
+        let known = |place: u32| own[place as usize];
+        own.iter().for_each(|&item| naming.add(item, servers, known));
+        while naming.name_next(servers, known) {}
+        let exposed = (0..own.len() as u32).map(|place| naming.exposed(place).map(str::to_owned)).collect();
+        (exposed, naming.into_table())
+    }
+
     fn named(own: &[Own<'_>], servers: &[&str]) -> Vec<String> {
-        let (exposed, table) = name_all(own, servers, Separator::Dot, true);
-        let exposed: Vec<_> = exposed.into_iter().map(|name| name.map(String::from).unwrap_or_default()).collect();
+        let (exposed, table) = name_all(own, servers, DOTTED);
+        let exposed: Vec<_> = exposed.into_iter().map(Option::unwrap_or_default).collect();
         for (name, own) in exposed.iter().zip(own).filter(|(name, _)| !name.is_empty()) {
             let found = table.find(name).expect("it is in the table");
             assert_eq!((found.member, &*found.original), *own, "{name}");
@@ -212,14 +267,14 @@ mod tests {
     #[test]
     fn one_server_keeps_its_names() {
         assert_eq!(named(&[(0, "get"), (0, "a/b.c-d"), (0, "a b")], &["weather"]), ["get", "a/b.c-d", "a_b"]);
-        let (exposed, _) = name_all(&[(0, "Review my code")], &["weather"], Separator::Dot, false);
+        let (exposed, _) = name_all(&[(0, "Review my code")], &["weather"], Style::Names { separator: Separator::Dot, are_tools: false });
         assert_eq!(exposed[0].as_deref(), Some("Review my code"), "a prompt's name is for people");
     }
 
     #[test]
     fn several_servers_are_told_apart_by_theirs() {
         assert_eq!(named(&[(0, "get"), (1, "get")], &["a", "b"]), ["a.get", "b.get"]);
-        let (exposed, _) = name_all(&[(0, "get")], &["a", "b"], Separator::Underscore, true);
+        let (exposed, _) = name_all(&[(0, "get")], &["a", "b"], Style::Names { separator: Separator::Underscore, are_tools: true });
         assert_eq!(exposed[0].as_deref(), Some("a_get"));
         assert_eq!(named(&[(0, "get/it")], &["io.example/weather", "b"]), ["io.example_weather.get_it"]);
     }
@@ -259,7 +314,7 @@ mod tests {
     #[test]
     fn a_uri_changes_only_when_two_servers_have_it() {
         let own = [(0, "file:///a"), (1, "file:///a"), (1, "file:///b"), (2, "file:///a")];
-        let (exposed, table) = locate_all(&own, &["one", "2_two", "2-two"]);
+        let (exposed, table) = name_all(&own, &["one", "2_two", "2-two"], Style::Uris);
         let exposed: Vec<_> = exposed.iter().flatten().map(|uri| &**uri).collect();
         assert_eq!(exposed[..3], ["file:///a", "s2-two+file:///a", "file:///b"]);
         assert!(exposed[3].starts_with("s2-two-") && exposed[3].ends_with("+file:///a"), "{}", exposed[3]);

@@ -1,5 +1,6 @@
 //! Results that are encoded beforehand: pages of lists, and what stands around the members of every result of the modern era.
 
+use crate::base::limits::PAGE_BYTES;
 use crate::engine::ladder::SUPPORTED;
 use crate::native::outcome::{Cache, Scope};
 use crate::native::{Capabilities, List};
@@ -88,7 +89,7 @@ impl Signature {
 }
 
 /// One page of a list, encoded for both eras.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Page {
     /// The cursor that leads here; empty for the first page.
     cursor: String,
@@ -97,7 +98,7 @@ pub(super) struct Page {
 }
 
 /// A definition of an item, once for each era.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Definitions<T> {
     pub modern: T,
     pub legacy: T,
@@ -111,24 +112,104 @@ pub(super) struct Paging {
     pub cache: Cache,
 }
 
-/// Encodes a list. There is always a first page.
-pub(super) fn encode_list<T: AsRef<[u8]>>(kind: ListKind, items: &[Definitions<T>], paging: Paging, signature: &Signature) -> Vec<Page> {
-    let pages = items.len().div_ceil(paging.items).max(1);
-    let page = |number: usize| {
-        let items = &items[number * paging.items..items.len().min((number + 1) * paging.items)];
-        let next = (number + 1 < pages).then_some(number + 1);
-        let members = page_members(kind, items.iter().map(|item| item.modern.as_ref()), next);
-        let mut modern = Vec::new();
-        signature.write_result(&mut modern, &members, ResultType::Complete, Some(paging.cache), None);
-        let legacy = [b"{", &*page_members(kind, items.iter().map(|item| item.legacy.as_ref()), next), b"}"].concat();
-        Page { cursor: cursor(kind, number), modern, legacy }
-    };
-    (0..pages).map(page).collect()
+/// The pages of a list.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pages: Vec<Page>,
+    /// Of all its pages: lists are compared without being read.
+    digest: blake3::Hash,
 }
 
-/// The page that this cursor leads to.
-pub(super) fn find<'a>(pages: &'a [Page], cursor: &str) -> Option<&'a Page> {
-    pages.iter().find(|page| page.cursor == cursor)
+impl PartialEq for Pages {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Pages {
+    /// The page that this cursor leads to.
+    pub fn page(&self, cursor: &str) -> Option<&Page> {
+        self.pages.iter().find(|page| page.cursor == cursor)
+    }
+}
+
+/// Encodes a list, one item at a time. There is always a first page.
+#[derive(Debug)]
+pub(super) struct ListWriter {
+    kind: ListKind,
+    paging: Paging,
+    pages: Vec<Page>,
+    digest: blake3::Hasher,
+    /// The page that is being filled, in both eras.
+    modern: Vec<u8>,
+    legacy: Vec<u8>,
+    items: usize,
+}
+
+impl ListWriter {
+    pub fn new(kind: ListKind, paging: Paging) -> Self {
+        let (modern, legacy) = (Vec::new(), Vec::new());
+        let mut list = Self { kind, paging, pages: Vec::new(), digest: blake3::Hasher::new(), modern, legacy, items: 0 };
+        list.open();
+        list
+    }
+
+    /// Appends an item; `write` appends a definition of it.
+    pub fn push<T>(&mut self, signature: &Signature, item: &Definitions<T>, write: impl Fn(&mut Vec<u8>, &T)) {
+        if self.items >= self.paging.items || self.modern.len().max(self.legacy.len()) >= PAGE_BYTES {
+            self.close(signature, true);
+            self.open();
+        }
+        for (out, definition) in [(&mut self.modern, &item.modern), (&mut self.legacy, &item.legacy)] {
+            if self.items > 0 {
+                out.push(b',');
+            }
+            write(out, definition);
+        }
+        self.items += 1;
+    }
+
+    /// The list, with every item that was appended.
+    pub fn finish(mut self, signature: &Signature) -> Pages {
+        self.close(signature, false);
+        Pages { pages: self.pages, digest: self.digest.finalize() }
+    }
+
+    fn open(&mut self) {
+        self.items = 0;
+        for out in [&mut self.modern, &mut self.legacy] {
+            out.push(b'{');
+            write_str(out, self.kind.member());
+            out.extend_from_slice(b":[");
+        }
+    }
+
+    fn close(&mut self, signature: &Signature, has_next: bool) {
+        let number = self.pages.len();
+        for out in [&mut self.modern, &mut self.legacy] {
+            out.push(b']');
+            if has_next {
+                out.extend_from_slice(br#","nextCursor":"#);
+                write_str(out, &cursor(self.kind, number + 1));
+            }
+        }
+        self.modern.push(b',');
+        write_cache(&mut self.modern, self.paging.cache);
+        self.modern.push(b',');
+        self.modern.extend_from_slice(&signature.tail);
+        self.legacy.push(b'}');
+        let page = |bytes: &mut Vec<u8>| {
+            let mut bytes = std::mem::take(bytes);
+            bytes.shrink_to_fit();
+            bytes
+        };
+        let page = Page { cursor: cursor(self.kind, number), modern: page(&mut self.modern), legacy: page(&mut self.legacy) };
+        for bytes in [&page.modern, &page.legacy] {
+            self.digest.update(&(bytes.len() as u64).to_le_bytes());
+            self.digest.update(bytes);
+        }
+        self.pages.push(page);
+    }
 }
 
 /// The result of `server/discover`.
@@ -163,22 +244,6 @@ pub(super) fn encode_initialize(capabilities: &Capabilities, instructions: Optio
 /// then fetched anew.
 fn cursor(kind: ListKind, number: usize) -> String {
     if number == 0 { String::new() } else { format!("{}.{number}", kind.member()) }
-}
-
-fn page_members<'a>(kind: ListKind, items: impl Iterator<Item = &'a [u8]>, next: Option<usize>) -> Vec<u8> {
-    let mut members = format!(r#""{}":["#, kind.member()).into_bytes();
-    for (at, item) in items.enumerate() {
-        if at > 0 {
-            members.push(b',');
-        }
-        members.extend_from_slice(item);
-    }
-    members.push(b']');
-    if let Some(next) = next {
-        members.extend_from_slice(br#","nextCursor":"#);
-        write_str(&mut members, &cursor(kind, next));
-    }
-    members
 }
 
 fn write_cache(out: &mut Vec<u8>, cache: Cache) {
@@ -229,20 +294,39 @@ fn inner(object: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
+    fn encoded(items: &[Definitions<String>], paging: Paging) -> Pages {
+        let signature = Signature::new("n", "v");
+        let mut list = ListWriter::new(ListKind::Templates, paging);
+        items.iter().for_each(|item| list.push(&signature, item, |out, text| out.extend_from_slice(text.as_bytes())));
+        list.finish(&signature)
+    }
+
     #[test]
     fn a_list_is_cut_into_pages_that_lead_to_each_other() {
         let items: Vec<_> = (0..5).map(|n| Definitions { modern: format!(r#"{{"m":{n}}}"#), legacy: format!(r#"{{"l":{n}}}"#) }).collect();
         let paging = Paging { items: 2, cache: Cache::public(7) };
-        let pages = encode_list(ListKind::Templates, &items, paging, &Signature::new("n", "v"));
+        let list = encoded(&items, paging);
+        let pages = &list.pages;
         assert_eq!(pages.len(), 3);
         assert_eq!(
             String::from_utf8_lossy(&pages[0].modern),
             r#"{"resourceTemplates":[{"m":0},{"m":1}],"nextCursor":"resourceTemplates.1","ttlMs":7,"cacheScope":"public","resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"n","version":"v"}}}"#
         );
-        let last = find(&pages, "resourceTemplates.2").expect("a page");
+        let last = list.page("resourceTemplates.2").expect("a page");
         assert_eq!(String::from_utf8_lossy(&last.legacy), r#"{"resourceTemplates":[{"l":4}]}"#);
-        assert!(find(&pages, "resourceTemplates.3").is_none() && find(&pages, "").is_some());
-        let empty = encode_list::<Vec<u8>>(ListKind::Tools, &[], paging, &Signature::new("n", "v"));
-        assert_eq!(String::from_utf8_lossy(&empty[0].legacy), r#"{"tools":[]}"#);
+        assert!(list.page("resourceTemplates.3").is_none() && list.page("").is_some());
+        let empty = encoded(&[], paging);
+        assert_eq!(String::from_utf8_lossy(&empty.pages[0].legacy), r#"{"resourceTemplates":[]}"#);
+        assert!(list == encoded(&items, paging) && list != empty && list != encoded(&items, Paging { items: 3, ..paging }));
+    }
+
+    #[test]
+    fn a_page_that_is_long_enough_takes_no_further_item() {
+        let long = || "x".repeat(PAGE_BYTES / 2);
+        let items: Vec<_> = (0..5).map(|_| Definitions { modern: "1".into(), legacy: long() }).collect();
+        let list = encoded(&items, Paging { items: 100, cache: Cache::public(7) });
+        let lens: Vec<_> = list.pages.iter().map(|page| page.legacy.len() / (PAGE_BYTES / 2)).collect();
+        assert_eq!(lens, [2, 2, 1]);
+        assert!(list.pages.iter().all(|page| page.modern.windows(3).filter(|bytes| bytes == b"1,1").count() <= 1));
     }
 }

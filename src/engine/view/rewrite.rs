@@ -4,8 +4,17 @@ use crate::wire::json;
 
 /// `outer` with other bytes in the place of `part`, a slice of it.
 pub(super) fn splice(outer: &[u8], part: &[u8], with: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(outer.len() - part.len() + with.len());
+    write_spliced(&mut out, outer, part, with);
+    out
+}
+
+/// Appends that.
+pub(super) fn write_spliced(out: &mut Vec<u8>, outer: &[u8], part: &[u8], with: &[u8]) {
     let start = place(outer, part);
-    [&outer[..start], with, &outer[start + part.len()..]].concat()
+    out.extend_from_slice(&outer[..start]);
+    out.extend_from_slice(with);
+    out.extend_from_slice(&outer[start + part.len()..]);
 }
 
 /// The members of the result of a read, with another name in the place of this URI.

@@ -59,6 +59,9 @@ fn refusals_say_why() {
     let long = "x".repeat(limits::SERVER_NAME_BYTES_MAX + 1);
     let mut native = spec("n");
     native.source = Source::Native(0);
+    let mut endless = spec("e");
+    let json = vec![b' '; limits::ITEM_BYTES_MAX + 1];
+    endless.catalog.tools = [crate::registry::Item { name: "t".into(), json: json.into() }].into();
     for core in 0..2 {
         for (change, refusal) in [
             (register("a"), Refusal::Taken),
@@ -82,10 +85,46 @@ fn refusals_say_why() {
             create("/mcpx", &[]),
             create("/mcp/", &[]),
             create("/mcp/z", &["a", "a"]),
+            Change::Register(Box::new(endless.clone())),
         ] {
             assert!(matches!(cluster.change(core, change.clone()), Err(Refusal::Invalid(_))), "{change:?}");
         }
     }
+}
+
+#[test]
+fn there_are_no_more_entries_than_there_may_be() {
+    let mut cluster = Cluster::new(3, &Config { shards: 5, servers_max: 100, endpoints_max: 7, ..Config::default() });
+    for kind in [0, 1] {
+        let all: usize = cluster.registries.iter().map(|registry| registry.rooms[kind].held_max).sum();
+        assert_eq!(all, [100, 7][kind], "the parts make the whole");
+    }
+    let mut results: Vec<_> = (0..400).map(|n| (n, cluster.change(n % 3, register(&format!("s{n}"))))).collect();
+    let there: Vec<_> = results.extract_if(.., |(_, result)| result.is_ok()).map(|(n, _)| format!("s{n}")).collect();
+    assert_eq!(there.len(), 100);
+    assert!(results.iter().all(|(_, result)| *result == Err(Refusal::Full)));
+    assert_eq!(cluster.change(0, register(&there[0])), Err(Refusal::Taken), "what is there has its own answer");
+    assert!(cluster.change(0, update(&there[0], None)).is_ok() && cluster.change(0, create("/mcp/x", &[])).is_ok());
+    cluster.change(1, unregister(&there[0])).expect("it is there");
+    assert!(cluster.change(2, register(&there[0])).is_ok(), "there is room again where it was");
+    let made = (0..40).filter(|n| cluster.change(0, create(&format!("/mcp/e{n}"), &[])).is_ok()).count();
+    assert_eq!(made, 6);
+}
+
+#[test]
+fn what_was_kept_is_taken_in_however_much_it_is() {
+    let mut cluster = Cluster::new(1, &Config { servers_max: 2, ..Config::default() });
+    for n in 0..5 {
+        let id = crate::registry::ServerId { node: NodeId(1), number: 256 * (n + 1) };
+        let spec = spec(&format!("s{n}"));
+        let server = crate::registry::Server { id, version: 1, created_ms: 1, updated_ms: 1, spec };
+        assert!(cluster.registries[0].restore(Record::Server(server.into())));
+    }
+    for n in 0..4 {
+        assert_eq!(cluster.change(0, register("new")), Err(Refusal::Full));
+        cluster.change(0, unregister(&format!("s{n}"))).expect("it is there");
+    }
+    assert!(cluster.change(0, register("new")).is_ok());
 }
 
 #[test]
