@@ -58,14 +58,16 @@ pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
 /// Endpoints that a core keeps a view of while nobody listens there.
 pub const VIEWS_PER_CORE_MAX: usize = 4096;
 
-/// Longest request head (request line and header fields), bytes. Beyond it: 431.
+/// Longest request head (request line and header fields), bytes. Beyond it: 431. An upstream's response head is held to it, too.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Longest request head that is kept to recognise it when its connection sends it again, bytes.
 pub const HEAD_RECALLED_BYTES_MAX: usize = 2 * 1024;
 /// Longest request that is kept to recognise the next one of its connection by, bytes.
 pub const MESSAGE_RECALLED_BYTES_MAX: usize = 2 * 1024;
-/// Most header fields of one request. Beyond it: 431.
+/// Most header fields of one request or response. Beyond it: 431.
 pub const HEADERS_MAX: usize = 96;
+/// Most interim responses (1xx) that an upstream may send before the one that counts.
+pub const INTERIM_RESPONSES_MAX: u8 = 16;
 /// Longest request target, bytes. Beyond it: 414.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Longest request body unless told otherwise, bytes. Beyond it: 413.
