@@ -24,7 +24,7 @@
 //! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
 //! 4  rt                                     the shell: executors, io_uring, sockets, clock, signals, threads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
-//! 2  registry  native                       servers, endpoints and their changes; in-process servers and their API
+//! 2  registry  native  gateway              servers, endpoints and their changes; in-process servers; links to upstreams
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
 //! 0  base                                   ids, time, limits, faults, metrics
 //! ```
@@ -84,6 +84,7 @@ pub mod cli;
 pub mod config;
 mod ctl;
 pub mod engine;
+pub mod gateway;
 mod log;
 pub mod native;
 pub mod registry;

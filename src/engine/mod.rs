@@ -47,9 +47,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::base::fault;
-use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::ids::{ConnId, CoreId, LinkId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
+use crate::gateway::link::LinkEvent;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -350,6 +351,17 @@ impl Engine {
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
+    }
+
+    /// Something happened to a link that [`Effect::Dial`] asked for. One that nobody knows is ignored.
+    pub fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
+        self.turn(now, out, |_, _| tracing::trace!(?link, ?event, "a link that nobody knows"));
+    }
+
+    /// What waits to be sent to a client has become more than [`OUTBOUND_PAUSE_BYTES`](crate::base::limits::OUTBOUND_PAUSE_BYTES), or all
+    /// of it is sent: whatever feeds the connection should rest, or go on. Told in turns, and only while a response is pending.
+    pub fn on_choked(&mut self, now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
+        self.turn(now, out, |_, _| tracing::trace!(?conn, is_choked, "a client reads slowly"));
     }
 
     /// Time passes: called at least every 100 ms and at [`Self::next_deadline`].

@@ -253,6 +253,7 @@ impl Core {
                 Some(keeper) => keeper.push(&self.inbox, ticket, record),
                 None => self.inbox.persisted(ticket, false),
             },
+            Effect::Dial { .. } | Effect::Feed { .. } | Effect::Throttle { .. } | Effect::Hang { .. } => (),
         }
     }
 

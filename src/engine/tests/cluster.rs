@@ -251,6 +251,9 @@ impl Cluster {
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
                 Effect::Persist { .. } => panic!("nothing here is durable"),
+                Effect::Dial { .. } | Effect::Feed { .. } | Effect::Throttle { .. } | Effect::Hang { .. } => {
+                    panic!("there is no upstream here")
+                }
             }
         }
         for conn in resumed {
