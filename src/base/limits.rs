@@ -128,6 +128,17 @@ pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
 /// A turn longer than this is counted and logged, milliseconds.
 pub const TURN_MS_MAX: u64 = 5;
 
+/// Largest answer of an upstream server, or event of its streams, bytes.
+pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of answers of upstream servers that one core holds while they are not complete.
+pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Buffers of requests to upstream servers that one core keeps for the next ones.
+pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
+/// Longest session id of an upstream server, bytes.
+pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Most pages of an upstream server's lists, all together.
+pub const UPSTREAM_PAGES_MAX: usize = 256;
+
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 /// Most bytes of URIs one `subscriptions/listen` or one legacy session may subscribe to, all together.
@@ -171,6 +182,8 @@ const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions an
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an upstream answers can be sent on");
+const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

@@ -53,6 +53,12 @@ closed_enum! {
         /// See its help.
         ToolErrors = "tool_errors_total", "Calls of tools that ended with isError";
         /// See its help.
+        Relayed = "relayed_requests_total", "Requests relayed to upstream servers";
+        /// See its help.
+        UpstreamFailures = "upstream_failures_total", "Requests that an upstream server failed to answer";
+        /// See its help.
+        UpstreamRetries = "upstream_retries_total", "Requests sent once more because a kept link to an upstream server broke";
+        /// See its help.
         Panics = "handler_panics_total", "Handlers that panicked";
         /// See its help.
         Cancelled = "calls_cancelled_total", "Calls cancelled by their caller";
@@ -100,6 +106,10 @@ closed_enum! {
         Sessions = "sessions", "Open legacy sessions";
         /// See its help.
         Calls = "calls", "Requests in work that did not complete at once";
+        /// See its help.
+        UpstreamRequests = "upstream_requests", "Requests in work at upstream servers";
+        /// See its help.
+        UpstreamLinks = "upstream_links", "Open links to upstream servers";
         /// See its help.
         Listens = "listens", "Open subscriptions/listen streams and legacy GET streams";
         /// See its help.
