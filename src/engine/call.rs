@@ -136,7 +136,10 @@ pub(super) enum Ending {
     /// The server of this name cannot be called.
     Away(Box<str>),
     /// An upstream did not answer.
-    Failed { upstream: u32, failure: Failure },
+    Failed {
+        upstream: u32,
+        failure: Failure,
+    },
     /// Modern era: the client must answer first. The members of the result are ready.
     InputRequired,
     /// The deadline passed.
@@ -179,7 +182,16 @@ enum Work {
 impl Call {
     /// A call of an upstream.
     #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
-    pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, trip: TripId, deadline: Nanos) -> Self {
+    pub fn relayed(
+        id: CallId,
+        caller: Caller,
+        kind: TargetKind,
+        name: &str,
+        rpc_id: &[u8],
+        number: u32,
+        trip: TripId,
+        deadline: Nanos,
+    ) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
         let work = Work::Upstream { number, trip };
         Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }

@@ -9,9 +9,9 @@ use super::ladder::{Fall, climb};
 use super::mrtr::Binding;
 use super::out::Out;
 use super::principal::Principal;
+use super::relay::{self, Lead};
 use super::reply::{RpcFault, Terms};
 use super::view::{ListKind, Reach, ResultType, Signer, View};
-use super::relay::{self, Lead};
 use super::{Engine, Verdict, listen, params};
 use crate::base::fault::{Kind, code};
 use crate::base::ids::{CallId, ConnId};
@@ -363,7 +363,8 @@ fn write_ending(
             return Kind::NotConnected.status();
         }
         Ending::Failed { upstream, failure } => {
-            let (kind, message) = (failure.kind(), relay::failed(engine.gateway.settings(*upstream).map_or("", |settings| &settings.name), failure));
+            let (kind, message) =
+                (failure.kind(), relay::failed(engine.gateway.settings(*upstream).map_or("", |settings| &settings.name), failure));
             engine.metrics.fault(kind);
             RpcFault { id: Some(id), message: Some(&message), data: None }.write(body, kind);
             return kind.status();

@@ -190,7 +190,9 @@ mod tests {
 
     #[test]
     fn a_tool_whose_arguments_are_mirrored_wrongly_is_left_out() {
-        let tool = |word: &str| format!(r#"{{"name":"t","inputSchema":{{"type":"object","properties":{{"a":{{"type":"string","x-mcp-header":{word}}}}}}}}}"#);
+        let tool = |word: &str| {
+            format!(r#"{{"name":"t","inputSchema":{{"type":"object","properties":{{"a":{{"type":"string","x-mcp-header":{word}}}}}}}}}"#)
+        };
         assert!(is_sound("t", tool(r#""Region""#).as_bytes()));
         assert!(!is_sound("t", tool(r#""not a token""#).as_bytes()));
         assert!(!is_sound("t", tool("7").as_bytes()));

@@ -74,7 +74,8 @@ pub(super) fn on_modern(
     lead: &Lead<'_>,
     reply: &mut Vec<u8>,
 ) -> Verdict {
-    let mirrored = |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
+    let mirrored =
+        |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
     let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
     let side = Side { era: Era::Modern, level: envelope.level, client_info: None, caller, fields: &fields };
@@ -131,7 +132,10 @@ impl Engine {
         match self.gateway.relay(now.mono, upstream, lead.fronted.version, &forward) {
             Ok(trip) => {
                 let deadline = now.mono.after(total + GRACE);
-                self.calls.insert(id, Call::relayed(id, side.caller, modern::kind_of(method), lead.exposed, request.id.raw(), upstream, trip, deadline));
+                self.calls.insert(
+                    id,
+                    Call::relayed(id, side.caller, modern::kind_of(method), lead.exposed, request.id.raw(), upstream, trip, deadline),
+                );
                 self.gauge_calls();
                 Ok(id)
             }

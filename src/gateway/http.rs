@@ -284,8 +284,8 @@ impl Gateway {
     /// Keeps a piece of a body that is not complete.
     fn keep(&mut self, now: Nanos, link: LinkId, piece: &[u8]) {
         let Some(state) = self.links.get_mut(link_key(link)) else { return };
-        let is_too_large = state.body.len() + piece.len() > limits::UPSTREAM_ANSWER_BYTES_MAX
-            || self.held + piece.len() > limits::UPSTREAM_HELD_BYTES_MAX;
+        let is_too_large =
+            state.body.len() + piece.len() > limits::UPSTREAM_ANSWER_BYTES_MAX || self.held + piece.len() > limits::UPSTREAM_HELD_BYTES_MAX;
         if is_too_large {
             return self.lose(now, link, Failure::TooLarge, true);
         }
@@ -361,7 +361,11 @@ impl Gateway {
                 Some(Heard { call, what })
             }
             Ok(None) => {
-                self.fail(now, key, if (200..300).contains(&status) { Failure::Garbage("no answer to what was asked") } else { Failure::Status(status) });
+                self.fail(
+                    now,
+                    key,
+                    if (200..300).contains(&status) { Failure::Garbage("no answer to what was asked") } else { Failure::Status(status) },
+                );
                 None
             }
             Err(failure) => {
@@ -373,7 +377,12 @@ impl Gateway {
 
     /// Reads a response as the client is to have it. `None` when it is none of this request.
     #[expect(clippy::type_complexity, reason = "an answer in its parts")]
-    fn read(&mut self, key: Key, message: &[u8], _status: u16) -> Result<Option<(crate::base::ids::CallId, u16, Option<Vec<u8>>)>, Failure> {
+    fn read(
+        &mut self,
+        key: Key,
+        message: &[u8],
+        _status: u16,
+    ) -> Result<Option<(crate::base::ids::CallId, u16, Option<Vec<u8>>)>, Failure> {
         let Some(Trip { who: Who::Call(call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
         let (call, upstream) = (*call, *upstream);
         let mut anew = self.buffer();
@@ -604,7 +613,10 @@ impl Gateway {
         state.since = now;
         let up = &mut self.upstreams[upstream as usize];
         up.own_links -= usize::from(was_own);
-        if !is_good || (up.idle.len() >= up.settings.idle_links_max && up.queue.is_empty()) || up.links - up.own_links > up.settings.in_flight_max {
+        if !is_good
+            || (up.idle.len() >= up.settings.idle_links_max && up.queue.is_empty())
+            || up.links - up.own_links > up.settings.in_flight_max
+        {
             return self.hang(now, link);
         }
         if is_throttled {

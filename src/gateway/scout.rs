@@ -340,7 +340,11 @@ impl Gateway {
             }
             Next::End => self.next_list(now, upstream, list.next()),
             Next::Full | Next::Page(_) => {
-                tracing::warn!(upstream = &*self.upstreams[upstream as usize].settings.name, ?list, "it has more than is taken; the rest is left out");
+                tracing::warn!(
+                    upstream = &*self.upstreams[upstream as usize].settings.name,
+                    ?list,
+                    "it has more than is taken; the rest is left out"
+                );
                 self.next_list(now, upstream, list.next());
             }
         }
@@ -385,7 +389,8 @@ impl Gateway {
             ];
             let wanted: Vec<_> = wanted.into_iter().filter(|(_, tells)| *tells).map(|(name, _)| format!(r#""{name}":true"#)).collect();
             let members = format!(r#""notifications":{{{}}}"#, wanted.join(","));
-            let owned = Owned { upstream, errand: Errand::Listen, method: Method::SubscriptionsListen, version, members: members.as_bytes() };
+            let owned =
+                Owned { upstream, errand: Errand::Listen, method: Method::SubscriptionsListen, version, members: members.as_bytes() };
             self.ask(now, owned)
         };
         if let Some(scout) = self.scout(upstream) {
@@ -512,7 +517,9 @@ fn is_spoken(version: &[u8]) -> bool {
 fn speaks_nothing_known(error: &[u8]) -> bool {
     let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
     error_code(error) == Some(code::UNSUPPORTED_VERSION)
-        && supported.is_some_and(|list| json::elements(list).next().is_some() && json::elements(list).all(|version| Version::from_raw(version).is_none()))
+        && supported.is_some_and(|list| {
+            json::elements(list).next().is_some() && json::elements(list).all(|version| Version::from_raw(version).is_none())
+        })
 }
 
 fn error_code(error: &[u8]) -> Option<i32> {

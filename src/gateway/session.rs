@@ -143,7 +143,9 @@ impl Gateway {
 
     /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation").
     pub(super) fn tell_cancelled(&mut self, now: Nanos, upstream: u32, number: u64) {
-        let message = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"The client does not wait for it any more"}}}}"#);
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"The client does not wait for it any more"}}}}"#
+        );
         self.notify(now, upstream, Errand::Tell, message.as_bytes());
     }
 

@@ -346,8 +346,12 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":"c","result":{"content":[],"resultType":"complete","_meta":{"a":1,"io.modelcontextprotocol/serverInfo":{"name":"u","version":"1"}}}}"#
         );
         let read = Terms { method: Method::ResourcesRead, names: ("a:1", "u+a:1"), ..terms };
-        let (_, text) = answered(&read, r#"{"jsonrpc":"2.0","id":7,"result":{"contents":[{"uri":"a:1"},{"uri":"b"}]}}"#).expect("an answer");
-        assert!(text.contains(r#""contents":[{"uri":"u+a:1"},{"uri":"b"}]"#) && text.contains(r#""ttlMs":0,"cacheScope":"private""#), "{text}");
+        let (_, text) =
+            answered(&read, r#"{"jsonrpc":"2.0","id":7,"result":{"contents":[{"uri":"a:1"},{"uri":"b"}]}}"#).expect("an answer");
+        assert!(
+            text.contains(r#""contents":[{"uri":"u+a:1"},{"uri":"b"}]"#) && text.contains(r#""ttlMs":0,"cacheScope":"private""#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -18,5 +18,6 @@ mod rounds;
 mod routes;
 mod sessions;
 mod streams;
+mod upstream;
 mod views;
 mod views_changing;

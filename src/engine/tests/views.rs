@@ -48,8 +48,10 @@ pub fn native(name: &'static str, tools: &'static [&'static str]) -> Arc<Factory
 /// Servers `a` and `b` at `/mcp`, `a` alone at `/mcp/a`.
 pub fn pair_config() -> EngineConfig {
     let mut config = config();
-    config.endpoints =
-        vec![Endpoint { path: "/mcp".into(), servers: [0, 1].into(), upstreams: Box::default() }, Endpoint { path: "/mcp/a".into(), servers: [0].into(), upstreams: Box::default() }];
+    config.endpoints = vec![
+        Endpoint { path: "/mcp".into(), servers: [0, 1].into(), upstreams: Box::default() },
+        Endpoint { path: "/mcp/a".into(), servers: [0].into(), upstreams: Box::default() },
+    ];
     config
 }
 

@@ -76,7 +76,8 @@ mod tests {
             path: path.iter().map(ToString::to_string).collect(),
             kind: HeaderKind::String,
         };
-        let params = vec![param("Region", &["where", "region"]), param("Count", &["count"]), param("Gone", &["gone"]), param("Null", &["null"])];
+        let params =
+            vec![param("Region", &["where", "region"]), param("Count", &["count"]), param("Gone", &["gone"]), param("Null", &["null"])];
         let mirrors = Mirrors(vec![Tool { number: 3, name: "t".into(), params }]);
         let arguments = "{\"where\":{\"region\":\"W\u{e9}st\"},\"count\":12,\"null\":null}".as_bytes();
         let fields = mirrors.fields(3, "t", Some(arguments));

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use super::config::Separator;
 use super::hosted::Hosted;
-use super::relay::Lead;
 use super::out::Lists;
+use super::relay::Lead;
 use crate::base::limits::SERVERS_PER_ENDPOINT_MAX;
 use crate::native::{Capabilities, UriTemplate};
 use crate::registry::{Endpoint, Fronted, Server, Source, State};
