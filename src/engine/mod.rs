@@ -358,8 +358,9 @@ impl Engine {
         self.turn(now, out, |_, _| tracing::trace!(?link, ?event, "a link that nobody knows"));
     }
 
-    /// What waits to be sent to a client has become more than [`OUTBOUND_PAUSE_BYTES`](crate::base::limits::OUTBOUND_PAUSE_BYTES), or all
-    /// of it is sent: whatever feeds the connection should rest, or go on. Told in turns, and only while a response is pending.
+    /// What waits to be sent to a client has become more than [`OUTBOUND_PAUSE_BYTES`](crate::base::limits::OUTBOUND_PAUSE_BYTES), or
+    /// again no more than [`OUTBOUND_RESUME_BYTES`](crate::base::limits::OUTBOUND_RESUME_BYTES): whatever feeds the connection should rest,
+    /// or go on. Told in turns and only while a response is pending; each response begins as not choked.
     pub fn on_choked(&mut self, now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
         self.turn(now, out, |_, _| tracing::trace!(?conn, is_choked, "a client reads slowly"));
     }
