@@ -94,6 +94,16 @@ closed_enum! {
         Sleeps = "sleeps_total", "Times the core slept in its ring";
         /// See its help.
         SlowReaders = "slow_readers_total", "Connections cut because their outbound queue was full or did not move";
+        /// See its help.
+        LinksDialled = "upstream_links_dialled_total", "Links to upstreams begun: connections dialled and processes started";
+        /// See its help.
+        LinksFailed = "upstream_links_failed_total", "Links to upstreams that were not made";
+        /// See its help.
+        LinkBytesIn = "upstream_received_bytes_total", "Bytes received from upstreams";
+        /// See its help.
+        LinkBytesOut = "upstream_sent_bytes_total", "Bytes sent to upstreams";
+        /// See its help.
+        ChildLinesDropped = "upstream_log_lines_dropped_total", "Lines that child processes wrote to standard error and that were not logged";
     }
 }
 
@@ -109,8 +119,6 @@ closed_enum! {
         /// See its help.
         UpstreamRequests = "upstream_requests", "Requests in work at upstream servers";
         /// See its help.
-        UpstreamLinks = "upstream_links", "Open links to upstream servers";
-        /// See its help.
         Listens = "listens", "Open subscriptions/listen streams and legacy GET streams";
         /// See its help.
         ReceiveBuffers = "receive_buffers", "Buffers of 4 KiB in circulation between the core and the kernel";
@@ -122,6 +130,8 @@ closed_enum! {
         Endpoints = "registry_endpoints", "Endpoints in the shards of this core";
         /// See its help.
         ShardsAlarmed = "registry_shards_alarmed", "Shards of this core that take 100 ms or more on average";
+        /// See its help.
+        Links = "upstream_links", "Links to upstreams: connections and child processes, those being made or ended among them";
         /// See its help.
         TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
     }

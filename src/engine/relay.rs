@@ -217,8 +217,9 @@ impl Engine {
         });
     }
 
-    /// More waits to be sent to a client than [`crate::base::limits::OUTBOUND_PAUSE_BYTES`], or all of it was sent: the link that feeds it
-    /// is read no further meanwhile.
+    /// What waits to be sent to a client has become more than [`OUTBOUND_PAUSE_BYTES`](crate::base::limits::OUTBOUND_PAUSE_BYTES), or
+    /// again no more than [`OUTBOUND_RESUME_BYTES`](crate::base::limits::OUTBOUND_RESUME_BYTES): the link that feeds the connection is not read
+    /// meanwhile. Told in turns and only while a response is pending; each response begins as not choked.
     pub fn on_choked(&mut self, now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
         let calls = match self.exchanges.get(conn).map(|exchange| exchange.owner) {
             Some(Owner::Call(call)) => vec![call],

@@ -14,7 +14,7 @@ use super::upstream::Session;
 use super::{Effect, Gateway, link_id, link_key};
 use crate::base::ids::LinkId;
 use crate::base::limits;
-use crate::base::metrics::{Counter, Gauge};
+use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
 use crate::wire::http1::{Broken, Media, Part, ResponseReader};
 use crate::wire::mcp::{Era, Method};
@@ -141,7 +141,6 @@ impl Gateway {
         let link = link_id(self.links.insert(state));
         let settings = &self.upstreams[upstream as usize].settings;
         self.effects.push(Effect::Dial { link, dial: std::sync::Arc::clone(&settings.dial), timeout: settings.connect_timeout });
-        self.metrics.set(Gauge::UpstreamLinks, self.links.len() as u64);
         link
     }
 
@@ -586,7 +585,6 @@ impl Gateway {
         if is_there {
             self.effects.push(Effect::Hang { link });
         }
-        self.metrics.set(Gauge::UpstreamLinks, self.links.len() as u64);
         self.pump(now, state.upstream);
     }
 

@@ -67,7 +67,8 @@ fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn set(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+/// Sets an option of a socket.
+pub(crate) fn set(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     set_bytes(socket.as_raw_fd(), level, option, &value.to_ne_bytes())
 }
 
@@ -95,7 +96,8 @@ pub(crate) fn backlog() -> i32 {
     std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(libc::SOMAXCONN)
 }
 
-fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+/// The address as the kernel reads it.
+pub(crate) fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all zeroes is a valid value of this structure of integers.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let length = match address {
