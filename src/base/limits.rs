@@ -168,6 +168,8 @@ pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Buffers of requests to upstream servers that one core keeps for the next ones.
 pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
+/// Bytes that a process may leave unread before its next requests wait.
+pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
 /// Most pages of an upstream server's lists, all together.

@@ -13,7 +13,7 @@ use super::mrtr::Binding;
 use super::out::{Effect, Out};
 use super::view::{Signer, rename_contents};
 use super::{Engine, modern};
-use crate::base::ids::{CallId, ConnId};
+use crate::base::ids::{CallId, ConnId, CoreId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
@@ -165,6 +165,15 @@ pub(super) struct Call {
     deadline: Nanos,
 }
 
+/// Where an upstream's work on a call is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum At {
+    /// On this core.
+    Here(TripId),
+    /// On the core that has the upstream's process.
+    Core(CoreId),
+}
+
 /// Who works on a call.
 enum Work {
     /// A native server.
@@ -176,32 +185,31 @@ enum Work {
         job: Option<Job>,
     },
     /// An upstream.
-    Upstream { number: u32, trip: TripId },
+    Upstream { number: u32, at: At },
 }
 
 impl Call {
     /// A call of an upstream.
     #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
-    pub fn relayed(
-        id: CallId,
-        caller: Caller,
-        kind: TargetKind,
-        name: &str,
-        rpc_id: &[u8],
-        number: u32,
-        trip: TripId,
-        deadline: Nanos,
-    ) -> Self {
+    pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
-        let work = Work::Upstream { number, trip };
+        let work = Work::Upstream { number, at };
         Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
     }
 
     /// The request that an upstream works on.
     pub const fn trip(&self) -> Option<TripId> {
         match self.work {
-            Work::Upstream { trip, .. } => Some(trip),
-            Work::Native { .. } => None,
+            Work::Upstream { at: At::Here(trip), .. } => Some(trip),
+            _ => None,
+        }
+    }
+
+    /// The other core on which an upstream works on it.
+    pub const fn elsewhere(&self) -> Option<CoreId> {
+        match self.work {
+            Work::Upstream { at: At::Core(core), .. } => Some(core),
+            _ => None,
         }
     }
 
@@ -538,12 +546,12 @@ impl Engine {
     }
 
     /// Calls a call off: its caller hears nothing more of it, its future is dropped, its blocking work or its upstream is told.
-    pub(super) fn call_off(&mut self, now: Now, id: CallId) {
+    pub(super) fn call_off(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get_mut(id) else { return };
         self.metrics.count(Counter::Cancelled);
         let Some(context) = call.context().cloned() else {
             if let Some(call) = self.calls.remove(id) {
-                self.cancel_relay(now.mono, &call);
+                self.cancel_relay(now, &call, out);
             }
             return self.gauge_calls();
         };
@@ -585,10 +593,11 @@ impl Engine {
         if let Some(context) = call.context().cloned() {
             context.cancel();
         }
-        if let Some(trip) = call.trip() {
-            self.gateway.cancel(now.mono, trip);
-        }
         if !is_blocking {
+            if let Some(call) = self.calls.lift(id) {
+                self.cancel_relay(now, &call, out);
+                self.calls.put_back(id, call);
+            }
             return self.conclude(now, id, Ending::TimedOut, &[], out);
         }
         // The slot stays with the blocking work; what the caller hears needs the call's facts all the same.

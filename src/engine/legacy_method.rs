@@ -154,7 +154,7 @@ fn call(
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
             let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
-            return forward(engine, now, post, key, request, method, &lead, owed, body);
+            return forward(engine, now, post, key, request, method, &lead, owed, body, out);
         }
         Err(ending) => {
             let status = write_ending(engine, request.id, modern::kind_of(method), &named, &ending, &[], body);
@@ -225,6 +225,7 @@ fn forward(
     lead: &Lead<'_>,
     owed: &mut Option<PendingId>,
     body: &mut Vec<u8>,
+    out: &mut Out,
 ) -> Result<Answer, Fall> {
     let in_work = in_work_key(request.id);
     let Some(session) = engine.legacy.sessions.get(key) else { return Err(unknown(request)) };
@@ -236,7 +237,7 @@ fn forward(
     let fields = post.view.mirrored(lead, request.params.arguments);
     let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
     let side = Side { era: Era::Legacy, level: Some(level), client_info: client_info.as_deref(), caller, fields: &fields };
-    match engine.begin_relay(now, request, method, lead, &side) {
+    match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if owed.is_none() {
                 let pending = Pending { session: key, conn: Some(post.conn), stream: None, gather: None, waiting: 1 };

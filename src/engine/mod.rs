@@ -13,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod gate;
 mod handshake;
+mod hop;
 mod hosted;
 mod ladder;
 mod lap;
@@ -64,6 +65,7 @@ use call::Calls;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use hop::Hops;
 use hosted::Hosted;
 use lap::Laps;
 use legacy::Legacy;
@@ -217,6 +219,7 @@ pub struct Engine {
     host: Rc<Host>,
     gateway: Gateway,
     publications: Publications,
+    hops: Hops,
     tasks: Tasks,
     calls: Calls,
     exchanges: Exchanges,
@@ -280,6 +283,7 @@ impl Engine {
             host,
             gateway,
             publications: Publications::new(config),
+            hops: Hops::default(),
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
             exchanges: Exchanges::default(),
@@ -337,7 +341,7 @@ impl Engine {
         }
         let Some(exchange) = self.exchanges.remove(conn) else { return };
         self.turn(now, out, |engine, out| match exchange.owner {
-            Owner::Call(call) => engine.call_off(now, call),
+            Owner::Call(call) => engine.call_off(now, call, out),
             Owner::Listen => {
                 engine.listens.remove(conn);
                 engine.count_listens();
@@ -352,6 +356,7 @@ impl Engine {
         match frame {
             Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
+            Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -362,6 +367,7 @@ impl Engine {
         match frame {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
+            Frame::Relay(frame) => self.on_hop_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -375,6 +381,9 @@ impl Engine {
             engine.changes.resend(out);
             engine.gateway.on_tick(now.mono);
             engine.publish_again(now, out);
+            if engine.hops.is_owing() {
+                engine.resend_hops(now, out);
+            }
             engine.tick_registry(now, out);
             engine.on_admin_tick(now, out);
             engine.evict_views();

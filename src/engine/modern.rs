@@ -136,7 +136,7 @@ fn call(
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
             let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
-            return Ok(relay::on_modern(engine, now, post, request, method, envelope, &lead, reply));
+            return Ok(relay::on_modern(engine, now, post, request, method, envelope, &lead, reply, out));
         }
         Err(ending) => return Ok(unreached(engine, now, post, request, kind_of(method), &named, &ending, reply)),
     };

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::call::{Call, Caller, Ending};
+use super::call::{At, Call, Caller, Ending};
 use super::exchange::Owner;
 use super::legacy::{Asker, Carried};
 use super::modern::{self, Post};
 use super::out::{Effect, Out};
 use super::reply::RpcFault;
-use super::{Engine, Verdict, legacy_method, legacy_stream};
+use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
 use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
 use crate::base::metrics::Counter;
-use crate::base::time::{Nanos, Now};
+use crate::base::time::Now;
 use crate::gateway::link::LinkEvent;
 use crate::gateway::{self, Failure, Forward, Heard, What};
 use crate::registry::Fronted;
@@ -73,13 +73,14 @@ pub(super) fn on_modern(
     envelope: &Envelope<'_>,
     lead: &Lead<'_>,
     reply: &mut Vec<u8>,
+    out: &mut Out,
 ) -> Verdict {
     let mirrored =
         |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
     let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
     let side = Side { era: Era::Modern, level: envelope.level, client_info: None, caller, fields: &fields };
-    match engine.begin_relay(now, request, method, lead, &side) {
+    match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
             Verdict::Later
@@ -108,12 +109,14 @@ impl Engine {
         method: Method,
         lead: &Lead<'_>,
         side: &Side<'_>,
+        out: &mut Out,
     ) -> Result<CallId, Ending> {
         if self.calls.len() >= CALLS_PER_CORE_MAX {
             return Err(Ending::Overloaded);
         }
         let id = self.calls.next_id();
         let forward = Forward {
+            core: self.core,
             call: id,
             era: side.era,
             method,
@@ -127,20 +130,21 @@ impl Engine {
             client_info: side.client_info,
             fields: side.fields,
         };
-        let upstream = lead.fronted.number;
+        let (upstream, version) = (lead.fronted.number, lead.fronted.version);
         let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
-        match self.gateway.relay(now.mono, upstream, lead.fronted.version, &forward) {
-            Ok(trip) => {
-                let deadline = now.mono.after(total + GRACE);
-                self.calls.insert(
-                    id,
-                    Call::relayed(id, side.caller, modern::kind_of(method), lead.exposed, request.id.raw(), upstream, trip, deadline),
-                );
-                self.gauge_calls();
-                Ok(id)
+        let at = match self.process_core(upstream) {
+            Some(core) => {
+                Self::send_hop(core, Box::new(hop::Frame::Ask(hop::Request::new(upstream, version, &forward))), out);
+                Ok(At::Core(core))
             }
-            Err(failure) => Err(Ending::Failed { upstream, failure }),
-        }
+            None => self.gateway.relay(now.mono, upstream, version, &forward).map(At::Here),
+        };
+        let at = at.map_err(|failure| Ending::Failed { upstream, failure })?;
+        let deadline = now.mono.after(total + GRACE);
+        let kind = modern::kind_of(method);
+        self.calls.insert(id, Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline));
+        self.gauge_calls();
+        Ok(id)
     }
 
     /// Writes the answer to a request that was not relayed into the scratch; gives the HTTP status.
@@ -161,7 +165,10 @@ impl Engine {
     }
 
     /// Something was heard of a call.
-    fn on_heard(&mut self, now: Now, heard: Heard<'_>, out: &mut Out) {
+    pub(super) fn on_heard(&mut self, now: Now, heard: Heard<'_>, out: &mut Out) {
+        if heard.core != self.core {
+            return self.tell_hop(heard, out);
+        }
         let Some(call) = self.calls.get(heard.call) else { return };
         let caller = call.caller;
         let message = match heard.what {
@@ -251,10 +258,13 @@ impl Engine {
         }
     }
 
-    /// The caller of a relayed call is gone.
-    pub(super) fn cancel_relay(&mut self, now: Nanos, call: &Call) {
+    /// Nobody waits for a relayed call any more.
+    pub(super) fn cancel_relay(&mut self, now: Now, call: &Call, out: &mut Out) {
         if let Some(trip) = call.trip() {
-            self.gateway.cancel(now, trip);
+            self.gateway.cancel(now.mono, trip);
+        }
+        if let Some(core) = call.elsewhere() {
+            Self::send_hop(core, Box::new(hop::Frame::Cancel(call.id)), out);
         }
     }
 }

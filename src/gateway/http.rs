@@ -12,7 +12,7 @@ use super::translate::{self, Heard as Message, Said};
 use super::trip::{Heard, Stage, Trip, Verb, What, Who};
 use super::upstream::Session;
 use super::{Effect, Gateway, link_id, link_key};
-use crate::base::ids::LinkId;
+use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::limits;
 use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
@@ -105,6 +105,9 @@ impl Gateway {
         let Some(trip) = self.trips.get(key) else { return };
         let (upstream, is_own) = (trip.upstream, matches!(trip.who, Who::Own(_)));
         let up = &mut self.upstreams[upstream as usize];
+        if up.pipe.is_some() {
+            return self.send_piped(now, key);
+        }
         let idle = loop {
             match up.idle.pop() {
                 Some(link) if self.links.get(link_key(link)).is_some() => break Some(link),
@@ -121,7 +124,7 @@ impl Gateway {
         self.write(now, key, link, is_own);
     }
 
-    fn dial(&mut self, upstream: u32) -> LinkId {
+    pub(super) fn dial(&mut self, upstream: u32) -> LinkId {
         let up = &mut self.upstreams[upstream as usize];
         up.links += 1;
         let state = Link {
@@ -179,6 +182,10 @@ impl Gateway {
     /// Something happened to a link that is not bytes.
     pub fn on_link(&mut self, now: Nanos, link: LinkId, event: &LinkEvent<'_>) {
         let Some(state) = self.links.get_mut(link_key(link)) else { return };
+        let upstream = state.upstream;
+        if self.upstreams[upstream as usize].pipe.is_some() {
+            return self.on_piped(now, upstream, event);
+        }
         match event {
             LinkEvent::Up => {
                 state.is_up = true;
@@ -211,6 +218,11 @@ impl Gateway {
     /// Takes what came over a link. A whole answer that came in one piece is given at once; everything else that was heard waits for
     /// [`Gateway::next_heard`].
     pub fn on_bytes<'i>(&mut self, now: Nanos, link: LinkId, input: &'i [u8]) -> Option<Heard<'i>> {
+        let upstream = self.links.get(link_key(link))?.upstream;
+        if self.upstreams[upstream as usize].pipe.is_some() {
+            self.on_lines(now, upstream, input);
+            return None;
+        }
         let mut rest = input;
         let mut whole: Option<&'i [u8]> = None;
         let mut heard = None;
@@ -335,11 +347,11 @@ impl Gateway {
                 self.on_reply(now, upstream, errand, &reply);
                 None
             }
-            Who::Call(_) if self.is_session_lost(key, status, whole.unwrap_or(&body)) => {
+            Who::Call(..) if self.is_session_lost(key, status, whole.unwrap_or(&body)) => {
                 self.renew(now, key);
                 None
             }
-            Who::Call(_) => {
+            Who::Call(..) => {
                 let message = match whole {
                     Some(whole) => Cow::Borrowed(whole),
                     None => Cow::Owned(body),
@@ -354,10 +366,10 @@ impl Gateway {
     /// An answer to a client's request, as one JSON body.
     fn on_answer<'i>(&mut self, now: Nanos, key: Key, status: u16, message: Cow<'i, [u8]>) -> Option<Heard<'i>> {
         match self.read(key, &message, status) {
-            Ok(Some((call, status, anew))) => {
+            Ok(Some(((core, call), status, anew))) => {
                 let what = What::Answer { status, message: anew.map_or(message, Cow::Owned) };
                 self.succeed(now, key);
-                Some(Heard { call, what })
+                Some(Heard { core, call, what })
             }
             Ok(None) => {
                 self.fail(
@@ -376,14 +388,9 @@ impl Gateway {
 
     /// Reads a response as the client is to have it. `None` when it is none of this request.
     #[expect(clippy::type_complexity, reason = "an answer in its parts")]
-    fn read(
-        &mut self,
-        key: Key,
-        message: &[u8],
-        _status: u16,
-    ) -> Result<Option<(crate::base::ids::CallId, u16, Option<Vec<u8>>)>, Failure> {
-        let Some(Trip { who: Who::Call(call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
-        let (call, upstream) = (*call, *upstream);
+    fn read(&mut self, key: Key, message: &[u8], _status: u16) -> Result<Option<((CoreId, CallId), u16, Option<Vec<u8>>)>, Failure> {
+        let Some(Trip { who: Who::Call(core, call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
+        let (core, call, upstream) = (*core, *call, *upstream);
         let mut anew = self.buffer();
         let up = &self.upstreams[upstream as usize];
         let Some(trip) = self.trips.get(key) else { return Ok(None) };
@@ -394,10 +401,10 @@ impl Gateway {
             Err(failure) => Err(failure),
         };
         match read {
-            Ok(Some((status, Said::Anew))) => Ok(Some((call, status, Some(anew)))),
+            Ok(Some((status, Said::Anew))) => Ok(Some(((core, call), status, Some(anew)))),
             Ok(other) => {
                 self.give_back(anew);
-                Ok(other.map(|(status, _)| (call, status, None)))
+                Ok(other.map(|(status, _)| ((core, call), status, None)))
             }
             Err(failure) => {
                 self.give_back(anew);
@@ -439,9 +446,9 @@ impl Gateway {
     fn on_event(&mut self, now: Nanos, key: Key, link: LinkId, message: &[u8]) {
         let Some(trip) = self.trips.get(key) else { return };
         let (who, upstream) = (trip.who, trip.upstream);
-        let call = match who {
+        let (core, call) = match who {
             Who::Own(errand) => return self.on_own_event(now, key, errand, link, message),
-            Who::Call(call) => call,
+            Who::Call(core, call) => (core, call),
         };
         let mut anew = self.buffer();
         let up = &self.upstreams[upstream as usize];
@@ -479,7 +486,7 @@ impl Gateway {
             }
             None => What::Notice(message),
         };
-        self.heard.push_back(Heard { call, what });
+        self.heard.push_back(Heard { core, call, what });
     }
 
     /// The session that the head of the answer in work names.
@@ -495,7 +502,7 @@ impl Gateway {
     }
 
     /// A request has ended well.
-    fn succeed(&mut self, now: Nanos, key: Key) {
+    pub(super) fn succeed(&mut self, now: Nanos, key: Key) {
         let link = self.trips.get(key).and_then(Trip::link);
         if let Some(trip) = self.end_trip(key) {
             self.upstreams[trip as usize].breaker.succeeded();
@@ -510,6 +517,9 @@ impl Gateway {
     pub(super) fn end_trip(&mut self, key: Key) -> Option<u32> {
         let trip = self.trips.remove(key)?;
         self.gauge();
+        if trip.stage == Stage::Piped {
+            self.forget_piped(&trip);
+        }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)
         {
@@ -533,6 +543,9 @@ impl Gateway {
     pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
         let Some(trip) = self.trips.get(key) else { return };
         let (who, upstream, link) = (trip.who, trip.upstream, trip.link());
+        if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
+            self.tell_cancelled(now, upstream, number.0);
+        }
         self.end_trip(key);
         if failure.is_its_fault() {
             let up = &mut self.upstreams[upstream as usize];
@@ -541,7 +554,7 @@ impl Gateway {
             tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");
         }
         match who {
-            Who::Call(call) => self.heard.push_back(Heard { call, what: What::Failed(failure) }),
+            Who::Call(core, call) => self.heard.push_back(Heard { core, call, what: What::Failed(failure) }),
             Who::Own(errand) => self.on_own_failure(now, upstream, errand, failure),
         }
         if let Some(link) = link {
@@ -576,6 +589,7 @@ impl Gateway {
 
     fn remove_link(&mut self, now: Nanos, link: LinkId, is_there: bool) {
         let Some(state) = self.links.remove(link_key(link)) else { return };
+        debug_assert!(self.upstreams[state.upstream as usize].pipe.is_none(), "a process is ended elsewhere");
         self.held -= state.body.len();
         self.give_back(state.body);
         let up = &mut self.upstreams[state.upstream as usize];
@@ -627,12 +641,11 @@ impl Gateway {
 
     /// Closes links that were idle for long.
     pub(super) fn close_idle(&mut self, now: Nanos) {
-        let links = &self.links;
         let is_old = |link: &Link| {
             let kept = if link.head.is_some() { LINGER } else { IDLE_KEPT };
-            link.trip.is_none() && now.since(link.since) >= kept
+            link.trip.is_none() && now.since(link.since) >= kept && self.upstreams[link.upstream as usize].pipe.is_none()
         };
-        let old: Vec<LinkId> = links.iter().filter(|(_, link)| is_old(link)).map(|(key, _)| link_id(key)).collect();
+        let old: Vec<LinkId> = self.links.iter().filter(|(_, link)| is_old(link)).map(|(key, _)| link_id(key)).collect();
         for link in old {
             self.hang(now, link);
         }
@@ -646,7 +659,7 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
         What::Failed(failure) => What::Failed(failure),
     };
-    Heard { call: heard.call, what }
+    Heard { core: heard.core, call: heard.call, what }
 }
 
 /// Of a method that answers a question of an upstream: what it is answered.

@@ -25,6 +25,7 @@ mod failure;
 mod http;
 pub mod link;
 mod pages;
+mod pipe;
 mod scout;
 mod session;
 mod slots;
@@ -166,6 +167,12 @@ impl Gateway {
         self.by_name.get(name).copied()
     }
 
+    /// Whether it is a process, which one core has for all.
+    #[must_use]
+    pub fn is_process(&self, upstream: u32) -> bool {
+        self.upstreams.get(upstream as usize).is_some_and(|upstream| upstream.pipe.is_some())
+    }
+
     /// How it is reached.
     #[must_use]
     pub fn settings(&self, upstream: u32) -> Option<&Settings> {
@@ -181,16 +188,20 @@ impl Gateway {
         if !up.breaker.allows(now) {
             return Err(Failure::Resting);
         }
-        let is_full = up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max;
+        let is_full = match &up.pipe {
+            Some(pipe) => pipe.is_full(up.settings.in_flight_max),
+            None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
+        };
         if is_full && up.queue.len() >= up.settings.queued_max {
             return Err(Failure::Busy);
         }
         let ends = up.ends(now);
-        // In a session that clients share their ids and tokens may be alike.
-        let number = (version.era() == Era::Legacy).then(|| self.number());
+        // In a session or a pipe that clients share their ids and tokens may be alike.
+        let is_piped = up.pipe.is_some();
+        let number = (is_piped || version.era() == Era::Legacy).then(|| self.number());
         let (mut head, mut body) = (self.buffer(), self.buffer());
         write::message(&mut body, ask, version, number);
-        if version.era() == Era::Modern {
+        if version.era() == Era::Modern && !is_piped {
             let starts = &self.upstreams[upstream as usize].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
@@ -201,7 +212,7 @@ impl Gateway {
         let is_renamed = ask.method.name_param() == Some(crate::wire::mcp::NameParam::Uri) && ask.name != ask.exposed;
         let trip = Trip {
             upstream,
-            who: Who::Call(ask.call),
+            who: Who::Call(ask.core, ask.call),
             stage: Stage::Waiting,
             verb: Verb::Post,
             version,
@@ -230,8 +241,8 @@ impl Gateway {
     pub fn cancel(&mut self, now: Nanos, trip: TripId) {
         let key = (trip.0, trip.1);
         let Some(trip) = self.trips.get(key) else { return };
-        let (upstream, link, number, version) = (trip.upstream, trip.link(), trip.number, trip.version);
-        if let (Some(_), Some(Number(number)), Era::Legacy) = (link, number, version.era()) {
+        let (upstream, stage, number) = (trip.upstream, trip.stage, trip.number);
+        if let (Stage::Sent(_) | Stage::Piped, Some(Number(number))) = (stage, number) {
             self.tell_cancelled(now, upstream, number);
         }
         self.drop_trip(now, key);

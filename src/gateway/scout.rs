@@ -38,6 +38,9 @@ const CHECK: Duration = Duration::from_secs(20);
 /// One that does not is asked so often what it has.
 const POLL: Duration = Duration::from_secs(20);
 
+/// A process is given so long to say which era it is.
+const PROBE: Duration = Duration::from_secs(5);
+
 /// What a request of this gateway's own is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Errand {
@@ -135,6 +138,8 @@ pub(super) struct Scout {
     is_silent: bool,
     /// Lists changed since they were asked for.
     is_stale: bool,
+    /// It tells of changes without being asked.
+    is_told: bool,
     is_online: bool,
 }
 
@@ -152,6 +157,7 @@ impl Scout {
             listen: None,
             is_silent: false,
             is_stale: false,
+            is_told: false,
             is_online: false,
         }
     }
@@ -195,7 +201,7 @@ impl Gateway {
         let (version, is_legacy) = (scout.version, scout.version.era() == Era::Legacy);
         match scout.stage {
             Stage::Waiting => self.begin(now, upstream),
-            Stage::Watching if scout.is_stale || scout.listen.is_none() => self.list(now, upstream),
+            Stage::Watching if scout.is_stale || !(scout.is_told || scout.listen.is_some()) => self.list(now, upstream),
             Stage::Watching => {
                 let method = if is_legacy { Method::Ping } else { Method::ServerDiscover };
                 self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
@@ -213,8 +219,16 @@ impl Gateway {
             return self.greet_legacy(now, upstream);
         }
         let version = Version::MODERN_NEWEST;
-        scout.version = version;
-        self.ask(now, Owned { upstream, errand: Errand::Discover, method: Method::ServerDiscover, version, members: b"" });
+        (scout.version, scout.is_told) = (version, false);
+        let key = self.ask(now, Owned { upstream, errand: Errand::Discover, method: Method::ServerDiscover, version, members: b"" });
+        // A process that speaks the handshake alone may not answer at all.
+        if self.is_process(upstream)
+            && let Some(trip) = self.trips.get_mut(key)
+        {
+            trip.ends = trip.ends.min(now.after(PROBE));
+            let due = trip.ends;
+            self.expect(due);
+        }
     }
 
     fn greet_legacy(&mut self, now: Nanos, upstream: u32) {
@@ -261,7 +275,9 @@ impl Gateway {
             Err(_) if reply.status >= 500 || matches!(reply.status, 401 | 403) => Err(Failure::Status(reply.status)),
             outcome => Ok(outcome),
         });
+        let may_be_silent = is_auto && self.is_process(upstream);
         let result = match outcome {
+            Err(Failure::TimedOut) if may_be_silent => return self.greet_legacy(now, upstream),
             Err(failure) => return self.on_scout_failure(now, upstream, &failure),
             Ok(Ok(Ok(result))) if is_modern(result) => result,
             Ok(Ok(Err(error))) if !is_auto || speaks_nothing_known(error) => {
@@ -360,10 +376,12 @@ impl Gateway {
 
     /// All lists are there.
     fn publish(&mut self, now: Nanos, upstream: u32) {
+        let is_process = self.is_process(upstream);
         let Some(scout) = self.scout(upstream) else { return };
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
         let found = Box::new(std::mem::take(&mut scout.found));
-        let is_listening = scout.listen.is_some();
+        scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
+        let is_listening = scout.is_told || scout.listen.is_some();
         scout.due = if scout.is_stale { now.after(SETTLE) } else { now.after(if is_listening { CHECK } else { POLL }) };
         let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells());
         self.news.push(News { upstream, finding: Finding::Online(found) });
@@ -403,7 +421,7 @@ impl Gateway {
         self.stale(now, upstream);
     }
 
-    fn stale(&mut self, now: Nanos, upstream: u32) {
+    pub(super) fn stale(&mut self, now: Nanos, upstream: u32) {
         let Some(scout) = self.scout(upstream) else { return };
         scout.is_stale = true;
         if scout.stage == Stage::Watching {

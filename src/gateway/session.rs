@@ -141,7 +141,8 @@ impl Gateway {
         }
     }
 
-    /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation").
+    /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation"). One of the modern era that is not a
+    /// process is told by hanging up.
     pub(super) fn tell_cancelled(&mut self, now: Nanos, upstream: u32, number: u64) {
         let message = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"The client does not wait for it any more"}}}}"#
@@ -169,6 +170,9 @@ impl Gateway {
 
     /// Sends a message that is not answered.
     fn notify(&mut self, now: Nanos, upstream: u32, errand: Errand, message: &[u8]) {
+        if errand == Errand::Tell && self.upstreams[upstream as usize].pipe.is_some() {
+            return self.tell_piped(upstream, message);
+        }
         let key = self.own_trip(now, upstream, errand, Verb::Post, Method::Unknown, Version::LEGACY_NEWEST);
         if let Some(trip) = self.trips.get_mut(key) {
             trip.body.extend_from_slice(message);
@@ -185,7 +189,7 @@ impl Gateway {
         if let Some(trip) = self.trips.get_mut(key) {
             write::own_request(&mut trip.body, number, method, version, members);
             trip.number = Some(number);
-            if version.era() == Era::Modern {
+            if version.era() == Era::Modern && self.upstreams[upstream as usize].pipe.is_none() {
                 let mut head = starts.begin(&mut trip.head, Verb::Post);
                 let mirrored = write::mirrors(&mut head, version, method, "", &mut self.space);
                 debug_assert!(mirrored.is_ok(), "methods and versions are tokens");

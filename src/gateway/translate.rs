@@ -95,7 +95,7 @@ impl Terms<'_> {
             return Err(Failure::Garbage("the result is not an object"));
         }
         let (is_renamed, upstream) = (self.names.0 != self.names.1, self.version.era());
-        if self.client == Era::Modern && upstream == Era::Modern && !is_renamed {
+        if self.client == Era::Modern && upstream == Era::Modern && !is_renamed && self.number.is_none() {
             return Ok(Said::AsIs);
         }
         let is_asking = upstream == Era::Modern

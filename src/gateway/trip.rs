@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::scout::Errand;
 use super::translate::Terms;
 use super::write::Number;
-use crate::base::ids::{CallId, LinkId};
+use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Level, Method, Version};
 
@@ -19,6 +19,8 @@ pub struct TripId(pub(super) u32, pub(super) u32);
 /// What was heard of a client's request.
 #[derive(Debug)]
 pub struct Heard<'i> {
+    /// The core where it is in work.
+    pub core: CoreId,
     /// Whose it is.
     pub call: CallId,
     /// What was heard.
@@ -44,8 +46,8 @@ pub enum What<'i> {
 /// Whose request it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Who {
-    /// A client's.
-    Call(CallId),
+    /// A client's, in work on this core.
+    Call(CoreId, CallId),
     /// This gateway's own.
     Own(Errand),
 }
@@ -63,8 +65,10 @@ pub(super) enum Verb {
 pub(super) enum Stage {
     /// It waits for a session, or for a link.
     Waiting,
-    /// It was written to this link.
+    /// It was written to this link, which carries it alone.
     Sent(LinkId),
+    /// It was written to a process, which has others.
+    Piped,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
@@ -125,7 +129,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting => None,
+            Stage::Waiting | Stage::Piped => None,
         }
     }
 }

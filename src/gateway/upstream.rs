@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::Dial;
+use super::pipe::Pipe;
 use super::scout::Scout;
 use super::slots::Key;
 use super::trip::Verb;
@@ -127,6 +128,8 @@ pub(super) struct Upstream {
     pub session: Session,
     /// Requests that wait until the upstream knows that the session has begun.
     pub greeting: Vec<Key>,
+    /// It is a process.
+    pub pipe: Option<Pipe>,
     /// Links to it, idle and busy.
     pub links: usize,
     /// Of them, those that carry what is no client's request.
@@ -159,11 +162,13 @@ impl Session {
 
 impl Upstream {
     pub fn new(settings: Settings) -> Self {
+        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(Pipe::default);
         Self {
             settings,
             breaker: super::breaker::Breaker::default(),
             session: Session::None,
             greeting: Vec::new(),
+            pipe,
             links: 0,
             own_links: 0,
             idle: Vec::new(),

@@ -5,7 +5,7 @@
 
 use super::trip::Verb;
 use super::upstream::Starts;
-use crate::base::ids::CallId;
+use crate::base::ids::{CallId, CoreId};
 use crate::wire::http1::{Ask, Unsendable};
 use crate::wire::json::{self, key_is, write_str, write_u64};
 use crate::wire::jsonrpc::Id;
@@ -14,7 +14,9 @@ use crate::wire::mcp::{self, Era, Level, Method, NameParam, Version, meta_key};
 /// A request of a client that is to be relayed.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
-    /// Comes back with everything that is heard of it.
+    /// The core where it is in work.
+    pub core: CoreId,
+    /// Its id there. Both come back with everything that is heard of it.
     pub call: CallId,
     /// The client's era: it decides what is handed back.
     pub era: Era,
@@ -88,7 +90,7 @@ pub(super) fn message(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, nu
     out.extend_from_slice(br#","method":""#);
     out.extend_from_slice(ask.method.name().as_bytes());
     out.extend_from_slice(br#"","params":"#);
-    if ask.era == Era::Modern && version.era() == Era::Modern {
+    if ask.era == Era::Modern && version.era() == Era::Modern && number.is_none() {
         value(out, ask.params, ask);
     } else {
         params(out, ask, version, number);
@@ -123,7 +125,8 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
             value(object.out, raw, ask);
         }
     }
-    let kept = |key: &[u8]| !(meta_key_is_ours(key) || key_is(key, meta_key::PROGRESS_TOKEN));
+    let is_modern = ask.era == Era::Modern && version.era() == Era::Modern;
+    let kept = |key: &[u8]| !((!is_modern && meta_key_is_ours(key)) || key_is(key, meta_key::PROGRESS_TOKEN));
     let mut kept = json::members(meta.unwrap_or_default()).filter(|(key, _)| kept(key)).peekable();
     if version.era() == Era::Legacy && kept.peek().is_none() && ask.progress_token.is_none() {
         return object.close();
@@ -141,7 +144,7 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
             None => inner.out.extend_from_slice(token),
         }
     }
-    if version.era() == Era::Modern {
+    if version.era() == Era::Modern && !is_modern {
         envelope(&mut inner, version, ask.client_info, ask.level);
     }
     inner.close();
@@ -259,6 +262,7 @@ mod tests {
 
     fn ask(era: Era) -> Forward<'static> {
         Forward {
+            core: CoreId(0),
             call: CallId { index: 0, generation: 0 },
             era,
             method: Method::ToolsCall,
@@ -287,6 +291,14 @@ mod tests {
         let params = std::str::from_utf8(PARAMS).expect("UTF-8").replace("s.echo", "echo");
         let wanted = format!(r#"{{"jsonrpc":"2.0","id":"i","method":"tools/call","params":{params}}}"#);
         assert_eq!(written(&ask(Era::Modern), Version::V2026_07_28, None), wanted);
+    }
+
+    #[test]
+    fn on_a_shared_pipe_the_token_is_this_gateways_too() {
+        let params = std::str::from_utf8(PARAMS).expect("UTF-8").replace("s.echo", "echo").replace(r#""progressToken":"t","#, "");
+        let params = params.replace(r#""traceparent":"00""#, r#""traceparent":"00","progressToken":7"#);
+        let wanted = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
+        assert_eq!(written(&ask(Era::Modern), Version::V2026_07_28, Some(Number(7))), wanted);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
 use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
-use crate::base::ids::{CallId, LinkId};
+use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
 use crate::wire::jsonrpc::Id;
@@ -57,6 +57,7 @@ fn call(index: u32) -> CallId {
 fn forward(index: u32, method: Method) -> Forward<'static> {
     let params: &[u8] = if method == Method::ResourcesRead { br#"{"uri":"a:1"}"# } else { br#"{"name":"t"}"# };
     Forward {
+        core: CoreId(0),
         call: call(index),
         era: Era::Modern,
         method,

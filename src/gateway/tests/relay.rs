@@ -147,7 +147,7 @@ fn a_warm_request_allocates_no_more_than_its_entry() {
     let link = bench.warm();
     let reply = response(ANSWER);
     let forward = forward(1, Method::ToolsCall);
-    let mut once = |bench: &mut Bench| {
+    let once = |bench: &mut Bench| {
         bench.gateway.relay(bench.now, 0, Version::V2026_07_28, &forward).expect("it is taken");
         bench.gateway.drain(|_, _| ());
         let heard = bench.gateway.on_bytes(bench.now, link, reply.as_bytes()).expect("an answer");
