@@ -10,7 +10,7 @@ use super::config::EngineConfig;
 use super::out::Out;
 use super::route::OTHERS;
 use crate::base::time::{Nanos, Now};
-use crate::gateway::{Finding, Found, Lists, News};
+use crate::gateway::{Finding, Found, FoundItem, Lists, News};
 use crate::native::header_params;
 use crate::registry::{self, Catalog, Change, Changed, Effects, Fronted, Item, Refusal, ServerSpec, Source, State, Waiter};
 use crate::wire::json;
@@ -152,8 +152,8 @@ impl Engine {
 fn spec(upstream: u32, name: Box<str>, url: Box<str>, found: Found) -> ServerSpec {
     let fronted = found.version.map(|version| Fronted { number: upstream, version, completes: found.completes });
     let [tools, prompts, resources, templates] = found.items;
-    let items = |items: Vec<(Box<str>, Box<[u8]>)>| items.into_iter().map(|(name, json)| Item { name, json }).collect();
-    let tools = tools.into_iter().filter(|(name, json)| is_sound(name, json)).collect();
+    let items = |items: Vec<FoundItem>| items.into_iter().map(|FoundItem { name, json }| Item { name, json }).collect();
+    let tools = tools.into_iter().filter(|tool| is_sound(&tool.name, &tool.json)).collect();
     debug_assert_eq!(Lists::ALL.len(), 4, "the order in which items are found");
     ServerSpec {
         name,

@@ -57,7 +57,7 @@ use upstream::Upstream;
 use write::Number;
 
 pub use failure::Failure;
-pub use pages::{Found, Lists};
+pub use pages::{Found, FoundItem, Lists};
 pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};

@@ -90,6 +90,15 @@ impl Capabilities {
     }
 }
 
+/// One item of a list: what it is called, and its definition, a JSON object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundItem {
+    /// The name of a tool or prompt, the URI of a resource, the URI template of a template.
+    pub name: Box<str>,
+    /// As the upstream gave it.
+    pub json: Box<[u8]>,
+}
+
 /// What was found out about an upstream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Found {
@@ -103,8 +112,8 @@ pub struct Found {
     pub instructions: String,
     /// Whether it completes arguments.
     pub completes: bool,
-    /// The items of each of [`Lists::ALL`]: what each is called, and its definition.
-    pub items: [Vec<(Box<str>, Box<[u8]>)>; 4],
+    /// The items of each of [`Lists::ALL`].
+    pub items: [Vec<FoundItem>; 4],
     bytes: usize,
 }
 
@@ -149,7 +158,7 @@ impl Found {
                 return Next::Full;
             }
             self.bytes = bytes;
-            items.push((name.as_ref().into(), element.into()));
+            items.push(FoundItem { name: name.as_ref().into(), json: element.into() });
         }
         match json::get(page, "nextCursor").filter(|raw| raw.starts_with(b"\"")) {
             Some(cursor) => Next::Page(cursor.to_vec()),
@@ -167,7 +176,7 @@ mod tests {
         let mut found = Found::default();
         let page = br#"{"tools":[{"name":"a","x":[1, 2]},{"x":1},{"name":""},7],"nextCursor":"c\u0031"}"#;
         assert_eq!(found.add(Lists::Tools, page), Next::Page(br#""c\u0031""#.to_vec()));
-        assert_eq!(found.items[0], [("a".into(), br#"{"name":"a","x":[1, 2]}"#[..].into())]);
+        assert_eq!(found.items[0], [FoundItem { name: "a".into(), json: br#"{"name":"a","x":[1, 2]}"#[..].into() }]);
         assert_eq!(found.add(Lists::Templates, br#"{"resourceTemplates":[{"uriTemplate":"a:{b}"}]}"#), Next::End);
         assert_eq!(found.items[3].len(), 1);
         let many: Vec<_> = (0..=limits::CATALOG_ITEMS_MAX).map(|at| format!(r#"{{"uri":"a:{at}"}}"#)).collect();
