@@ -163,6 +163,12 @@ pub(crate) fn peer_of(socket: RawFd) -> IpAddr {
     name(socket, libc::getpeername).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip().to_canonical())
 }
 
+/// Whether a connection leads to itself: it can when nobody listens at a port of this host from which connections are made.
+pub(crate) fn is_own_peer(socket: &OwnedFd) -> bool {
+    let raw = socket.as_raw_fd();
+    matches!((name(raw, libc::getsockname), name(raw, libc::getpeername)), (Ok(own), Ok(peer)) if own == peer)
+}
+
 /// Lets no new handshake begin on the listener, while those under way complete: their clients were answered already. A client whose SYN
 /// is dropped tries again a second later and then finds the port closed, as it should.
 pub(crate) fn shut_to_new(listener: &Listener) -> io::Result<()> {
@@ -246,6 +252,21 @@ mod tests {
         // SAFETY: the socket was accepted here.
         unsafe { libc::close(socket) };
         drop(client);
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_recognised() {
+        let (address, listeners) = open(local(0), 1, Role::Public).expect("a listener");
+        let other = OwnedFd::from(TcpStream::connect(address).expect("a connection"));
+        assert!(!is_own_peer(&other));
+        drop((listeners, other));
+        let own = socket(local(0)).expect("a socket");
+        bind(&own, local(0)).expect("an address");
+        let (storage, length) = raw_address(local_address(&own).expect("the address"));
+        // SAFETY: the address is a local of the given length.
+        let done = unsafe { libc::connect(own.as_raw_fd(), (&raw const storage).cast(), length) };
+        assert_eq!(done, 0, "a simultaneous open with itself");
+        assert!(is_own_peer(&own));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::super::conn::NEVER;
 use super::super::core::Core;
 use super::super::ring::{Completion, Op};
 use super::super::wheel::{tick_after, ticks};
-use super::process::Process;
+use super::process::{Process, is_foster_parent};
 use super::stderr::Lines;
 use super::{Common, News, Stage};
 use crate::base::limits::{CHILD_EOF_MS_MAX, CHILD_READ_BYTES_MAX, CHILD_READS_MAX, CHILD_REST_MS_MAX, CHILD_TERM_MS_MAX};
@@ -18,6 +18,9 @@ use crate::base::metrics::Counter;
 use crate::gateway::link::{Dial, Down, LinkEvent};
 
 const WATCHES: [Op; 4] = [Op::ChildIn, Op::ChildOut, Op::ChildErr, Op::ChildExit];
+
+/// How long processes that were killed with their group may take to become ours to reap, milliseconds.
+const STRAY_MS: u64 = 1000;
 
 /// How far a process has been asked to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,10 +112,10 @@ impl Core {
         }));
     }
 
-    pub(super) fn on_started(&mut self, index: u32, started: Result<Process, Box<str>>) {
+    pub(super) fn on_started(&mut self, index: u32, started: Result<Process, Down>) {
         let process = match started {
             Ok(process) => process,
-            Err(why) => return self.end_link(index, Down::NotStarted(why)),
+            Err(why) => return self.end_link(index, why),
         };
         let is_scarce = self.node.is_scarce(process.highest());
         let Some((common, child)) = self.links.child(index) else { return };
@@ -163,10 +166,13 @@ impl Core {
     /// The link is closed although the process has not ended: it is ended now.
     pub(super) fn end_child(&mut self, index: u32) {
         let Some((_, child)) = self.links.child(index) else { return };
-        let Some(process) = &mut child.process else { return };
-        process.stdin = None;
+        if child.code.is_some() {
+            return self.bury_child(index);
+        }
+        let Some(process) = &child.process else { return };
         process.signal(libc::SIGTERM);
         child.farewell = Farewell::Term;
+        self.close_stdin(index);
         let due = tick_after(self.tick, ticks(Duration::from_millis(CHILD_TERM_MS_MAX)));
         self.links.set_due(index, due);
         self.watch_child(index, Op::ChildOut);
@@ -174,11 +180,11 @@ impl Core {
 
     fn kill_child(&mut self, index: u32) {
         let Some((_, child)) = self.links.child(index) else { return };
-        if let Some(process) = &mut child.process {
-            process.stdin = None;
+        if let Some(process) = &child.process {
             process.signal(libc::SIGKILL);
         }
         child.farewell = Farewell::Kill;
+        self.close_stdin(index);
         let due = tick_after(self.tick, ticks(Duration::from_millis(CHILD_TERM_MS_MAX)));
         self.links.set_due(index, due);
     }
@@ -234,12 +240,16 @@ impl Core {
         if !process.reap() {
             tracing::error!(pid = process.pid(), "a process that has ended cannot be reaped");
         }
+        let group = process.pid();
         drop(process);
         common.due = NEVER;
         let code = child.code.flatten();
         let watched = child.watched;
         for (_, op) in watched.into_iter().zip(WATCHES).filter(|(watched, _)| *watched) {
             self.ring.cancel(op, index);
+        }
+        if is_foster_parent() {
+            self.links.strays.push((group, tick_after(self.tick, ticks(Duration::from_millis(STRAY_MS)))));
         }
         self.end_link(index, Down::Exited { code });
         self.release_link(index);
@@ -357,18 +367,29 @@ impl Core {
         self.watch_child(index, Op::ChildErr);
     }
 
+    /// Closes the child's standard input. A watch in the ring would hold it open.
+    fn close_stdin(&mut self, index: u32) {
+        let Some((_, child)) = self.links.child(index) else { return };
+        if let Some(process) = &mut child.process {
+            process.stdin = None;
+        }
+        if child.watched(Op::ChildIn).is_some_and(|watched| *watched) {
+            self.ring.cancel(Op::ChildIn, index);
+        }
+    }
+
     /// Writes what was fed to the child's standard input, as far as the pipe has room.
     pub(super) fn write_child(&mut self, index: u32) {
         loop {
             let Some((common, child)) = self.links.child(index) else { return };
-            let Some(process) = &mut child.process else { return };
+            let Some(process) = &child.process else { return };
             let Some(stdin) = &process.stdin else {
                 common.fed = super::Queue::default();
                 return;
             };
             if common.fed.is_empty() {
                 if common.is_hung {
-                    process.stdin = None;
+                    self.close_stdin(index);
                 }
                 return self.tell_drained(index);
             }
@@ -380,8 +401,8 @@ impl Core {
                 Moved::Later => return self.watch_child(index, Op::ChildIn),
                 Moved::Over => {
                     // It wants no more input: it is about to end, or should be.
-                    process.stdin = None;
                     common.fed = super::Queue::default();
+                    self.close_stdin(index);
                     return self.ask_to_end(index);
                 }
             }

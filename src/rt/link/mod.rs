@@ -33,7 +33,7 @@ enum News {
     /// The addresses of a host, and how TLS is done there.
     Found(Result<Route, Down>),
     /// The process that was to be started.
-    Started(Result<Process, Box<str>>),
+    Started(Result<Process, Down>),
 }
 
 /// The way to a host.
@@ -188,6 +188,8 @@ pub(crate) struct Links {
     desk: Arc<Desk>,
     trust: Arc<Trust>,
     tls: Option<Arc<ClientConfig>>,
+    /// Process groups of which there may be some left to reap, until that tick.
+    strays: Vec<(i32, u32)>,
     /// What was just read or decrypted.
     scratch: Vec<u8>,
 }
@@ -206,6 +208,7 @@ impl Links {
             desk,
             trust,
             tls: None,
+            strays: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -325,7 +328,7 @@ impl Core {
 
     pub(in super::super) fn feed(&mut self, id: LinkId, bytes: &[u8]) {
         let Some(index) = self.links.find(id) else { return };
-        let fed_max = LINK_FEED_BYTES_MAX + self.config.http.body_bytes_max;
+        let fed_max = LINK_FEED_BYTES_MAX.saturating_add(self.config.http.body_bytes_max);
         let Some(link) = self.links.get(index).filter(|link| !link.common.is_hung) else { return };
         link.common.fed.push(bytes);
         link.common.is_fed = true;
@@ -512,6 +515,10 @@ impl Core {
             link.is_timed
         });
         self.links.timed.append(&mut timed);
+        self.links.strays.retain(|(group, until)| {
+            process::reap_group(*group);
+            self.tick < *until
+        });
         self.metrics.set(Gauge::Links, self.links.count as u64);
     }
 

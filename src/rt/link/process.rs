@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::super::host;
-use crate::gateway::link::Command;
+use crate::gateway::link::{Command, Down};
 
 /// What a child has of this process's environment. The rest may hold secrets that are none of its business.
 const ENV_KEPT: [&str; 10] = ["HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"];
@@ -33,7 +33,7 @@ impl Process {
     ///
     /// # Errors
     /// Why it could not be started.
-    pub(super) fn start(command: &Command) -> Result<Self, Box<str>> {
+    pub(super) fn start(command: &Command) -> Result<Self, Down> {
         let mut builder = std::process::Command::new(&*command.program);
         builder.args(command.args.iter().map(|argument| &**argument)).env_clear().process_group(0);
         builder.envs(ENV_KEPT.iter().filter_map(|name| std::env::var_os(name).map(|value| (*name, value))));
@@ -41,7 +41,7 @@ impl Process {
         builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = &command.cwd {
             if !Path::new(&**cwd).is_dir() {
-                return Err(format!("{cwd} is not a directory").into());
+                return Err(Down::NotStarted(format!("{cwd} is not a directory").into()));
             }
             builder.current_dir(&**cwd);
         }
@@ -50,10 +50,12 @@ impl Process {
         let parent = unsafe { libc::getpid() };
         // SAFETY: what runs between fork and exec makes system calls only, and touches no memory but its own.
         unsafe { builder.pre_exec(move || settle(parent, descriptors)) };
-        let mut child = builder.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{}: there is no such program", command.program),
-            _ => format!("{}: {error}", command.program),
-        })?;
+        let refuse = |error: &io::Error| match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Down::TooMany,
+            Some(libc::ENOENT) => Down::NotStarted(format!("{}: there is no such program", command.program).into()),
+            _ => Down::NotStarted(format!("{}: {error}", command.program).into()),
+        };
+        let mut child = builder.spawn().map_err(|error| refuse(&error))?;
         let pid = child.id().cast_signed();
         let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
             unreachable!("all three were asked for");
@@ -65,7 +67,7 @@ impl Process {
                 let error = io::Error::last_os_error();
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("{}: it cannot be watched: {error}", command.program).into());
+                return Err(refuse(&error));
             }
             OwnedFd::from_raw_fd(fd)
         };
@@ -152,6 +154,28 @@ fn settle(parent: libc::pid_t, descriptors: libc::rlimit) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether processes whose parent is gone become this one's: then it has to reap them. So it is when it is the first of a container.
+pub(super) fn is_foster_parent() -> bool {
+    let mut is_subreaper: libc::c_int = 0;
+    // SAFETY: plain system calls; the kernel writes to a local.
+    unsafe { libc::getpid() == 1 || (libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is_subreaper) == 0 && is_subreaper != 0) }
+}
+
+/// Takes those of a process group that have ended and that have become this process's own off the list of processes.
+pub(super) fn reap_group(group: libc::pid_t) {
+    loop {
+        // SAFETY: all zeroes is a valid value of this structure, which the kernel fills.
+        let reaped = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let done = libc::waitid(libc::P_PGID, group.cast_unsigned(), &raw mut info, libc::WEXITED | libc::WNOHANG);
+            done == 0 && info.si_pid() != 0
+        };
+        if !reaped {
+            return;
+        }
+    }
+}
+
 /// Whether the process has ended, and with which exit code.
 fn wait(pid: libc::pid_t, more: i32) -> Option<Option<i32>> {
     // SAFETY: all zeroes is a valid value of this structure, which the kernel fills; the members are read as the kind of status says.
@@ -229,7 +253,10 @@ mod tests {
     fn codes_signals_and_what_does_not_start() {
         assert_eq!(run(&shell("exit 7")).1, Some(7));
         assert_eq!(run(&shell("kill -9 $$")).1, None);
-        let start = |command: &Command| Process::start(command).map(|_| ()).expect_err("it cannot start");
+        let start = |command: &Command| match Process::start(command).map(|_| ()) {
+            Err(Down::NotStarted(why)) => why,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(&*start(&Command { program: "/no/such".into(), ..shell("") }), "/no/such: there is no such program");
         assert_eq!(&*start(&Command { cwd: Some("/no/such".into()), ..shell("") }), "/no/such is not a directory");
         let denied = start(&Command { program: "/etc/passwd".into(), ..shell("") });

