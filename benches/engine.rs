@@ -135,6 +135,7 @@ fn server(name: &str, number: u64, tools: usize, tool_bytes: usize) -> Record {
         software_version: "1".into(),
         source: Source::Upstream("https://server.example/mcp".into()),
         state: State::Offline,
+        fronted: None,
         catalog: Catalog { tools: (0..tools).map(tool).collect(), ..Catalog::default() },
     };
     Record::Server(Arc::new(Server { id: id(number), version: 1, created_ms: 0, updated_ms: 0, spec }))

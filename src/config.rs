@@ -183,6 +183,7 @@ impl Config {
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
             blocking_threads: self.blocking_threads,
             state: self.state.clone(),
+            ca_file: None,
             ring: match self.io_uring {
                 IoUring::Auto => rt::RingChoice::Auto,
                 IoUring::Linux5_8 => rt::RingChoice::Legacy,

@@ -75,6 +75,10 @@ slot_id! {
     CallId
 }
 slot_id! {
+    /// One link to an upstream, of one core: a connection that it dialled or a child process.
+    LinkId
+}
+slot_id! {
     /// One legacy session, on its home core.
     SessionKey
 }

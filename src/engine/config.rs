@@ -8,6 +8,7 @@ use super::admin::Token;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
+use crate::gateway;
 use crate::registry::{self, Record};
 
 /// Which eras of the protocol an engine serves.
@@ -67,6 +68,8 @@ pub struct Endpoint {
     pub path: Box<str>,
     /// The native servers that a client sees there: their places in the list of factories.
     pub servers: Box<[u32]>,
+    /// The upstreams that it sees behind those: their names.
+    pub upstreams: Box<[Box<str>]>,
 }
 
 /// Settings of an engine; the same on every core of a process.
@@ -89,6 +92,8 @@ pub struct EngineConfig {
     pub public_address: Option<SocketAddr>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
+    /// The servers that are fronted.
+    pub upstreams: Arc<[gateway::Settings]>,
     /// What names of tools and prompts are joined with.
     pub name_separator: Separator,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
@@ -124,7 +129,8 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into() }],
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
+            upstreams: Arc::new([]),
             kept: Arc::new([]),
             started_ms: 0,
             admin_token: None,

@@ -13,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod gate;
 mod handshake;
+mod hop;
 mod hosted;
 mod ladder;
 mod lap;
@@ -27,6 +28,8 @@ pub mod out;
 mod params;
 mod pending;
 mod principal;
+mod publish;
+mod relay;
 mod reply;
 mod route;
 pub mod seal;
@@ -50,6 +53,7 @@ use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
+use crate::gateway::Gateway;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -61,10 +65,12 @@ use call::Calls;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use hop::Hops;
 use hosted::Hosted;
 use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
+use publish::Publications;
 use reply::{Date, Terms};
 use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
@@ -211,6 +217,9 @@ pub struct Engine {
     /// What stands in the results of endpoints that are not one server.
     signature: Signature,
     host: Rc<Host>,
+    gateway: Gateway,
+    publications: Publications,
+    hops: Hops,
     tasks: Tasks,
     calls: Calls,
     exchanges: Exchanges,
@@ -255,17 +264,26 @@ impl Engine {
             server.attach(&host, number);
             hosted.push(Hosted::new(server));
         }
+        let metrics = &shared.metrics()[core.index()];
+        let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
+        let mut gateway = Gateway::new(&config.upstreams, metrics);
+        for (number, _) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
+            gateway.watch(Nanos(0), number);
+        }
         Ok(Self {
             core,
             config: config.clone(),
             shared,
-            metrics: &shared.metrics()[core.index()],
+            metrics,
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, shared.node(), config, &hosted),
+            routes,
             admin: Admin::new(config),
             hosted,
             signature: Signature::of_node(),
             host,
+            gateway,
+            publications: Publications::new(config),
+            hops: Hops::default(),
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
             exchanges: Exchanges::default(),
@@ -323,7 +341,7 @@ impl Engine {
         }
         let Some(exchange) = self.exchanges.remove(conn) else { return };
         self.turn(now, out, |engine, out| match exchange.owner {
-            Owner::Call(call) => engine.call_off(call),
+            Owner::Call(call) => engine.call_off(now, call, out),
             Owner::Listen => {
                 engine.listens.remove(conn);
                 engine.count_listens();
@@ -338,6 +356,7 @@ impl Engine {
         match frame {
             Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
+            Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -348,6 +367,7 @@ impl Engine {
         match frame {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
+            Frame::Relay(frame) => self.on_hop_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -359,6 +379,11 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
+            engine.gateway.on_tick(now.mono);
+            engine.publish_again(now, out);
+            if engine.hops.is_owing() {
+                engine.resend_hops(now, out);
+            }
             engine.tick_registry(now, out);
             engine.on_admin_tick(now, out);
             engine.evict_views();
@@ -414,6 +439,8 @@ impl Engine {
             self.routes.next_due(),
             self.legacy.next_due(),
             self.admin.next_due(self.config.keepalive_comment),
+            self.gateway.next_due(),
+            self.publications.next_due(),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
@@ -425,6 +452,7 @@ impl Engine {
             engine.end_listens(now, None, out);
             engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
+            engine.gateway.on_drain(now.mono);
         });
     }
 
@@ -441,6 +469,9 @@ impl Engine {
         let running = self.tasks.run();
         let result = run(self, out);
         self.carry_out(now, out);
+        if self.gateway.has_output() {
+            self.carry_out_gateway(now, out);
+        }
         self.tell_changes(now, out);
         drop(running);
         self.tasks.collect();

@@ -11,6 +11,8 @@ mod http1;
 mod jsonrpc;
 #[path = "bodies/recall.rs"]
 mod recall;
+#[path = "bodies/response.rs"]
+mod response;
 #[path = "bodies/sse.rs"]
 mod sse;
 
@@ -32,6 +34,11 @@ fn jsonrpc_corpus() {
 #[test]
 fn recall_corpus() {
     replay("recall", recall::run);
+}
+
+#[test]
+fn response_corpus() {
+    replay("response", response::run);
 }
 
 #[test]

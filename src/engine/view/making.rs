@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gather::{Bound, naming};
+use super::mirror::Mirrors;
 use super::name::{Naming, Own, Style, Table};
 use super::page::{self, ListKind, ListWriter, Pages, Paging, Signature};
 use super::rewrite::write_spliced;
@@ -179,6 +180,7 @@ impl Making {
             resources,
             templates,
             families,
+            mirrors: Mirrors::of(&members, &servers),
             members,
             servers,
             endpoint,
@@ -332,6 +334,7 @@ mod tests {
                 software_version: "1".into(),
                 source: Source::Upstream("x".into()),
                 state: State::Offline,
+                fronted: None,
                 catalog: Catalog { tools: tools.into(), ..Catalog::default() },
             };
             Some(Arc::new(Server { id, version: 1, created_ms: 0, updated_ms: 0, spec }))

@@ -14,6 +14,7 @@
 
 mod gather;
 mod making;
+mod mirror;
 mod name;
 mod page;
 mod rewrite;
@@ -23,9 +24,11 @@ use std::sync::Arc;
 
 use super::hosted::Hosted;
 use super::out::Lists;
+use super::relay::Lead;
 use crate::native::{Capabilities, UriTemplate};
-use crate::registry::{Endpoint, Server, Source, State};
+use crate::registry::{Endpoint, Fronted, Server, Source, State};
 use crate::wire::json::{self, write_str};
+use mirror::Mirrors;
 use name::{Named, Table};
 use page::Pages;
 use rewrite::splice;
@@ -64,6 +67,8 @@ impl Offers {
 enum Seat {
     /// To the native server with this number.
     Native(u32),
+    /// To this upstream.
+    Upstream(Fronted),
     /// Nowhere for now: it is not connected.
     Away,
     /// The name is bound, and no server has it.
@@ -84,6 +89,13 @@ pub(super) enum Reach<'a> {
     Native {
         /// Its number.
         server: u32,
+        /// What it calls it.
+        name: &'a str,
+    },
+    /// To an upstream.
+    Upstream {
+        /// How it is spoken to.
+        fronted: Fronted,
         /// What it calls it.
         name: &'a str,
     },
@@ -140,6 +152,7 @@ pub(super) struct View {
     resources: Table,
     templates: Table,
     families: Vec<Family>,
+    mirrors: Mirrors,
 }
 
 impl View {
@@ -223,6 +236,11 @@ impl View {
         Some((raw, named?))
     }
 
+    /// Header fields that an upstream of the modern era wants with these arguments of a tool.
+    pub fn mirrored(&self, lead: &Lead<'_>, arguments: Option<&[u8]>) -> Vec<(String, Vec<u8>)> {
+        self.mirrors.fields(lead.fronted.number, lead.own, arguments)
+    }
+
     /// Names of bound servers that there are not.
     pub fn absent(&self) -> impl Iterator<Item = &str> {
         self.members.iter().filter(|member| member.seat == Seat::Vacant).map(|member| &*member.name)
@@ -265,6 +283,7 @@ impl View {
         let member = &self.members[member as usize];
         match member.seat {
             Seat::Native(server) => Reach::Native { server, name },
+            Seat::Upstream(fronted) => Reach::Upstream { fronted, name },
             Seat::Away => Reach::Away(&member.name),
             Seat::Vacant => Reach::Nothing,
         }
@@ -277,6 +296,7 @@ impl Member {
             None => Seat::Vacant,
             Some(entry) => match entry.spec.source {
                 Source::Native(number) if entry.spec.state == State::Online && (number as usize) < hosted.len() => Seat::Native(number),
+                Source::Upstream(_) if entry.spec.state == State::Online => entry.spec.fronted.map_or(Seat::Away, Seat::Upstream),
                 _ => Seat::Away,
             },
         };

@@ -12,6 +12,19 @@ pub enum Media {
 }
 
 impl Media {
+    /// The one that a Content-Type names, whatever its parameters (RFC 9110 section 8.3.1).
+    #[must_use]
+    pub fn of_content_type(value: &[u8]) -> Option<Self> {
+        let essence = trim(value.split(|&byte| byte == b';').next().unwrap_or_default());
+        [Self::Json, Self::EventStream].into_iter().find(|media| {
+            let (kind, subtype) = media.parts();
+            let parts = essence.split_at_checked(kind.len());
+            parts.is_some_and(|(own, rest)| {
+                own.eq_ignore_ascii_case(kind) && rest.strip_prefix(b"/").is_some_and(|own| own.eq_ignore_ascii_case(subtype))
+            })
+        })
+    }
+
     const fn parts(self) -> (&'static [u8], &'static [u8]) {
         match self {
             Self::Json => (b"application", b"json"),
@@ -127,6 +140,18 @@ mod tests {
                 preference.read(value.as_bytes());
                 assert_eq!(usual(value.as_bytes(), media), Some(preference.is_accepted()), "{value}");
             }
+        }
+    }
+
+    #[test]
+    fn a_content_type_is_known_by_its_essence() {
+        for json in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json\t;x"] {
+            assert_eq!(Media::of_content_type(json.as_bytes()), Some(Media::Json), "{json}");
+        }
+        assert_eq!(Media::of_content_type(b"text/event-stream;charset=UTF-8"), Some(Media::EventStream));
+        for other in ["", "application", "application/jsonl", "application/json, text/event-stream", "text/json", "application/ json", ";"]
+        {
+            assert_eq!(Media::of_content_type(other.as_bytes()), None, "{other}");
         }
     }
 

@@ -65,6 +65,8 @@ known! {
     XForwardedFor = "X-Forwarded-For",
     /// `User-Agent`.
     UserAgent = "User-Agent",
+    /// `Retry-After`.
+    RetryAfter = "Retry-After",
 }
 
 const _: () = assert!(Known::ALL.len() <= 32, "repetition is one bit per field in 32");
@@ -79,6 +81,7 @@ impl Known {
             8 => one_of(name, [(b"mcp-name", Self::McpName), (b"if-match", Self::IfMatch)]),
             9 => one_of(name, [(b"forwarded", Self::Forwarded)]),
             10 => one_of(name, [(b"connection", Self::Connection), (b"mcp-method", Self::McpMethod), (b"user-agent", Self::UserAgent)]),
+            11 => one_of(name, [(b"retry-after", Self::RetryAfter)]),
             12 => one_of(name, [(b"content-type", Self::ContentType)]),
             13 => one_of(
                 name,

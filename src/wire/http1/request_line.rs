@@ -51,6 +51,23 @@ impl Method {
             _ => Self::Other,
         }
     }
+
+    /// Its name; none of [`Self::Other`], which has many.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Trace => "TRACE",
+            Self::Connect => "CONNECT",
+            Self::Other => return None,
+        })
+    }
 }
 
 /// Refuses first bytes that cannot begin a request line, such as a TLS hello. Looks at a bounded prefix.

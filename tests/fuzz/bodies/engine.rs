@@ -364,6 +364,9 @@ impl World {
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
                 Effect::Persist { .. } => panic!("nothing here is durable"),
+                Effect::Dial { .. } | Effect::Feed { .. } | Effect::Throttle { .. } | Effect::Hang { .. } => {
+                    panic!("there is no upstream here")
+                }
             }
         }
         for conn in resumed {
