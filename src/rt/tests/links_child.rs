@@ -10,7 +10,7 @@ use super::upstreams::pattern;
 
 impl Rig {
     fn start(&mut self, link: u32, script: &str) {
-        self.dial(link, "child", 10_000, &["sh", "-c", script]);
+        self.dial(link, "child", 15_000, &["sh", "-c", script]);
     }
 
     /// Takes what the child has written once it is this long.
