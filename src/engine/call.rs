@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
+use super::bridge::Round;
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
@@ -185,7 +186,12 @@ enum Work {
         job: Option<Job>,
     },
     /// An upstream.
-    Upstream { number: u32, at: At },
+    Upstream {
+        number: u32,
+        at: At,
+        /// What it asked its client last, and what was answered.
+        round: Option<Box<Round>>,
+    },
 }
 
 impl Call {
@@ -193,7 +199,7 @@ impl Call {
     #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
     pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
-        let work = Work::Upstream { number, at };
+        let work = Work::Upstream { number, at, round: None };
         Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
     }
 
@@ -217,6 +223,14 @@ impl Call {
     pub const fn upstream(&self) -> Option<u32> {
         match self.work {
             Work::Upstream { number, .. } => Some(number),
+            Work::Native { .. } => None,
+        }
+    }
+
+    /// What its upstream asks.
+    pub const fn round_mut(&mut self) -> Option<&mut Option<Box<Round>>> {
+        match &mut self.work {
+            Work::Upstream { round, .. } => Some(round),
             Work::Native { .. } => None,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod batch;
+mod bridge;
 mod call;
 mod changes;
 pub mod config;

@@ -21,7 +21,7 @@ use crate::gateway::link::LinkEvent;
 use crate::gateway::{self, Failure, Forward, Heard, What};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
-use crate::wire::mcp::{Envelope, Era, Level, Method};
+use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method};
 
 /// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -58,6 +58,7 @@ pub(super) struct Side<'a> {
     pub era: Era,
     pub level: Option<Level>,
     pub client_info: Option<&'a [u8]>,
+    pub capabilities: ClientCapabilities,
     pub caller: Caller,
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -79,7 +80,8 @@ pub(super) fn on_modern(
         |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
     let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
-    let side = Side { era: Era::Modern, level: envelope.level, client_info: None, caller, fields: &fields };
+    let side =
+        Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
@@ -128,6 +130,7 @@ impl Engine {
             progress_token: request.params.meta.progress_token,
             level: side.level,
             client_info: side.client_info,
+            capabilities: side.capabilities,
             fields: side.fields,
         };
         let (upstream, version) = (lead.fronted.number, lead.fronted.version);
@@ -186,6 +189,10 @@ impl Engine {
             What::Answer { status, message } => {
                 self.on_answered(now, heard.call, status, &message, out);
                 message
+            }
+            What::Asks(response) => {
+                self.bridge(now, heard.call, &response, out);
+                response
             }
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };

@@ -366,9 +366,9 @@ impl Gateway {
     /// An answer to a client's request, as one JSON body.
     fn on_answer<'i>(&mut self, now: Nanos, key: Key, status: u16, message: Cow<'i, [u8]>) -> Option<Heard<'i>> {
         match self.read(key, &message, status) {
-            Ok(Some(((core, call), status, anew))) => {
-                let what = What::Answer { status, message: anew.map_or(message, Cow::Owned) };
-                self.succeed(now, key);
+            Ok(Some(((core, call), status, said, anew))) => {
+                let message = if said == Said::Anew { Cow::Owned(anew) } else { message };
+                let what = self.conclude(now, key, status, said, message);
                 Some(Heard { core, call, what })
             }
             Ok(None) => {
@@ -388,7 +388,7 @@ impl Gateway {
 
     /// Reads a response as the client is to have it. `None` when it is none of this request.
     #[expect(clippy::type_complexity, reason = "an answer in its parts")]
-    fn read(&mut self, key: Key, message: &[u8], _status: u16) -> Result<Option<((CoreId, CallId), u16, Option<Vec<u8>>)>, Failure> {
+    fn read(&mut self, key: Key, message: &[u8], _status: u16) -> Result<Option<((CoreId, CallId), u16, Said, Vec<u8>)>, Failure> {
         let Some(Trip { who: Who::Call(core, call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
         let (core, call, upstream) = (*core, *call, *upstream);
         let mut anew = self.buffer();
@@ -401,10 +401,10 @@ impl Gateway {
             Err(failure) => Err(failure),
         };
         match read {
-            Ok(Some((status, Said::Anew))) => Ok(Some(((core, call), status, Some(anew)))),
+            Ok(Some((status, Said::Anew))) => Ok(Some(((core, call), status, Said::Anew, anew))),
             Ok(other) => {
                 self.give_back(anew);
-                Ok(other.map(|(status, _)| ((core, call), status, None)))
+                Ok(other.map(|(status, said)| ((core, call), status, said, Vec::new())))
             }
             Err(failure) => {
                 self.give_back(anew);
@@ -475,15 +475,12 @@ impl Gateway {
                 return self.fail(now, key, failure);
             }
         };
-        if said == Said::AsIs {
+        if said != Said::Anew {
             anew.extend_from_slice(message);
         }
         let message = Cow::Owned(anew);
         let what = match answer {
-            Some(status) => {
-                self.succeed(now, key);
-                What::Answer { status, message }
-            }
+            Some(status) => self.conclude(now, key, status, said, message),
             None => What::Notice(message),
         };
         self.heard.push_back(Heard { core, call, what });
@@ -499,6 +496,16 @@ impl Gateway {
         if let Cow::Owned(buffer) = message {
             self.give_back(buffer);
         }
+    }
+
+    /// A request was answered, or its upstream asks something first.
+    pub(super) fn conclude<'i>(&mut self, now: Nanos, key: Key, status: u16, said: Said, message: Cow<'i, [u8]>) -> What<'i> {
+        if said != Said::Asks {
+            self.succeed(now, key);
+            return What::Answer { status, message };
+        }
+        self.park(key);
+        What::Asks(message)
     }
 
     /// A request has ended well.
@@ -518,7 +525,7 @@ impl Gateway {
         let trip = self.trips.remove(key)?;
         self.gauge();
         if trip.stage == Stage::Piped {
-            self.forget_piped(&trip);
+            self.forget_number(trip.upstream, trip.number);
         }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)
@@ -657,6 +664,7 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
     let what = match heard.what {
         What::Notice(message) => What::Notice(Cow::Owned(message.into_owned())),
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
+        What::Asks(message) => What::Asks(Cow::Owned(message.into_owned())),
         What::Failed(failure) => What::Failed(failure),
     };
     Heard { core: heard.core, call: heard.call, what }

@@ -26,6 +26,7 @@ mod http;
 pub mod link;
 mod pages;
 mod pipe;
+mod rounds;
 mod scout;
 mod session;
 mod slots;

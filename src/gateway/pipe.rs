@@ -10,8 +10,9 @@ use super::link::LinkEvent;
 use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::translate::Said;
-use super::trip::{Heard, Stage, Trip, What, Who};
+use super::trip::{Heard, Stage, What, Who};
 use super::upstream::Session;
+use super::write::Number;
 use super::{Effect, Gateway, link_key};
 use crate::base::ids::LinkId;
 use crate::base::limits;
@@ -70,7 +71,9 @@ impl Gateway {
             pipe.trips.insert(number.0, key);
         }
         self.write_line(upstream, &body);
-        self.give_back(body);
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.body = body;
+        }
         self.expect(due);
         if number.is_none() {
             // A notification: it is not answered.
@@ -173,8 +176,8 @@ impl Gateway {
     }
 
     /// A trip is over: nothing is expected for its number any more.
-    pub(super) fn forget_piped(&mut self, trip: &Trip) {
-        if let (Some(number), Some(pipe)) = (trip.number, self.upstreams[trip.upstream as usize].pipe.as_mut()) {
+    pub(super) fn forget_number(&mut self, upstream: u32, number: Option<Number>) {
+        if let (Some(number), Some(pipe)) = (number, self.pipe(upstream)) {
             pipe.trips.remove(&number.0);
         }
     }
@@ -240,11 +243,11 @@ impl Gateway {
                 let terms = trip.terms(self.upstreams[upstream as usize].session.info());
                 match terms.answer(response, &mut message) {
                     Ok((status, said)) => {
-                        if said == Said::AsIs {
+                        if said != Said::Anew {
                             message.extend_from_slice(line);
                         }
-                        self.succeed(now, key);
-                        self.heard.push_back(Heard { core, call, what: What::Answer { status, message: message.into() } });
+                        let what = self.conclude(now, key, status, said, message.into());
+                        self.heard.push_back(Heard { core, call, what });
                     }
                     Err(failure) => {
                         self.give_back(message);

@@ -39,6 +39,10 @@ pub enum What<'i> {
         /// The response.
         message: Cow<'i, [u8]>,
     },
+    /// The upstream asks a client of the legacy era something before it goes on: this is its whole response. [`Gateway::resume`] follows.
+    ///
+    /// [`Gateway::resume`]: super::Gateway::resume
+    Asks(Cow<'i, [u8]>),
     /// There will be no response; nothing follows.
     Failed(Failure),
 }
@@ -69,6 +73,8 @@ pub(super) enum Stage {
     Sent(LinkId),
     /// It was written to a process, which has others.
     Piped,
+    /// The upstream waits for what it asked.
+    Asking,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
@@ -129,7 +135,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting | Stage::Piped => None,
+            Stage::Waiting | Stage::Piped | Stage::Asking => None,
         }
     }
 }
