@@ -267,7 +267,11 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let mut gateway = Gateway::new(&config.upstreams, metrics);
+        let mut gateway = Gateway::new(
+            &config.upstreams,
+            u64::from_le_bytes(*nonce_prefix.first_chunk().expect("a boot is longer than a number")),
+            metrics,
+        );
         for (number, _) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
             gateway.watch(Nanos(0), number);
         }

@@ -18,15 +18,13 @@ use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
 use crate::gateway::link::LinkEvent;
-use crate::gateway::{self, Failure, Forward, Heard, What};
+use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
 use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method};
 
 /// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
 const GRACE: Duration = Duration::from_secs(5);
-/// What the names of header fields that mirror arguments begin with.
-const MIRROR_PREFIX: &str = "Mcp-Param-";
 
 /// A call that leads to an upstream.
 #[derive(Clone, Copy)]
@@ -76,9 +74,7 @@ pub(super) fn on_modern(
     reply: &mut Vec<u8>,
     out: &mut Out,
 ) -> Verdict {
-    let mirrored =
-        |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
-    let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
+    let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
     let side =
         Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };

@@ -25,7 +25,7 @@ pub enum Failure {
     TooLarge,
     /// As many requests as may wait for it do.
     Busy,
-    /// It failed too often lately, and is left alone for a while.
+    /// It failed lately, and is left alone for a while.
     Resting,
     /// It did not agree to a session.
     NoSession,
@@ -70,7 +70,7 @@ impl fmt::Display for Failure {
             Self::Garbage(why) => write!(f, "sent what is no answer: {why}"),
             Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
             Self::Busy => f.write_str("has too many requests in work; try again later"),
-            Self::Resting => f.write_str("failed too often lately; it is tried again soon"),
+            Self::Resting => f.write_str("failed lately; it is tried again soon"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),

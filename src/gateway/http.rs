@@ -510,10 +510,12 @@ impl Gateway {
 
     /// A request has ended well.
     pub(super) fn succeed(&mut self, now: Nanos, key: Key) {
-        let link = self.trips.get(key).and_then(Trip::link);
-        if let Some(trip) = self.end_trip(key) {
-            self.upstreams[trip as usize].breaker.succeeded();
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        let (link, upstream, pass) = (trip.link(), trip.upstream, trip.pass.take());
+        if let Some(pass) = pass {
+            self.upstreams[upstream as usize].breaker.succeeded(now, pass);
         }
+        self.end_trip(key);
         if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
             state.since = now;
             self.expect(now.after(IDLE_LOOK));
@@ -524,6 +526,9 @@ impl Gateway {
     pub(super) fn end_trip(&mut self, key: Key) -> Option<u32> {
         let trip = self.trips.remove(key)?;
         self.gauge();
+        if let Some(pass) = trip.pass {
+            self.upstreams[trip.upstream as usize].breaker.withdrawn(pass);
+        }
         if trip.stage == Stage::Piped {
             self.forget_number(trip.upstream, trip.number);
         }
@@ -548,18 +553,23 @@ impl Gateway {
 
     /// A request has failed: its link is hung up.
     pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
-        let Some(trip) = self.trips.get(key) else { return };
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        // What is not held against the upstream says nothing of it: see where the trip ends.
+        let pass = if failure.is_its_fault() { trip.pass.take() } else { None };
         let (who, upstream, link) = (trip.who, trip.upstream, trip.link());
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
             self.tell_cancelled(now, upstream, number.0);
         }
-        self.end_trip(key);
         if failure.is_its_fault() {
             let up = &mut self.upstreams[upstream as usize];
-            up.breaker.failed(now);
             self.metrics.count(Counter::UpstreamFailures);
             tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");
+            if pass.is_some_and(|pass| up.breaker.failed(now, pass)) {
+                self.metrics.count(Counter::BreakersOpened);
+                tracing::warn!(upstream = &*up.settings.name, %failure, "an upstream fails again and again and is left alone for a while");
+            }
         }
+        self.end_trip(key);
         match who {
             Who::Call(core, call) => self.heard.push_back(Heard { core, call, what: What::Failed(failure) }),
             Who::Own(errand) => self.on_own_failure(now, upstream, errand, failure),

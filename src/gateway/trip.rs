@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use compact_str::CompactString;
 
+use super::breaker::Pass;
 use super::failure::Failure;
 use super::scout::Errand;
 use super::translate::Terms;
@@ -81,6 +82,8 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Trip {
     pub upstream: u32,
+    /// Leave of the breaker; requests of this gateway's own need none.
+    pub pass: Option<Pass>,
     pub who: Who,
     pub stage: Stage,
     pub verb: Verb,

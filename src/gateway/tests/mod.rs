@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
-use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
+use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, RestartPolicy, Settings, Starts, TripId, What};
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
@@ -48,6 +48,7 @@ fn settings() -> Settings {
         queued_max: 2,
         idle_links_max: 2,
         retries: true,
+        restart: RestartPolicy::Always,
     }
 }
 
@@ -89,7 +90,7 @@ const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"resultTy
 impl Bench {
     fn new(settings: Settings) -> Self {
         let metrics = Box::leak(Box::default());
-        Self { gateway: Gateway::new(&[settings], metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
+        Self { gateway: Gateway::new(&[settings], 1, metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
     }
 
     fn relay(&mut self, index: u32) -> Result<TripId, Failure> {
