@@ -2,7 +2,8 @@
 //! transports, "Streamable HTTP"). What the methods do stands in [`super::legacy_method`], how streams go on in [`super::legacy_stream`].
 
 use super::batch::{Gather, Plan, plan};
-use super::call::{Call, Ending};
+use super::call::Ending;
+use super::calls::Call;
 use super::exchange::Owner;
 use super::ladder::Fall;
 use super::legacy_method::{self, Answer};

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::call::{Begin, Begun, Call, Caller, Ending, TargetKind};
+use super::call::{Begin, Begun, Caller, Ending, TargetKind};
+use super::calls::Call;
 use super::ladder::Fall;
 use super::legacy::Asker;
 use super::modern::{self, Located, Post};

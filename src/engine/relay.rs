@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::call::{At, Call, Caller, Ending};
+use super::call::{Caller, Ending};
+use super::calls::{At, Call};
 use super::exchange::Owner;
 use super::legacy::{Asker, Carried};
 use super::modern::{self, Post};

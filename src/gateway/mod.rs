@@ -20,6 +20,7 @@
 //! - An upstream holds more than [`limits`] allow: of an answer, of a stream's event, of requests that wait.
 //! - The client's credentials go to an upstream: of its header fields only those of [`policy`] do.
 
+mod answer;
 pub mod backoff;
 pub mod breaker;
 mod failure;
