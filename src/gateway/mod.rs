@@ -12,7 +12,7 @@
 //!
 //! The client's own core sends it over a link of its own pool, so that no stream crosses cores. It takes an idle link, else makes one, else
 //! waits in a bounded queue. From a modern client to a modern upstream the message is passed on byte for byte, and so is its answer; what is
-//! rewritten otherwise stands in [`translate`]. What is said before the answer is passed on as it comes.
+//! rewritten otherwise stands in `translate`. What is said before the answer is passed on as it comes.
 //!
 //! # What never happens
 //!
@@ -81,7 +81,7 @@ pub enum Effect {
         /// How long that may take.
         timeout: Duration,
     },
-    /// Send these bytes of [`Gateway::bytes`].
+    /// Send these of the bytes that [`Gateway::drain`] shows.
     Feed {
         /// The link.
         link: LinkId,
@@ -287,7 +287,7 @@ impl Gateway {
         !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty())
     }
 
-    /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes.
+    /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.
     pub fn drain(&mut self, mut each: impl FnMut(Effect, &[u8])) {
         for effect in self.effects.drain(..) {
             each(effect, &self.bytes);
