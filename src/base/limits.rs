@@ -203,6 +203,31 @@ pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
 /// Most pages of an upstream server's lists, all together.
 pub const UPSTREAM_PAGES_MAX: usize = 256;
+/// Failures of an upstream one behind the other that open its breaker.
+pub const BREAKER_FAILURES_MAX: u32 = 5;
+/// Failures among an upstream's last 32 results that open its breaker.
+pub const BREAKER_RECENT_FAILURES_MAX: u32 = 16;
+/// Time without any result after which those before count no more, milliseconds.
+pub const BREAKER_RECENT_MS_MAX: u64 = 60_000;
+/// Time that a breaker is open the first time, milliseconds. Each time it opens again before it was closed it is twice as long.
+pub const BREAKER_OPEN_MS_FIRST: u64 = 1000;
+/// Longest time that a breaker is open, milliseconds.
+pub const BREAKER_OPEN_MS_MAX: u64 = 30_000;
+/// Requests that must go well before an open breaker is closed.
+pub const BREAKER_PROBES: u32 = 2;
+/// Time after which such a request is given up and another may try, milliseconds.
+pub const BREAKER_PROBE_MS_MAX: u64 = 10_000;
+
+/// Wait before a child process that has ended is started again, milliseconds. It doubles with each end.
+pub const CHILD_RESTART_MS_FIRST: u64 = 250;
+/// Longest such wait, milliseconds.
+pub const CHILD_RESTART_MS_MAX: u64 = 10_000;
+/// A child that ran for so long is a stable one: what went before is forgotten. Milliseconds.
+pub const CHILD_STABLE_MS: u64 = 30_000;
+/// Ends of a child that was not stable, one behind the other, after which it is left alone for [`CHILD_LOOPING_MS`] each time.
+pub const CHILD_CRASHES_MAX: u32 = 5;
+/// Time for which a child that keeps ending is left alone, milliseconds.
+pub const CHILD_LOOPING_MS: u64 = 60_000;
 
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
@@ -260,6 +285,8 @@ const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one 
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
+const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
+const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(

@@ -5,7 +5,9 @@
 
 pub mod admin;
 mod batch;
+mod bridge;
 mod call;
+mod calls;
 mod changes;
 pub mod config;
 pub mod directory;
@@ -61,7 +63,7 @@ use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
 use crate::wire::jsonrpc::LastRequest;
 use admin::Admin;
-use call::Calls;
+use calls::Calls;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
@@ -266,7 +268,11 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let mut gateway = Gateway::new(&config.upstreams, metrics);
+        let mut gateway = Gateway::new(
+            &config.upstreams,
+            u64::from_le_bytes(*nonce_prefix.first_chunk().expect("a boot is longer than a number")),
+            metrics,
+        );
         for (number, _) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
             gateway.watch(Nanos(0), number);
         }

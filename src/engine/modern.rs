@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::call::{Begin, Begun, Call, Caller, Ending, Target, TargetKind};
+use super::call::{Begin, Begun, Caller, Ending, Target, TargetKind};
+use super::calls::Call;
 use super::exchange::Owner;
 use super::ladder::{Fall, climb};
 use super::mrtr::Binding;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::call::{At, Call, Caller, Ending};
+use super::call::{Caller, Ending};
+use super::calls::{At, Call};
 use super::exchange::Owner;
 use super::legacy::{Asker, Carried};
 use super::modern::{self, Post};
@@ -18,15 +19,13 @@ use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
 use crate::gateway::link::LinkEvent;
-use crate::gateway::{self, Failure, Forward, Heard, What};
+use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
-use crate::wire::mcp::{Envelope, Era, Level, Method};
+use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method};
 
 /// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
 const GRACE: Duration = Duration::from_secs(5);
-/// What the names of header fields that mirror arguments begin with.
-const MIRROR_PREFIX: &str = "Mcp-Param-";
 
 /// A call that leads to an upstream.
 #[derive(Clone, Copy)]
@@ -58,6 +57,7 @@ pub(super) struct Side<'a> {
     pub era: Era,
     pub level: Option<Level>,
     pub client_info: Option<&'a [u8]>,
+    pub capabilities: ClientCapabilities,
     pub caller: Caller,
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -75,11 +75,10 @@ pub(super) fn on_modern(
     reply: &mut Vec<u8>,
     out: &mut Out,
 ) -> Verdict {
-    let mirrored =
-        |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
-    let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
+    let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
-    let side = Side { era: Era::Modern, level: envelope.level, client_info: None, caller, fields: &fields };
+    let side =
+        Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
@@ -128,6 +127,7 @@ impl Engine {
             progress_token: request.params.meta.progress_token,
             level: side.level,
             client_info: side.client_info,
+            capabilities: side.capabilities,
             fields: side.fields,
         };
         let (upstream, version) = (lead.fronted.number, lead.fronted.version);
@@ -186,6 +186,10 @@ impl Engine {
             What::Answer { status, message } => {
                 self.on_answered(now, heard.call, status, &message, out);
                 message
+            }
+            What::Asks(response) => {
+                self.bridge(now, heard.call, &response, out);
+                response
             }
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };

@@ -12,20 +12,25 @@
 //!
 //! The client's own core sends it over a link of its own pool, so that no stream crosses cores. It takes an idle link, else makes one, else
 //! waits in a bounded queue. From a modern client to a modern upstream the message is passed on byte for byte, and so is its answer; what is
-//! rewritten otherwise stands in [`translate`]. What is said before the answer is passed on as it comes.
+//! rewritten otherwise stands in `translate`. What is said before the answer is passed on as it comes.
 //!
 //! # What never happens
 //!
 //! - A request that calls a tool is sent twice: only when not all of it was with the kernel when its link broke.
 //! - An upstream holds more than [`limits`] allow: of an answer, of a stream's event, of requests that wait.
-//! - The client's credentials go to an upstream: none of its header fields do but `Mcp-Param-*`.
+//! - The client's credentials go to an upstream: of its header fields only those of [`policy`] do.
 
-mod breaker;
+mod answer;
+pub mod backoff;
+pub mod breaker;
 mod failure;
 mod http;
 pub mod link;
 mod pages;
 mod pipe;
+pub mod policy;
+pub mod restart;
+mod rounds;
 mod scout;
 mod session;
 mod slots;
@@ -58,6 +63,7 @@ use write::Number;
 
 pub use failure::Failure;
 pub use pages::{Found, FoundItem, Lists};
+pub use restart::RestartPolicy;
 pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};
@@ -75,7 +81,7 @@ pub enum Effect {
         /// How long that may take.
         timeout: Duration,
     },
-    /// Send these bytes of [`Gateway::bytes`].
+    /// Send these of the bytes that [`Gateway::drain`] shows.
     Feed {
         /// The link.
         link: LinkId,
@@ -139,12 +145,15 @@ const fn link_key(id: LinkId) -> Key {
 }
 
 impl Gateway {
-    /// The side of one core. Nothing is asked for yet.
+    /// The side of one core. Nothing is asked for yet. The seed decides on the jitter of waits: cores should not have the same.
     #[must_use]
-    pub fn new(settings: &[Settings], metrics: &'static CoreMetrics) -> Self {
+    pub fn new(settings: &[Settings], seed: u64, metrics: &'static CoreMetrics) -> Self {
         Self {
             by_name: (0..).zip(settings).map(|(number, settings)| (settings.name.clone(), number)).collect(),
-            upstreams: settings.iter().cloned().map(Upstream::new).collect(),
+            upstreams: (0..)
+                .zip(settings)
+                .map(|(number, settings)| Upstream::new(settings.clone(), seed.wrapping_add(number << 32)))
+                .collect(),
             trips: Slots::default(),
             links: Slots::default(),
             effects: Vec::new(),
@@ -185,9 +194,6 @@ impl Gateway {
     /// It was not taken.
     pub fn relay(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<TripId, Failure> {
         let Some(up) = self.upstreams.get_mut(upstream as usize) else { return Err(Failure::Resting) };
-        if !up.breaker.allows(now) {
-            return Err(Failure::Resting);
-        }
         let is_full = match &up.pipe {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
@@ -195,6 +201,10 @@ impl Gateway {
         if is_full && up.queue.len() >= up.settings.queued_max {
             return Err(Failure::Busy);
         }
+        if up.pipe.as_ref().is_some_and(|pipe| pipe.is_resting(now)) {
+            return Err(Failure::Resting);
+        }
+        let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
         let ends = up.ends(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
         let is_piped = up.pipe.is_some();
@@ -205,6 +215,7 @@ impl Gateway {
             let starts = &self.upstreams[upstream as usize].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
+                self.upstreams[upstream as usize].breaker.withdrawn(pass);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
         }
@@ -212,6 +223,7 @@ impl Gateway {
         let is_renamed = ask.method.name_param() == Some(crate::wire::mcp::NameParam::Uri) && ask.name != ask.exposed;
         let trip = Trip {
             upstream,
+            pass: Some(pass),
             who: Who::Call(ask.core, ask.call),
             stage: Stage::Waiting,
             verb: Verb::Post,
@@ -275,7 +287,7 @@ impl Gateway {
         !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty())
     }
 
-    /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes.
+    /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.
     pub fn drain(&mut self, mut each: impl FnMut(Effect, &[u8])) {
         for effect in self.effects.drain(..) {
             each(effect, &self.bytes);

@@ -205,6 +205,7 @@ impl Gateway {
         let (head, body) = (self.buffer(), self.buffer());
         let trip = Trip {
             upstream,
+            pass: None,
             who: Who::Own(errand),
             stage: Stage::Waiting,
             verb,

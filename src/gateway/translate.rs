@@ -38,6 +38,8 @@ pub(super) enum Said {
     AsIs,
     /// As it was written anew.
     Anew,
+    /// It asks the client something (2026-07-28, basic, "Multi Round-Trip Requests"), and a client of the legacy era must be asked in another way.
+    Asks,
 }
 
 /// An answer, and the HTTP status that goes with it.
@@ -98,11 +100,12 @@ impl Terms<'_> {
         if self.client == Era::Modern && upstream == Era::Modern && !is_renamed && self.number.is_none() {
             return Ok(Said::AsIs);
         }
-        let is_asking = upstream == Era::Modern
-            && json::get(result, "resultType").is_some_and(|kind| !key_is(kind, "complete"))
-            && self.client == Era::Legacy;
-        if is_asking {
-            return Err(Failure::Asks);
+        let kind = json::get(result, "resultType").filter(|_| upstream == Era::Modern && self.client == Era::Legacy);
+        match kind {
+            Some(kind) if key_is(kind, "input_required") => return Ok(Said::Asks),
+            // Of a task, for instance, the client could make nothing.
+            Some(kind) if !key_is(kind, "complete") => return Err(Failure::Asks),
+            _ => {}
         }
         out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
         out.extend_from_slice(self.id);
@@ -360,7 +363,9 @@ mod tests {
         let modern = r#"{"jsonrpc":"2.0","id":"c","result":{"content":[],"structuredContent":[1],"resultType":"complete","ttlMs":1,"cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{}}}}"#;
         assert_eq!(answered(&terms, modern), Ok((200, r#"{"jsonrpc":"2.0","id":"c","result":{"content":[]}}"#.to_owned())));
         let asks = r#"{"jsonrpc":"2.0","id":"c","result":{"resultType":"input_required","requestState":"s"}}"#;
-        assert_eq!(answered(&terms, asks), Err(Failure::Asks));
+        let Ok(Heard::Answer(response)) = hear(asks.as_bytes(), &terms) else { panic!("an answer") };
+        assert_eq!(terms.answer(&response, &mut Vec::new()), Ok((200, Said::Asks)));
+        assert_eq!(answered(&terms, &asks.replace("input_required", "task")), Err(Failure::Asks));
     }
 
     #[test]

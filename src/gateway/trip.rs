@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use compact_str::CompactString;
 
+use super::breaker::Pass;
 use super::failure::Failure;
 use super::scout::Errand;
 use super::translate::Terms;
@@ -39,6 +40,10 @@ pub enum What<'i> {
         /// The response.
         message: Cow<'i, [u8]>,
     },
+    /// The upstream asks a client of the legacy era something before it goes on: this is its whole response. [`Gateway::resume`] follows.
+    ///
+    /// [`Gateway::resume`]: super::Gateway::resume
+    Asks(Cow<'i, [u8]>),
     /// There will be no response; nothing follows.
     Failed(Failure),
 }
@@ -69,12 +74,16 @@ pub(super) enum Stage {
     Sent(LinkId),
     /// It was written to a process, which has others.
     Piped,
+    /// The upstream waits for what it asked.
+    Asking,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
 #[derive(Debug)]
 pub(super) struct Trip {
     pub upstream: u32,
+    /// Leave of the breaker; requests of this gateway's own need none.
+    pub pass: Option<Pass>,
     pub who: Who,
     pub stage: Stage,
     pub verb: Verb,
@@ -129,7 +138,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting | Stage::Piped => None,
+            Stage::Waiting | Stage::Piped | Stage::Asking => None,
         }
     }
 }

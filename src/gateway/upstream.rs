@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::link::Dial;
 use super::pipe::Pipe;
+use super::restart::RestartPolicy;
 use super::scout::Scout;
 use super::slots::Key;
 use super::trip::Verb;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub idle_links_max: usize,
     /// Whether requests that change nothing are sent once more when the answer to the first was lost.
     pub retries: bool,
+    /// When a process that has ended is started again.
+    pub restart: RestartPolicy,
 }
 
 /// How the heads of requests to an upstream begin: what is the same in all of them was checked once.
@@ -124,7 +128,7 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub settings: Settings,
-    pub breaker: super::breaker::Breaker,
+    pub breaker: Breaker,
     pub session: Session,
     /// Requests that wait until the upstream knows that the session has begun.
     pub greeting: Vec<Key>,
@@ -138,6 +142,8 @@ pub(super) struct Upstream {
     pub idle: Vec<LinkId>,
     /// Requests that wait for a link.
     pub queue: VecDeque<Key>,
+    /// Decides on the jitter of waits.
+    pub seed: u64,
     /// On one core only.
     pub scout: Option<Scout>,
 }
@@ -161,11 +167,11 @@ impl Session {
 }
 
 impl Upstream {
-    pub fn new(settings: Settings) -> Self {
-        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(Pipe::default);
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(|| Pipe::new(settings.restart, seed));
         Self {
             settings,
-            breaker: super::breaker::Breaker::default(),
+            breaker: Breaker::new(seed),
             session: Session::None,
             greeting: Vec::new(),
             pipe,
@@ -174,6 +180,7 @@ impl Upstream {
             idle: Vec::new(),
             queue: VecDeque::new(),
             scout: None,
+            seed,
         }
     }
 

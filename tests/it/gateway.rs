@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{Endpoint, EngineConfig};
 use ringhub::gateway::link::Dial;
-use ringhub::gateway::{Dialect, Settings, Starts};
+use ringhub::gateway::{Dialect, RestartPolicy, Settings, Starts};
 use ringhub::rt;
 
 use crate::client::{self, Client, Response, echo, modern, modern_with, post};
@@ -36,6 +36,7 @@ impl Front {
             queued_max: 64,
             idle_links_max: 64,
             retries: true,
+            restart: RestartPolicy::Always,
         };
         let keys = SealKeys::new(KeyPair::random().expect("randomness"));
         let names = upstreams.iter().map(|(name, _)| (*name).into()).collect();

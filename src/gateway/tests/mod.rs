@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
-use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
+use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, RestartPolicy, Settings, Starts, TripId, What};
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
@@ -19,6 +19,7 @@ use crate::wire::mcp::{Era, Level, Method, Version};
 enum Told {
     Notice(String),
     Answer(u16, String),
+    Asks(String),
     Failed(Failure),
 }
 
@@ -47,6 +48,7 @@ fn settings() -> Settings {
         queued_max: 2,
         idle_links_max: 2,
         retries: true,
+        restart: RestartPolicy::Always,
     }
 }
 
@@ -69,6 +71,7 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         progress_token: None,
         level: Some(Level::Info),
         client_info: None,
+        capabilities: crate::wire::mcp::ClientCapabilities::NONE,
         fields: &[],
     }
 }
@@ -87,7 +90,7 @@ const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"resultTy
 impl Bench {
     fn new(settings: Settings) -> Self {
         let metrics = Box::leak(Box::default());
-        Self { gateway: Gateway::new(&[settings], metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
+        Self { gateway: Gateway::new(&[settings], 1, metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
     }
 
     fn relay(&mut self, index: u32) -> Result<TripId, Failure> {
@@ -177,6 +180,7 @@ fn tell(heard: Heard<'_>) -> (u32, Told) {
     let told = match heard.what {
         What::Notice(message) => Told::Notice(text(message)),
         What::Answer { status, message } => Told::Answer(status, text(message)),
+        What::Asks(message) => Told::Asks(text(message)),
         What::Failed(failure) => Told::Failed(failure),
     };
     (heard.call.index, told)
