@@ -170,6 +170,8 @@ pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
 /// Bytes that a process may leave unread before its next requests wait.
 pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Most questions of an upstream server about one request that wait for an answer.
+pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
 /// Most pages of an upstream server's lists, all together.

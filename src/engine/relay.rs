@@ -191,6 +191,7 @@ impl Engine {
                 self.bridge(now, heard.call, &response, out);
                 response
             }
+            What::Question { id, method, params } => return self.on_question(now, heard.call, &id, &method, &params, out),
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };
                 return self.conclude(now, heard.call, Ending::Failed { upstream, failure }, &[], out);

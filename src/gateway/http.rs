@@ -316,7 +316,9 @@ impl Gateway {
             && let Some(trip) = self.trips.get_mut(key)
         {
             // Whoever listens may hear nothing for long; it is asked now and then instead.
-            trip.due = if trip.who == Who::Own(Errand::Listen) { Nanos::NEVER } else { now.after(timeout) };
+            // So does who waits for its client to answer.
+            let is_patient = trip.who == Who::Own(Errand::Listen) || trip.questions > 0;
+            trip.due = if is_patient { Nanos::NEVER } else { now.after(timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
@@ -418,6 +420,7 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
         What::Notice(message) => What::Notice(Cow::Owned(message.into_owned())),
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
         What::Asks(message) => What::Asks(Cow::Owned(message.into_owned())),
+        What::Question { id, method, params } => What::Question { id, method, params },
         What::Failed(failure) => What::Failed(failure),
     };
     Heard { core: heard.core, call: heard.call, what }

@@ -241,6 +241,7 @@ impl Gateway {
             ends,
             is_retried: false,
             is_renewed: false,
+            questions: 0,
         };
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);

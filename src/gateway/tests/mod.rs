@@ -181,6 +181,7 @@ fn tell(heard: Heard<'_>) -> (u32, Told) {
         What::Notice(message) => Told::Notice(text(message)),
         What::Answer { status, message } => Told::Answer(status, text(message)),
         What::Asks(message) => Told::Asks(text(message)),
+        What::Question { id, .. } => Told::Asks(id.into()),
         What::Failed(failure) => Told::Failed(failure),
     };
     (heard.call.index, told)
