@@ -4,6 +4,7 @@
 
 use super::call::{Caller, Ending};
 use super::out::Out;
+use super::park::Question;
 use super::{Engine, hop, server_request};
 use crate::base::ids::CallId;
 use crate::base::limits::{ASK_ROUNDS_MAX, ASKS_PER_SESSION_MAX, BODY_BYTES_DEFAULT};
@@ -108,13 +109,17 @@ impl Engine {
         }
     }
 
-    /// An upstream of the legacy era asks the client of a call something, in the same era.
+    /// An upstream of the legacy era asks the client of a call something.
     pub(super) fn on_question(&mut self, now: Now, id: CallId, question: &str, method: &str, params: &[u8], out: &mut Out) {
         let Some(call) = self.calls.get(id) else { return };
         let (caller, trip) = (call.caller, call.trip());
         let unknown = br#"{"code":-32601,"message":"Clients cannot be asked for that"}"#;
         match (caller, method_of(method), trip) {
             (Caller::Legacy(asker), Some(method), _) => server_request::ask(self, now, asker, id, question, method, params, out),
+            (Caller::Modern(conn), Some(method), _) => {
+                self.park(now, id, conn, Question { id: question.into(), method, params: params.into() }, out);
+            }
+            (Caller::Parked, Some(method), _) => self.park_more(id, Question { id: question.into(), method, params: params.into() }),
             (_, _, Some(trip)) => self.gateway.answer(now.mono, trip, question, Err(unknown)),
             _ => {}
         }

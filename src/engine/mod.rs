@@ -28,6 +28,7 @@ mod mrtr;
 mod news;
 pub mod out;
 mod params;
+mod park;
 mod pending;
 mod principal;
 mod publish;

@@ -185,11 +185,13 @@ impl Gateway {
             // That era has no such requests.
             return;
         }
-        if trip.client == Era::Modern || method == Method::Ping || trip.questions >= limits::UPSTREAM_QUESTIONS_MAX {
+        if method == Method::Ping || trip.questions >= limits::UPSTREAM_QUESTIONS_MAX {
             let id = request.id.raw().to_vec();
             return self.answer_question(now, upstream, &id, method);
         }
         trip.questions += 1;
+        // A person may be asked: whoever waits for the request says when that is too long.
+        (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
         let id = String::from_utf8_lossy(request.id.raw()).into();
         let what = What::Question { id, method: request.method.into(), params: request.params.raw.unwrap_or(b"{}").into() };
         self.heard.push_back(Heard { core, call, what });

@@ -1,6 +1,8 @@
 //! Sessions of upstreams of the legacy era: one per core and upstream, opened when it is first needed, shared by all requests, and opened anew when
 //! the upstream has forgotten it (2025-11-25, transports, "Session Management").
 
+use compact_str::CompactString;
+
 use super::failure::Failure;
 use super::http::answer_to;
 use super::scout::{Errand, Reply};
@@ -12,6 +14,7 @@ use super::{Gateway, Owned};
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::json;
+use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
 
 /// What clients of the legacy era can be asked for through this gateway.
@@ -168,6 +171,12 @@ impl Gateway {
         let Some(trip) = self.trips.get_mut((trip.0, trip.1)) else { return };
         trip.questions = trip.questions.saturating_sub(1);
         let upstream = trip.upstream;
+        if trip.questions == 0 {
+            let up = &self.upstreams[upstream as usize];
+            (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
+            let due = trip.due.min(trip.ends);
+            self.expect(due);
+        }
         let mut message = self.buffer();
         message.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
         message.extend_from_slice(id.as_bytes());
@@ -180,6 +189,15 @@ impl Gateway {
         message.push(b'}');
         self.notify(now, upstream, Errand::Tell, &message);
         self.give_back(message);
+    }
+
+    /// Another request of the client waits for what the first one did: its id and progress token are put in their places.
+    pub fn readdress(&mut self, trip: TripId, id: Id<'_>, token: Option<&[u8]>) {
+        let Some(trip) = self.trips.get_mut((trip.0, trip.1)) else { return };
+        let text = |raw: &[u8]| CompactString::from_utf8(raw).unwrap_or_default();
+        trip.id = text(id.raw());
+        // Progress is only told to who asked for it from the beginning.
+        trip.token = token.map(text).unwrap_or_default();
     }
 
     /// Ends the sessions that were opened.
@@ -238,9 +256,9 @@ impl Gateway {
             method,
             head,
             body,
-            id: compact_str::CompactString::default(),
+            id: CompactString::default(),
             number: None::<Number>,
-            token: compact_str::CompactString::default(),
+            token: CompactString::default(),
             names: None,
             level: None,
             due: Nanos::NEVER,

@@ -44,7 +44,7 @@ pub enum What<'i> {
     ///
     /// [`Gateway::resume`]: super::Gateway::resume
     Asks(Cow<'i, [u8]>),
-    /// An upstream of the legacy era asks a client of that era something while it works on the request. [`Gateway::answer`] follows.
+    /// An upstream of the legacy era asks the client something while it works on the request. [`Gateway::answer`] follows.
     ///
     /// [`Gateway::answer`]: super::Gateway::answer
     Question {

@@ -42,14 +42,14 @@ pub fn front(upstreams: Vec<Settings>) -> EngineConfig {
 }
 
 /// A front and what is behind it.
-struct Pair {
-    front: Cluster,
-    back: Cluster,
+pub struct Pair {
+    pub front: Cluster,
+    pub back: Cluster,
     conns: BTreeMap<(usize, LinkId), ConnId>,
 }
 
 impl Pair {
-    fn new(cores: u16, dialect: Dialect, era: Eras) -> Self {
+    pub fn new(cores: u16, dialect: Dialect, era: Eras) -> Self {
         let back = EngineConfig { era, ..config() };
         let front = front(vec![Settings { dialect, ..settings("u") }]);
         let mut pair = Self {
@@ -99,7 +99,7 @@ impl Pair {
         panic!("they do not come to rest");
     }
 
-    fn pass(&mut self, duration: Duration) {
+    pub fn pass(&mut self, duration: Duration) {
         let step = Duration::from_millis(20);
         let mut left = duration;
         while !left.is_zero() {
@@ -111,7 +111,7 @@ impl Pair {
         }
     }
 
-    fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
+    pub fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
         self.front.send(conn, request);
         self.pump();
         self.front.take(conn)

@@ -180,7 +180,12 @@ fn a_legacy_upstream_is_told_and_asked_in_its_session() {
     // It asks something meanwhile.
     let link = sent[0].0;
     let question = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
-    assert_eq!(bench.bytes(link, &format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {question}\n\n")), []);
+    let said = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {question}\n\n");
+    assert_eq!(bench.bytes(link, &said), [(1, Told::Asks("\"q\"".to_owned()))]);
+    assert_eq!(bench.pass(Duration::from_mins(10)), [], "a person may be slow");
+    bench.fed();
+    bench.gateway.answer(bench.now, trip, "\"q\"", Err(br#"{"code":-32601,"message":"no"}"#));
+    bench.take();
     let answered = bench.fed();
     assert!(answered[0].1.contains(r#""id":"q","error":{"code":-32601"#), "{answered:?}");
     // Its client leaves.
