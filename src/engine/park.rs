@@ -84,6 +84,7 @@ fn invalid() -> Fall {
 }
 
 /// A client comes back to a call that is parked.
+#[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
 pub(super) fn on_retry(
     engine: &mut Engine,
     now: Now,

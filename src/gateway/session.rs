@@ -194,10 +194,8 @@ impl Gateway {
     /// Another request of the client waits for what the first one did: its id and progress token are put in their places.
     pub fn readdress(&mut self, trip: TripId, id: Id<'_>, token: Option<&[u8]>) {
         let Some(trip) = self.trips.get_mut((trip.0, trip.1)) else { return };
-        let text = |raw: &[u8]| CompactString::from_utf8(raw).unwrap_or_default();
-        trip.id = text(id.raw());
-        // Progress is only told to who asked for it from the beginning.
-        trip.token = token.map(text).unwrap_or_default();
+        trip.id = CompactString::from_utf8_lossy(id.raw());
+        trip.token = token.map(CompactString::from_utf8_lossy).unwrap_or_default();
     }
 
     /// Ends the sessions that were opened.
