@@ -458,6 +458,10 @@ impl Engine {
             engine.end_listens(now, None, out);
             engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
+            // Whoever would come back to these would find another process.
+            for call in engine.calls.of(call::Caller::Parked) {
+                engine.call_off(now, call, out);
+            }
             engine.gateway.on_drain(now.mono);
         });
     }

@@ -204,3 +204,36 @@ fn a_legacy_upstream_is_told_and_asked_in_its_session() {
     );
     assert!(bench.fed().iter().any(|(_, text)| text.contains(r#""method":"initialize""#)));
 }
+
+#[test]
+fn a_scout_that_is_led_in_circles_takes_its_time() {
+    let mut bench = Bench::new(Settings { dialect: Dialect::Legacy, ..settings() });
+    bench.gateway.watch(bench.now, 0);
+    let mut asked = 0;
+    for _ in 0..200 {
+        bench.pass(Duration::from_millis(50));
+        for link in bench.dialled() {
+            bench.up(link);
+        }
+        // It opens every session and knows none.
+        while let Some((link, text)) = bench.fed().pop() {
+            asked += 1;
+            let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+            let id = crate::wire::json::get(body.as_bytes(), "id").map(|raw| String::from_utf8_lossy(raw).into_owned());
+            let reply = match id {
+                Some(id) if body.contains("initialize\"") => {
+                    let result = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}"#;
+                    let text = response(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+                    text.replacen("\r\n", "\r\nMcp-Session-Id: s\r\n", 1)
+                }
+                Some(_) => status("404 Not Found", ""),
+                None => "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            };
+            bench.bytes(link, &reply);
+            for link in bench.dialled() {
+                bench.up(link);
+            }
+        }
+    }
+    assert!((6..200).contains(&asked), "{asked} requests in ten seconds");
+}
