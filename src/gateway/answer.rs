@@ -126,8 +126,11 @@ impl Gateway {
                 Err(sse::TooLong) => Err(Failure::TooLarge),
             };
             if let Some(state) = self.links.get_mut(link_key(link)) {
-                state.events = Some(parser);
+                let held = parser.held_bytes();
+                self.held = self.held - state.held + held;
+                (state.held, state.events) = (held, Some(parser));
             }
+            let step = if self.held > limits::UPSTREAM_HELD_BYTES_MAX { Err(Failure::TooLarge) } else { step };
             match step {
                 Ok(true) => {}
                 Ok(false) => return,

@@ -124,7 +124,21 @@ fn answers_are_bounded() {
         told.extend(bench.bytes(link, &piece));
     }
     assert_eq!(told, failed(1, Failure::TooLarge));
-    assert_eq!(bench.hung(), [link]);
+    assert_eq!((bench.hung(), bench.gateway.held), (vec![link], 0));
+    // Many events, of many upstreams.
+    let mut bench = Bench::new(Settings { in_flight_max: 64, ..settings() });
+    let mut told = Vec::new();
+    for index in 0..32 {
+        bench.relay(index).expect("it is taken");
+        let link = bench.dialled()[0];
+        bench.up(link);
+        bench.bytes(link, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: ");
+        for _ in 0..3 {
+            told.extend(bench.bytes(link, &piece));
+        }
+    }
+    assert!(told.iter().all(|(_, told)| *told == Told::Failed(Failure::TooLarge)) && !told.is_empty(), "{told:?}");
+    assert!(bench.gateway.held <= limits::UPSTREAM_HELD_BYTES_MAX);
 }
 
 #[test]
