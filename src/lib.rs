@@ -22,7 +22,7 @@
 //!
 //! ```text
 //! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
-//! 4  rt                                     the shell: executors, io_uring, sockets, clock, signals, threads
+//! 4  rt                                     the shell: executors, io_uring, sockets, child processes, clock, signals, threads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
 //! 2  registry  native  gateway              servers, endpoints and their changes; in-process servers; links to upstreams
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
@@ -51,7 +51,9 @@
 //!
 //! # Who owns what
 //!
-//! Connections, buffers, calls, streams, counters: the core that has the connection. Shards: their owner core, the only
+//! Connections, buffers, calls, streams, counters: the core that has the connection. A *link*, which is a connection to an upstream or
+//! a child process: the core that made it; its bytes move in the same ring, and what cannot (looking up a name, starting a process) is
+//! done by a thread for blocking work. Shards: their owner core, the only
 //! writer. There is no lock and no shared reference count on the path of a request. Shared by all cores are the counters
 //! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
 //! a limit of 350 means 350), and the directory of sessions.

@@ -134,6 +134,14 @@ faults! {
     Internal = 200, code::INTERNAL, Internal, "internal", true, "Internal error";
     /// The server that has what was named cannot be called.
     NotConnected = 200, code::INTERNAL, Upstream, "not_connected", true, "The server that has this is not connected";
+    /// A server that is fronted cannot be reached, or its connection broke before it had answered.
+    UpstreamDown = 200, code::INTERNAL, Upstream, "upstream_down", true, "The server that has this cannot be reached";
+    /// A server that is fronted did not answer in time.
+    UpstreamTimeout = 200, code::INTERNAL, Upstream, "upstream_timeout", true, "The server that has this did not answer in time";
+    /// A server that is fronted sent what is no answer.
+    UpstreamBroken = 200, code::INTERNAL, Upstream, "upstream_broken", true, "The server that has this sent what is no answer";
+    /// As many requests for a server that is fronted as may wait do.
+    UpstreamBusy = 200, code::INTERNAL, Upstream, "upstream_busy", true, "The server that has this has too many requests in work";
     /// The request's deadline passed.
     Timeout = 200, code::INTERNAL, Internal, "timeout", true, "The request took longer than this server allows";
     /// A bounded queue or table is full; the request may be tried again.

@@ -123,6 +123,40 @@ pub const LINGERING_MAX: usize = 256;
 pub const FD_HEADROOM: usize = 64;
 /// Most connections of the admin listener, which are not counted as connections.
 pub const ADMIN_CONNS_MAX: usize = 128;
+/// Unsent bytes at which a connection that was over [`OUTBOUND_PAUSE_BYTES`] is fed again.
+pub const OUTBOUND_RESUME_BYTES: usize = 64 * 1024;
+
+/// Of the descriptors that the process may have, links take at most one in so many.
+pub const LINK_DESCRIPTORS_SHARE: usize = 4;
+/// Descriptors that a child process takes: three pipes, and one that says when it has ended.
+pub const CHILD_DESCRIPTORS: usize = 4;
+/// Bytes that may wait for a link's other end to take them, beside one request body of the greatest length; beyond them it is cut.
+pub const LINK_FEED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Addresses of one name that are tried.
+pub const LINK_ADDRESSES_MAX: usize = 16;
+/// Each address of a name has its share of the time to connect, and at least so much of what is left, milliseconds.
+pub const LINK_ADDRESS_MS_MIN: u64 = 2000;
+/// TLS sessions of upstreams that one core remembers to resume.
+pub const TLS_SESSIONS_MAX: usize = 256;
+/// Most bytes that are encrypted for one send.
+pub const TLS_SEND_BYTES_MAX: usize = 128 * 1024;
+/// Most bytes that are read from a child process at once.
+pub const CHILD_READ_BYTES_MAX: usize = 64 * 1024;
+/// Reads of a child's output in one turn, so that no child keeps its core to itself.
+pub const CHILD_READS_MAX: usize = 4;
+/// How long a child process may go on after its standard input was closed, milliseconds; then it gets SIGTERM.
+pub const CHILD_EOF_MS_MAX: u64 = 2000;
+/// How long a child process may go on after SIGTERM, milliseconds; then it is killed.
+pub const CHILD_TERM_MS_MAX: u64 = 2000;
+/// How long the output of a child process that has ended may be held open by processes that it left behind, milliseconds.
+pub const CHILD_REST_MS_MAX: u64 = 1000;
+/// How long child processes may take at the end of this process until they get SIGTERM, and again until they are killed, milliseconds.
+pub const CHILD_STOP_MS_MAX: u64 = 300;
+/// Longest line of a child's standard error that is logged whole, bytes.
+pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// Lines of a child's standard error that are logged in one second.
+pub const CHILD_LINES_PER_SECOND_MAX: u32 = 50;
+
 /// Completions taken from the ring in one turn.
 pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
 /// A turn longer than this is counted and logged, milliseconds.
@@ -153,6 +187,23 @@ pub const CHILD_STABLE_MS: u64 = 30_000;
 pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
+
+/// Most upstream servers that a configuration can have.
+pub const UPSTREAMS_MAX: usize = 255;
+/// Requests of one core that may wait for an upstream server which has as many in work as it may.
+pub const UPSTREAM_QUEUE_MAX: usize = 1024;
+/// Largest answer of an upstream server, or event of its streams, bytes.
+pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of answers of upstream servers that one core holds while they are not complete.
+pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Buffers of requests to upstream servers that one core keeps for the next ones.
+pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
+/// Bytes that a process may leave unread before its next requests wait.
+pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Longest session id of an upstream server, bytes.
+pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Most pages of an upstream server's lists, all together.
+pub const UPSTREAM_PAGES_MAX: usize = 256;
 
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
@@ -197,9 +248,14 @@ const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions an
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(UPSTREAMS_MAX < SERVERS_PER_ENDPOINT_MAX, "an endpoint shows them all, and a native server");
+const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an upstream answers can be sent on");
+const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
 const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");
+const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
+const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

@@ -53,6 +53,12 @@ closed_enum! {
         /// See its help.
         ToolErrors = "tool_errors_total", "Calls of tools that ended with isError";
         /// See its help.
+        Relayed = "relayed_requests_total", "Requests relayed to upstream servers";
+        /// See its help.
+        UpstreamFailures = "upstream_failures_total", "Requests that an upstream server failed to answer";
+        /// See its help.
+        UpstreamRetries = "upstream_retries_total", "Requests sent once more because a kept link to an upstream server broke";
+        /// See its help.
         Panics = "handler_panics_total", "Handlers that panicked";
         /// See its help.
         Cancelled = "calls_cancelled_total", "Calls cancelled by their caller";
@@ -88,6 +94,16 @@ closed_enum! {
         Sleeps = "sleeps_total", "Times the core slept in its ring";
         /// See its help.
         SlowReaders = "slow_readers_total", "Connections cut because their outbound queue was full or did not move";
+        /// See its help.
+        LinksDialled = "upstream_links_dialled_total", "Links to upstreams begun: connections dialled and processes started";
+        /// See its help.
+        LinksFailed = "upstream_links_failed_total", "Links to upstreams that were not made";
+        /// See its help.
+        LinkBytesIn = "upstream_received_bytes_total", "Bytes received from upstreams";
+        /// See its help.
+        LinkBytesOut = "upstream_sent_bytes_total", "Bytes sent to upstreams";
+        /// See its help.
+        ChildLinesDropped = "upstream_log_lines_dropped_total", "Lines that child processes wrote to standard error and that were not logged";
     }
 }
 
@@ -101,6 +117,8 @@ closed_enum! {
         /// See its help.
         Calls = "calls", "Requests in work that did not complete at once";
         /// See its help.
+        UpstreamRequests = "upstream_requests", "Requests in work at upstream servers";
+        /// See its help.
         Listens = "listens", "Open subscriptions/listen streams and legacy GET streams";
         /// See its help.
         ReceiveBuffers = "receive_buffers", "Buffers of 4 KiB in circulation between the core and the kernel";
@@ -112,6 +130,8 @@ closed_enum! {
         Endpoints = "registry_endpoints", "Endpoints in the shards of this core";
         /// See its help.
         ShardsAlarmed = "registry_shards_alarmed", "Shards of this core that take 100 ms or more on average";
+        /// See its help.
+        Links = "upstream_links", "Links to upstreams: connections and child processes, those being made or ended among them";
         /// See its help.
         TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
     }

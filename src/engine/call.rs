@@ -1,19 +1,23 @@
-//! Calls of native servers: started, polled, answered, called off, timed out. The same for both eras; what differs is who is answered.
+//! Calls in work: those of native servers, started, polled, answered, called off, timed out; those of upstreams, which [`super::relay`] starts and
+//! answers, are called off and timed out here, too. The same for both eras; what differs is who is answered.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
 use super::view::{Signer, rename_contents};
 use super::{Engine, modern};
-use crate::base::ids::{CallId, ConnId};
+use crate::base::ids::{CallId, ConnId, CoreId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
+use crate::gateway::{Failure, TripId};
 use crate::native::Context;
 use crate::native::Server;
 use crate::native::host::{CallSpec, Effect as Wish};
@@ -131,6 +135,11 @@ pub(super) enum Ending {
     NotFound,
     /// The server of this name cannot be called.
     Away(Box<str>),
+    /// An upstream did not answer.
+    Failed {
+        upstream: u32,
+        failure: Failure,
+    },
     /// Modern era: the client must answer first. The members of the result are ready.
     InputRequired,
     /// The deadline passed.
@@ -141,23 +150,92 @@ pub(super) enum Ending {
 
 /// One call in work.
 pub(super) struct Call {
+    pub id: CallId,
     pub caller: Caller,
     pub server: u32,
     pub signer: Signer,
     pub kind: TargetKind,
     /// As the caller named it.
-    pub name: Box<str>,
+    pub name: CompactString,
     /// What the server calls a resource that callers know by another URI.
     uri: Option<Box<str>>,
-    pub rpc_id: Box<[u8]>,
-    pub context: Context,
-    /// What a `requestState` of this call is bound to (modern era).
-    pub binding: Option<Binding>,
-    job: Option<Job>,
+    /// The JSON-RPC id, raw.
+    pub rpc_id: CompactString,
+    work: Work,
     deadline: Nanos,
 }
 
+/// Where an upstream's work on a call is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum At {
+    /// On this core.
+    Here(TripId),
+    /// On the core that has the upstream's process.
+    Core(CoreId),
+}
+
+/// Who works on a call.
+enum Work {
+    /// A native server.
+    Native {
+        context: Context,
+        /// What a `requestState` of this call is bound to (modern era).
+        binding: Option<Binding>,
+        /// None: it is on the blocking pool.
+        job: Option<Job>,
+    },
+    /// An upstream.
+    Upstream { number: u32, at: At },
+}
+
 impl Call {
+    /// A call of an upstream.
+    #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
+    pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
+        let rpc_id = CompactString::from_utf8_lossy(rpc_id);
+        let work = Work::Upstream { number, at };
+        Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
+    }
+
+    /// The request that an upstream works on.
+    pub const fn trip(&self) -> Option<TripId> {
+        match self.work {
+            Work::Upstream { at: At::Here(trip), .. } => Some(trip),
+            _ => None,
+        }
+    }
+
+    /// The other core on which an upstream works on it.
+    pub const fn elsewhere(&self) -> Option<CoreId> {
+        match self.work {
+            Work::Upstream { at: At::Core(core), .. } => Some(core),
+            _ => None,
+        }
+    }
+
+    /// The upstream that works on it.
+    pub const fn upstream(&self) -> Option<u32> {
+        match self.work {
+            Work::Upstream { number, .. } => Some(number),
+            Work::Native { .. } => None,
+        }
+    }
+
+    /// What its handler holds.
+    pub const fn context(&self) -> Option<&Context> {
+        match &self.work {
+            Work::Native { context, .. } => Some(context),
+            Work::Upstream { .. } => None,
+        }
+    }
+
+    const fn job(&mut self) -> Option<&mut Option<Job>> {
+        match &mut self.work {
+            Work::Native { job, .. } => Some(job),
+            Work::Upstream { .. } => None,
+        }
+    }
+
     /// The members of the result with the resource named as the caller names it.
     pub fn expose<'a>(&self, members: &'a [u8]) -> Cow<'a, [u8]> {
         match &self.uri {
@@ -194,7 +272,7 @@ impl Calls {
     }
 
     /// The id that the next call gets. Never given twice, so that what an earlier call left behind is told apart.
-    fn next_id(&mut self) -> CallId {
+    pub fn next_id(&mut self) -> CallId {
         if self.free.is_empty() {
             self.free.push(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
             self.slots.push((0, None));
@@ -205,7 +283,7 @@ impl Calls {
         CallId { index, generation: *generation }
     }
 
-    fn insert(&mut self, id: CallId, call: Call) {
+    pub fn insert(&mut self, id: CallId, call: Call) {
         let index = self.free.pop();
         debug_assert_eq!(index, Some(id.index), "nothing else takes a slot while a call is started");
         self.due = if self.in_work == 0 { call.deadline } else { self.due.min(call.deadline) };
@@ -223,7 +301,7 @@ impl Calls {
         if *generation == id.generation { call.as_mut() } else { None }
     }
 
-    fn remove(&mut self, id: CallId) -> Option<Call> {
+    pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let (generation, call) = self.slots.get_mut(id.index as usize)?;
         if *generation != id.generation {
             return None;
@@ -243,6 +321,13 @@ impl Calls {
 
     fn put_back(&mut self, id: CallId, call: Call) {
         self.slots[id.index as usize].1 = Some(call);
+    }
+
+    /// The calls of this caller.
+    pub fn of(&self, caller: Caller) -> Vec<CallId> {
+        let slots = (0..).zip(&self.slots);
+        let is_its = |call: &Option<Call>| call.as_ref().is_some_and(|call| call.caller == caller);
+        slots.filter(|(_, (_, call))| is_its(call)).map(|(index, (generation, _))| CallId { index, generation: *generation }).collect()
     }
 
     /// Gives a call until this moment.
@@ -345,20 +430,23 @@ impl Engine {
 
     fn keep(&mut self, now: Now, id: CallId, job: Option<Job>, begin: &Begin<'_>, context: Context, binding: Option<Binding>) {
         let call = Call {
+            id,
             caller: begin.caller,
             server: begin.spec.server,
             signer: begin.signer,
             kind: begin.target.kind(),
             name: begin.name.into(),
             uri: begin.uri().map(Into::into),
-            rpc_id: begin.rpc_id.into(),
-            context,
-            binding,
-            job,
+            rpc_id: CompactString::from_utf8_lossy(begin.rpc_id),
+            work: Work::Native { context, binding, job },
             deadline: now.mono.after(self.config.request_timeout),
         };
         self.calls.insert(id, call);
         self.calls.starting = None;
+        self.gauge_calls();
+    }
+
+    pub(super) fn gauge_calls(&self) {
         self.metrics.set(Gauge::Calls, self.calls.len() as u64);
     }
 
@@ -385,7 +473,7 @@ impl Engine {
     pub(super) fn poll_slot(&mut self, now: Now, index: u32, out: &mut Out) {
         let Some(id) = self.calls.id_at(index) else { return };
         let Some(call) = self.calls.get_mut(id) else { return };
-        let Some(mut job) = call.job.take() else { return };
+        let Some(mut job) = call.job().and_then(Option::take) else { return };
         let name = std::mem::take(&mut call.name);
         let polled = self.poll(id, &mut job, &name);
         let Some(call) = self.calls.get_mut(id) else { return };
@@ -396,7 +484,9 @@ impl Engine {
                 self.finished(now, id, finished, out);
             }
             Poll::Pending => {
-                call.job = Some(job);
+                if let Some(place) = call.job() {
+                    *place = Some(job);
+                }
                 self.ask_or_wait(now, id, out);
             }
         }
@@ -405,7 +495,10 @@ impl Engine {
     /// After a turn without a result: the modern era answers with the questions, if there are any.
     fn ask_or_wait(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get(id) else { return };
-        let asker = call.binding.clone().map(|binding| (binding, call.context.clone()));
+        let asker = match &call.work {
+            Work::Native { context, binding: Some(binding), .. } => Some((binding.clone(), context.clone())),
+            _ => None,
+        };
         let ending = asker.and_then(|(binding, context)| self.take_questions(now, &context, &binding));
         self.carry_out(now, out);
         if let Some(ending) = ending {
@@ -426,10 +519,10 @@ impl Engine {
     }
 
     /// Takes the call out of work and answers its caller.
-    fn conclude(&mut self, now: Now, id: CallId, ending: Ending, members: &[u8], out: &mut Out) {
+    pub(super) fn conclude(&mut self, now: Now, id: CallId, ending: Ending, members: &[u8], out: &mut Out) {
         let Some(mut call) = self.calls.remove(id) else { return };
-        self.metrics.set(Gauge::Calls, self.calls.len() as u64);
-        if let Some(job) = call.job.take() {
+        self.gauge_calls();
+        if let Some(job) = call.job().and_then(Option::take) {
             drop_caught(job);
         }
         self.count_ending(call.kind, &ending);
@@ -452,19 +545,25 @@ impl Engine {
         }
     }
 
-    /// Calls a call off: its caller hears nothing more of it, its future is dropped, its blocking work is told.
-    pub(super) fn call_off(&mut self, id: CallId) {
+    /// Calls a call off: its caller hears nothing more of it, its future is dropped, its blocking work or its upstream is told.
+    pub(super) fn call_off(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.caller = Caller::Nobody;
-        let job = call.job.take();
-        call.context.clone().cancel();
         self.metrics.count(Counter::Cancelled);
+        let Some(context) = call.context().cloned() else {
+            if let Some(call) = self.calls.remove(id) {
+                self.cancel_relay(now, &call, out);
+            }
+            return self.gauge_calls();
+        };
+        call.caller = Caller::Nobody;
+        let job = call.job().and_then(Option::take);
+        context.cancel();
         // Work on the blocking pool cannot be dropped; it keeps its slot, and so its place among the calls, until it is done.
         if let Some(job) = job {
             drop_caught(job);
             self.calls.remove(id);
         }
-        self.metrics.set(Gauge::Calls, self.calls.len() as u64);
+        self.gauge_calls();
     }
 
     /// Answers the calls whose deadline has passed.
@@ -490,9 +589,15 @@ impl Engine {
 
     fn time_out(&mut self, now: Now, id: CallId, out: &mut Out) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let (caller, is_blocking) = (call.caller, call.job.is_none());
-        call.context.clone().cancel();
+        let (caller, is_blocking) = (call.caller, matches!(call.work, Work::Native { job: None, .. }));
+        if let Some(context) = call.context().cloned() {
+            context.cancel();
+        }
         if !is_blocking {
+            if let Some(call) = self.calls.lift(id) {
+                self.cancel_relay(now, &call, out);
+                self.calls.put_back(id, call);
+            }
             return self.conclude(now, id, Ending::TimedOut, &[], out);
         }
         // The slot stays with the blocking work; what the caller hears needs the call's facts all the same.

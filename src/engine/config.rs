@@ -7,6 +7,7 @@ use super::admin::Token;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
+use crate::gateway;
 use crate::registry::{self, Record};
 
 /// Which eras of the protocol an engine serves.
@@ -66,6 +67,8 @@ pub struct Endpoint {
     pub path: Box<str>,
     /// The native servers that a client sees there: their places in the list of factories.
     pub servers: Box<[u32]>,
+    /// The upstreams that it sees behind those: their names.
+    pub upstreams: Box<[Box<str>]>,
 }
 
 /// Settings of an engine; the same on every core of a process.
@@ -83,6 +86,10 @@ pub struct EngineConfig {
     pub admin_token: Option<Token>,
     /// The registry that endpoints are found in.
     pub registry: registry::Config,
+    /// The servers that are fronted.
+    pub upstreams: Arc<[gateway::Settings]>,
+    /// Whether the control API may register servers that are started by a command.
+    pub stdio_api: bool,
     /// What names of tools and prompts are joined with.
     pub name_separator: Separator,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
@@ -118,7 +125,9 @@ impl EngineConfig {
     pub fn new(seal_keys: Arc<SealKeys>) -> Self {
         Self {
             era: Eras::Both,
-            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into() }],
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
+            upstreams: Arc::new([]),
+            stdio_api: false,
             kept: Arc::new([]),
             started_ms: 0,
             admin_token: None,

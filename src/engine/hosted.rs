@@ -1,6 +1,7 @@
 //! A native server as its core hosts it.
 
 use super::view::Signature;
+use crate::gateway::Settings;
 use crate::native::{HeaderParam, Server, ToolEntry};
 use crate::registry::{Catalog, Item, ServerSpec, Source, State};
 use crate::wire::json;
@@ -41,6 +42,21 @@ pub(super) fn specs(hosted: &[Hosted]) -> Vec<ServerSpec> {
     specs
 }
 
+/// What the registry is told of an upstream before it was found.
+pub(super) fn fronted(settings: &Settings) -> ServerSpec {
+    ServerSpec {
+        name: settings.name.clone(),
+        title: Box::default(),
+        description: Box::default(),
+        software_version: Box::default(),
+        source: Source::Upstream(settings.url.clone()),
+        state: State::Offline,
+        is_configured: true,
+        fronted: None,
+        catalog: Catalog::default(),
+    }
+}
+
 fn spec(number: u32, name: &str, server: &Server) -> ServerSpec {
     let text = |member: &str| json::get(server.info(), member).and_then(json::string).map(|text| text.into()).unwrap_or_default();
     let item = |name: &str, definition: &[u8]| Item { name: name.into(), json: definition.into() };
@@ -57,12 +73,15 @@ fn spec(number: u32, name: &str, server: &Server) -> ServerSpec {
         software_version: server.version().into(),
         source: Source::Native(number),
         state: State::Online,
+        is_configured: true,
+        fronted: None,
         catalog,
     }
 }
 
 /// A server's own name in the characters that the registry knows.
-fn registered_name(own: &str) -> String {
+#[must_use]
+pub fn registered_name(own: &str) -> String {
     let known = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-') { c } else { '-' };
     own.chars().take(NAME_CHARS_MAX).map(known).collect()
 }

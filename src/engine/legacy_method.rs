@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use super::call::{Begin, Begun, Call, Caller, Ending, TargetKind};
 use super::ladder::Fall;
 use super::legacy::Asker;
-use super::modern::{self, Post};
+use super::modern::{self, Located, Post};
 use super::out::Out;
 use super::pending::{Pending, PendingId};
-use super::session_state::NotBegun;
+use super::relay::{self, Lead, Side};
+use super::session_state::{NotBegun, Session};
 use super::view::ListKind;
 use super::{Engine, legacy_stream, server_request};
 use crate::base::fault::{Kind, code};
@@ -18,7 +19,7 @@ use crate::native::host::CallSpec;
 use crate::native::outcome::{Outcome, RpcError};
 use crate::wire::json;
 use crate::wire::jsonrpc::{self, Id, Request};
-use crate::wire::mcp::{Level, Method};
+use crate::wire::mcp::{Era, Level, Method};
 
 /// What became of a request.
 pub(super) enum Answer {
@@ -150,7 +151,11 @@ fn call(
     let named = modern::name(request, method)?;
     let params = modern::params_of(request, method, &post.view);
     let (server, target) = match modern::locate(request, method, &named, &post.view, params.as_ref()) {
-        Ok(located) => located,
+        Ok(Located::Native(server, target)) => (server, target),
+        Ok(Located::Upstream(fronted, own)) => {
+            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            return forward(engine, now, post, key, request, method, &lead, owed, body, out);
+        }
         Err(ending) => {
             let status = write_ending(engine, request.id, modern::kind_of(method), &named, &ending, &[], body);
             return Ok(Answer::Now(status));
@@ -158,15 +163,7 @@ fn call(
     };
     let in_work = in_work_key(request.id);
     let Some(session) = engine.legacy.sessions.get(key) else { return Err(unknown(request)) };
-    match session.may_begin(&in_work) {
-        Ok(()) => {}
-        Err(NotBegun::Duplicate) => {
-            return Err(Fall::new(Kind::InvalidRequest, "Invalid request: a request with this id is in work"));
-        }
-        Err(NotBegun::Full) => {
-            return Err(Fall::new(Kind::Overloaded, "This session has too many requests in work; send more when some have ended"));
-        }
-    }
+    may_begin(session, &in_work)?;
     let client_info = session.client_info();
     let spec = CallSpec {
         call: CallId { index: 0, generation: 0 },
@@ -208,6 +205,54 @@ fn call(
     }
 }
 
+/// Whether the session may have one more request in work.
+fn may_begin(session: &Session, in_work: &[u8]) -> Result<(), Fall> {
+    session.may_begin(in_work).map_err(|why| match why {
+        NotBegun::Duplicate => Fall::new(Kind::InvalidRequest, "Invalid request: a request with this id is in work"),
+        NotBegun::Full => Fall::new(Kind::Overloaded, "This session has too many requests in work; send more when some have ended"),
+    })
+}
+
+/// Relays a call to an upstream.
+#[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
+fn forward(
+    engine: &mut Engine,
+    now: Now,
+    post: &Post<'_>,
+    key: SessionKey,
+    request: &Request<'_>,
+    method: Method,
+    lead: &Lead<'_>,
+    owed: &mut Option<PendingId>,
+    body: &mut Vec<u8>,
+    out: &mut Out,
+) -> Result<Answer, Fall> {
+    let in_work = in_work_key(request.id);
+    let Some(session) = engine.legacy.sessions.get(key) else { return Err(unknown(request)) };
+    may_begin(session, &in_work)?;
+    // Until a client sets a level it hears everything.
+    let (level, client_info) = (session.level.unwrap_or(Level::Debug), session.client_info());
+    let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
+    let caller = Caller::Legacy(Asker(id));
+    let fields = post.view.mirrored(lead, request.params.arguments);
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let side = Side { era: Era::Legacy, level: Some(level), client_info: client_info.as_deref(), caller, fields: &fields };
+    match engine.begin_relay(now, request, method, lead, &side, out) {
+        Ok(call) => {
+            if owed.is_none() {
+                let pending = Pending { session: key, conn: Some(post.conn), stream: None, gather: None, waiting: 1 };
+                *owed = Some(engine.legacy.pendings.insert(pending));
+                debug_assert_eq!(*owed, Some(id), "nothing else owes a response while a call is started");
+            }
+            if let Some(session) = engine.legacy.sessions.get_mut(key) {
+                session.begin(&in_work, call);
+            }
+            Ok(Answer::Waiting(id))
+        }
+        Err(ending) => Ok(Answer::Now(write_ending(engine, request.id, modern::kind_of(method), lead.exposed, &ending, &[], body))),
+    }
+}
+
 /// A request id as the key of a request in work: the same for every way to escape the same string.
 pub(super) fn in_work_key(id: Id<'_>) -> Cow<'_, [u8]> {
     let raw = id.raw();
@@ -223,17 +268,30 @@ pub(super) fn in_work_key(id: Id<'_>) -> Cow<'_, [u8]> {
 
 /// A call ended later: its questions are withdrawn and its reply is sent.
 pub(super) fn on_ended(engine: &mut Engine, now: Now, asker: Asker, call: &Call, ending: &Ending, members: &[u8], out: &mut Out) {
-    let Some(pending) = engine.legacy.pendings.get_mut(asker.0) else { return };
-    let key = pending.session;
-    let Some(id) = Id::from_raw(&call.rpc_id) else { return };
-    let session = engine.legacy.sessions.get_mut(key);
-    let questions = session.map(|session| session.finish(&in_work_key(id), call.context.call())).unwrap_or_default();
-    server_request::withdraw(engine, now, asker, &questions, out);
+    let Some(id) = Id::from_raw(call.rpc_id.as_bytes()) else { return };
+    let Some(key) = end(engine, now, asker, call, id, out) else { return };
     let mut body = std::mem::take(&mut engine.scratch.body);
     body.clear();
     let status = write_ending(engine, id, call.kind, &call.name, ending, &call.expose(members), &mut body);
     legacy_stream::reply(engine, now, asker.0, status, &body, out);
     engine.scratch.body = body;
+    engine.legacy.sessions.touch(key, now.mono);
+}
+
+/// A call ended: it is no longer in work, and its questions are withdrawn. Gives its session.
+fn end(engine: &mut Engine, now: Now, asker: Asker, call: &Call, id: Id<'_>, out: &mut Out) -> Option<SessionKey> {
+    let key = engine.legacy.pendings.get_mut(asker.0)?.session;
+    let session = engine.legacy.sessions.get_mut(key);
+    let questions = session.map(|session| session.finish(&in_work_key(id), call.id)).unwrap_or_default();
+    server_request::withdraw(engine, now, asker, &questions, out);
+    Some(key)
+}
+
+/// An upstream has answered: its reply is sent.
+pub(super) fn answer(engine: &mut Engine, now: Now, asker: Asker, call: &Call, status: u16, message: &[u8], out: &mut Out) {
+    let Some(id) = Id::from_raw(call.rpc_id.as_bytes()) else { return };
+    let Some(key) = end(engine, now, asker, call, id, out) else { return };
+    legacy_stream::reply(engine, now, asker.0, status, message, out);
     engine.legacy.sessions.touch(key, now.mono);
 }
 
@@ -259,6 +317,12 @@ fn write_ending(engine: &Engine, id: Id<'_>, kind: TargetKind, name: &str, endin
             engine.metrics.fault(fault);
             jsonrpc::error(body, Some(id), fault.code(), &modern::not_connected(server), None);
             return fault.status();
+        }
+        Ending::Failed { upstream, failure } => {
+            let kind = failure.kind();
+            engine.metrics.fault(kind);
+            jsonrpc::error(body, Some(id), kind.code(), &engine.failure_text(*upstream, failure), None);
+            return kind.status();
         }
         Ending::Outcome(Outcome::MissingCapability(required)) => return write_missing(body, id, required),
         // The legacy era asks while the call waits; a result that asks is not its.

@@ -161,10 +161,10 @@ pub(super) fn abandon(engine: &mut Engine, now: Now, call: CallId, out: &mut Out
     let Some(work) = engine.calls.get(call) else { return };
     let Caller::Legacy(Asker(id)) = work.caller else { return };
     let rpc_id = work.rpc_id.clone();
-    engine.call_off(call);
+    engine.call_off(now, call, out);
     if let Some(pending) = engine.legacy.pendings.get_mut(id)
         && let Some(session) = engine.legacy.sessions.get_mut(pending.session)
-        && let Some(rpc_id) = Id::from_raw(&rpc_id)
+        && let Some(rpc_id) = Id::from_raw(rpc_id.as_bytes())
     {
         session.finish(&legacy_method::in_work_key(rpc_id), call);
     }

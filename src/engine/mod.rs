@@ -13,6 +13,7 @@ mod dispatch;
 mod exchange;
 mod gate;
 mod handshake;
+mod hop;
 mod hosted;
 mod ladder;
 mod lap;
@@ -27,6 +28,8 @@ pub mod out;
 mod params;
 mod pending;
 mod principal;
+mod publish;
+mod relay;
 mod reply;
 mod route;
 pub mod seal;
@@ -47,10 +50,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::base::fault;
-use crate::base::ids::{ConnId, CoreId, LinkId, NodeId};
+use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
-use crate::gateway::link::LinkEvent;
+use crate::gateway::Gateway;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -62,10 +65,12 @@ use call::Calls;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
+use hop::Hops;
 use hosted::Hosted;
 use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
+use publish::Publications;
 use reply::{Date, Terms};
 use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
@@ -74,6 +79,7 @@ use view::Signature;
 
 pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
+pub use hosted::registered_name;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
 
@@ -212,6 +218,9 @@ pub struct Engine {
     /// What stands in the results of endpoints that are not one server.
     signature: Signature,
     host: Rc<Host>,
+    gateway: Gateway,
+    publications: Publications,
+    hops: Hops,
     tasks: Tasks,
     calls: Calls,
     exchanges: Exchanges,
@@ -256,17 +265,26 @@ impl Engine {
             server.attach(&host, number);
             hosted.push(Hosted::new(server));
         }
+        let metrics = &shared.metrics()[core.index()];
+        let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
+        let mut gateway = Gateway::new(&config.upstreams, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
+        for (number, _) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
+            gateway.watch(Nanos(0), number);
+        }
         Ok(Self {
             core,
             config: config.clone(),
             shared,
-            metrics: &shared.metrics()[core.index()],
+            metrics,
             gate: Gate::new(config),
-            routes: Routes::new(core, cores, shared.node(), config, &hosted),
+            routes,
             admin: Admin::new(config),
             hosted,
             signature: Signature::of_node(),
             host,
+            gateway,
+            publications: Publications::new(config),
+            hops: Hops::default(),
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
             exchanges: Exchanges::default(),
@@ -324,7 +342,7 @@ impl Engine {
         }
         let Some(exchange) = self.exchanges.remove(conn) else { return };
         self.turn(now, out, |engine, out| match exchange.owner {
-            Owner::Call(call) => engine.call_off(call),
+            Owner::Call(call) => engine.call_off(now, call, out),
             Owner::Listen => {
                 engine.listens.remove(conn);
                 engine.count_listens();
@@ -339,6 +357,7 @@ impl Engine {
         match frame {
             Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
+            Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -349,19 +368,9 @@ impl Engine {
         match frame {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
+            Frame::Relay(frame) => self.on_hop_unsent(to, frame),
             frame => self.changes.owe(to, frame),
         }
-    }
-
-    /// Something happened to a link that [`Effect::Dial`] asked for. One that nobody knows is ignored.
-    pub fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
-        self.turn(now, out, |_, _| tracing::trace!(?link, ?event, "a link that nobody knows"));
-    }
-
-    /// What waits to be sent to a client has become more than [`OUTBOUND_PAUSE_BYTES`](crate::base::limits::OUTBOUND_PAUSE_BYTES), or all
-    /// of it is sent: whatever feeds the connection should rest, or go on. Told in turns, and only while a response is pending.
-    pub fn on_choked(&mut self, now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
-        self.turn(now, out, |_, _| tracing::trace!(?conn, is_choked, "a client reads slowly"));
     }
 
     /// Time passes: called at least every 100 ms and at [`Self::next_deadline`].
@@ -371,6 +380,11 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
+            engine.gateway.on_tick(now.mono);
+            engine.publish_again(now, out);
+            if engine.hops.is_owing() {
+                engine.resend_hops(now, out);
+            }
             engine.tick_registry(now, out);
             engine.on_admin_tick(now, out);
             engine.evict_views();
@@ -425,6 +439,8 @@ impl Engine {
             self.routes.next_due(),
             self.legacy.next_due(),
             self.admin.next_due(self.config.keepalive_comment),
+            self.gateway.next_due(),
+            self.publications.next_due(),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
@@ -436,6 +452,7 @@ impl Engine {
             engine.end_listens(now, None, out);
             engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
+            engine.gateway.on_drain(now.mono);
         });
     }
 
@@ -452,6 +469,9 @@ impl Engine {
         let running = self.tasks.run();
         let result = run(self, out);
         self.carry_out(now, out);
+        if self.gateway.has_output() {
+            self.carry_out_gateway(now, out);
+        }
         self.tell_changes(now, out);
         drop(running);
         self.tasks.collect();

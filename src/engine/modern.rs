@@ -9,6 +9,7 @@ use super::ladder::{Fall, climb};
 use super::mrtr::Binding;
 use super::out::Out;
 use super::principal::Principal;
+use super::relay::{self, Lead};
 use super::reply::{RpcFault, Terms};
 use super::view::{ListKind, Reach, ResultType, Signer, View};
 use super::{Engine, Verdict, listen, params};
@@ -17,6 +18,7 @@ use crate::base::ids::{CallId, ConnId};
 use crate::base::time::Now;
 use crate::native::host::{CallSpec, Notify};
 use crate::native::outcome::{Outcome, RpcError};
+use crate::registry::Fronted;
 use crate::wire::http1::Headers;
 use crate::wire::json::{self, write_str};
 use crate::wire::jsonrpc::{self, Id, Request};
@@ -131,7 +133,11 @@ fn call(
     let named = name(request, method)?;
     let params = params_of(request, method, &post.view);
     let (server, target) = match locate(request, method, &named, &post.view, params.as_ref()) {
-        Ok(located) => located,
+        Ok(Located::Native(server, target)) => (server, target),
+        Ok(Located::Upstream(fronted, own)) => {
+            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            return Ok(relay::on_modern(engine, now, post, request, method, envelope, &lead, reply, out));
+        }
         Err(ending) => return Ok(unreached(engine, now, post, request, kind_of(method), &named, &ending, reply)),
     };
     if let Target::Tool { name, arguments } = target {
@@ -193,6 +199,14 @@ pub(super) fn params_of<'a>(request: &Request<'a>, method: Method, view: &'a Vie
     (method == Method::CompletionComplete).then(|| view.completion(request.params.raw.unwrap_or(b"{}")))
 }
 
+/// Where a call goes.
+pub(super) enum Located<'a> {
+    /// To the native server with this number.
+    Native(u32, Target<'a>),
+    /// To an upstream, which calls it by this name.
+    Upstream(Fronted, &'a str),
+}
+
 /// The server that has what the request names, and what that is called there. Else how the request ends.
 pub(super) fn locate<'a>(
     request: &Request<'a>,
@@ -200,7 +214,7 @@ pub(super) fn locate<'a>(
     name: &'a str,
     view: &'a View,
     params: Option<&'a (Reach<'a>, Cow<'a, [u8]>)>,
-) -> Result<(u32, Target<'a>), Ending> {
+) -> Result<Located<'a>, Ending> {
     let reach = match (method, params) {
         (_, Some((reach, _))) => *reach,
         (Method::ResourcesRead, _) => view.resource(name),
@@ -209,6 +223,7 @@ pub(super) fn locate<'a>(
     };
     let (server, name) = match reach {
         Reach::Native { server, name } => (server, name),
+        Reach::Upstream { fronted, name } => return Ok(Located::Upstream(fronted, name)),
         Reach::Away(server) => return Err(Ending::Away(server.into())),
         Reach::Nothing => return Err(Ending::NotFound),
     };
@@ -219,7 +234,7 @@ pub(super) fn locate<'a>(
         (Method::PromptsGet, _) => Target::Prompt { name, arguments },
         _ => Target::Tool { name, arguments },
     };
-    Ok((server, target))
+    Ok(Located::Native(server, target))
 }
 
 /// Answers a request for what no server here has, or one that cannot be called.
@@ -287,7 +302,7 @@ fn over(
 
 /// A call ended later.
 pub(super) fn on_ended(engine: &mut Engine, now: Now, conn: ConnId, call: &Call, ending: &Ending, members: &[u8], out: &mut Out) {
-    let Some(id) = Id::from_raw(&call.rpc_id) else { return };
+    let Some(id) = Id::from_raw(call.rpc_id.as_bytes()) else { return };
     let members = call.expose(members);
     let status = write_ending(engine, call.server, call.signer, id, call.kind, &call.name, ending, &members);
     let body = std::mem::take(&mut engine.scratch.body);
@@ -346,6 +361,13 @@ fn write_ending(
             engine.metrics.fault(Kind::NotConnected);
             RpcFault { id: Some(id), message: Some(&not_connected(server)), data: None }.write(body, Kind::NotConnected);
             return Kind::NotConnected.status();
+        }
+        Ending::Failed { upstream, failure } => {
+            let (kind, message) =
+                (failure.kind(), relay::failed(engine.gateway.settings(*upstream).map_or("", |settings| &settings.name), failure));
+            engine.metrics.fault(kind);
+            RpcFault { id: Some(id), message: Some(&message), data: None }.write(body, kind);
+            return kind.status();
         }
         Ending::Outcome(Outcome::MissingCapability(required)) => {
             let data = [br#"{"requiredCapabilities":"#, &**required, b"}"].concat();

@@ -127,10 +127,10 @@ fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
     let natives = hosted::specs(hosted);
     for endpoint in &config.endpoints {
         let name = |number: &u32| natives.get(*number as usize).map(|spec| spec.name.clone());
-        let servers: Vec<Box<str>> = endpoint.servers.iter().filter_map(name).collect();
+        let servers: Vec<Box<str>> = endpoint.servers.iter().filter_map(name).chain(endpoint.upstreams.iter().cloned()).collect();
         registry.load_endpoint(start, &endpoint.path, &servers);
     }
-    for spec in natives {
+    for spec in natives.into_iter().chain(config.upstreams.iter().map(hosted::fronted)) {
         registry.load_server(start, spec);
     }
 }
@@ -491,6 +491,7 @@ impl Engine {
             }
             let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
             let Some(effect) = self.routes.take(effect, around, out) else { continue };
+            let Some(effect) = self.on_published(now, effect, out) else { continue };
             let Some(effect) = self.on_admin_effect(now, effect, out) else { continue };
             match effect {
                 registry::Effect::Send { to, lane, frame } => out.effects.push(Effect::Send { to, lane, frame: Frame::Registry(frame) }),

@@ -2,7 +2,7 @@
 //! (2025-11-25, client features), and the client posts its responses.
 
 use super::Engine;
-use super::call::Caller;
+use super::call::{Call, Caller};
 use super::legacy::Asker;
 use super::legacy_stream;
 use super::out::Out;
@@ -92,9 +92,10 @@ pub(super) fn on_response(engine: &mut Engine, now: Now, key: SessionKey, respon
 
 /// Hands the reply to the handler that waits for it.
 fn answer(engine: &mut Engine, call: CallId, key: &str, reply: Result<&[u8], NoResult>) {
-    let Some(work) = engine.calls.get(call).filter(|work| matches!(work.caller, Caller::Legacy(_))) else { return };
-    let context = work.context.clone();
-    context.answer(key, reply);
+    let work = engine.calls.get(call).filter(|work| matches!(work.caller, Caller::Legacy(_)));
+    if let Some(context) = work.and_then(Call::context).cloned() {
+        context.answer(key, reply);
+    }
 }
 
 /// Tells the client that questions of a call that has ended need no answer any more.

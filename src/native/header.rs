@@ -24,7 +24,7 @@ pub(crate) struct HeaderParam {
 }
 
 /// Finds the mirrored arguments of an input schema.
-pub(super) fn of(schema: &Value) -> Result<Vec<HeaderParam>, String> {
+pub(crate) fn of(schema: &Value) -> Result<Vec<HeaderParam>, String> {
     let mut found = Vec::new();
     if let Some(root) = schema.as_object() {
         collect(root, &mut Vec::new(), &mut found)?;

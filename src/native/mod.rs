@@ -83,7 +83,7 @@ pub use tool::{Empty, Tool};
 pub(crate) use entries::Capabilities;
 #[cfg(test)]
 pub(crate) use header::HeaderKind;
-pub(crate) use header::HeaderParam;
+pub(crate) use header::{HeaderParam, of as header_params};
 pub(crate) use prompt::PromptEntry;
 pub(crate) use resource::ResourceEntry;
 pub(crate) use template::UriTemplate;

@@ -1,6 +1,7 @@
 //! What the registry holds: servers and endpoints. An entry is never altered in place: a change puts a new one in its stead.
 
 use crate::base::ids::NodeId;
+use crate::wire::mcp::Version;
 
 /// Names a server across nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -18,6 +19,17 @@ pub enum Source {
     Native(u32),
     /// An MCP server that is fronted: a URL, or the command that starts it.
     Upstream(Box<str>),
+}
+
+/// How a server that this process fronts is spoken to. Not kept across restarts: it is found out anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fronted {
+    /// Its place among the upstreams of the process.
+    pub number: u32,
+    /// The revision of the protocol that it speaks.
+    pub version: Version,
+    /// Whether it completes arguments.
+    pub completes: bool,
 }
 
 /// Whether a server can be called.
@@ -76,6 +88,10 @@ pub struct ServerSpec {
     pub source: Source,
     /// Whether it can be called.
     pub state: State,
+    /// It is part of the configuration: nobody changes it but this process, and it is not kept.
+    pub is_configured: bool,
+    /// Set once this process has found out how; none for every server that it does not front.
+    pub fronted: Option<Fronted>,
     /// What it offers.
     pub catalog: Catalog,
 }

@@ -51,6 +51,8 @@ pub struct Config {
     pub blocking_threads: usize,
     /// Which io_uring path runs.
     pub ring: RingChoice,
+    /// Certificate authorities, in PEM, that upstreams' certificates may be of, beside those that the host trusts.
+    pub ca_file: Option<PathBuf>,
     /// Directory of the durable store. None: what is registered ends with the process.
     pub state: Option<PathBuf>,
 }
@@ -73,6 +75,7 @@ impl Default for Config {
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: limits::BODY_BYTES_DEFAULT },
             blocking_threads: 4,
             ring: RingChoice::Auto,
+            ca_file: None,
             state: None,
         }
     }

@@ -69,6 +69,8 @@ pub(crate) struct Conn {
     pub(crate) full: bool,
     /// Too much is unsent: no request is taken.
     pub(crate) choked: bool,
+    /// The engine was told that too much is unsent.
+    pub(crate) choke_told: bool,
     /// Is in the list of connections with something to send.
     pub(crate) dirty: bool,
     /// Holds a permit.
@@ -109,6 +111,7 @@ impl Conn {
             end_told: false,
             full: false,
             choked: false,
+            choke_told: false,
             dirty: false,
             permit,
             lingers: false,

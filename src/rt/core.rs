@@ -13,6 +13,7 @@ use super::config::Config;
 use super::conn::{Pool, Table};
 use super::drain::Drain;
 use super::durable::Keeper;
+use super::link::Links;
 use super::listen::Listener;
 use super::mesh::{Mesh, Parcel};
 use super::permit::{Node, Stage};
@@ -20,7 +21,7 @@ use super::ring::{Completion, Op, Ring};
 use super::seam::Engine;
 use super::wheel::{TICK_NS, Wheel, tick_of, ticks};
 use crate::base::ids::CoreId;
-use crate::base::limits::{COMPLETIONS_PER_TURN_MAX, LINGER_MS_MAX, TURN_MS_MAX};
+use crate::base::limits::{CHILD_STOP_MS_MAX, COMPLETIONS_PER_TURN_MAX, LINGER_MS_MAX, TURN_MS_MAX};
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Lane, Out};
@@ -33,6 +34,10 @@ const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
 const REACTOR_SLEEP: Duration = Duration::from_micros(50);
 /// How long what is in use is watched before the rest is given back: two seconds.
 const APPRAISE_TICKS: u32 = 20;
+/// How long the end of a core may wait for the kernel to let go, and for child processes to end.
+const LETTING_GO_MAX: Duration = Duration::from_secs(1);
+/// How long child processes have then until SIGTERM, and from there until SIGKILL.
+const CHILD_STOP: Duration = Duration::from_millis(CHILD_STOP_MS_MAX);
 /// Slow turns are counted always and logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -136,6 +141,7 @@ pub(crate) struct Parts {
     pub(crate) node: Arc<Node>,
     pub(crate) metrics: &'static CoreMetrics,
     pub(crate) jobs: Jobs,
+    pub(crate) links: Links,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) listeners: Vec<Listener>,
@@ -158,6 +164,7 @@ pub(crate) struct Core {
     pub(super) node: Arc<Node>,
     pub(super) metrics: &'static CoreMetrics,
     pub(super) jobs: Jobs,
+    pub(super) links: Links,
     /// Writes what is durable, and where it answers.
     pub(super) keeper: Option<Keeper>,
     pub(super) inbox: Arc<Inbox>,
@@ -210,6 +217,7 @@ impl Core {
             node: parts.node,
             metrics: parts.metrics,
             jobs: parts.jobs,
+            links: parts.links,
             keeper: parts.keeper,
             inbox: parts.inbox,
             doors: doors.collect(),
@@ -279,8 +287,11 @@ impl Core {
             self.engine.on_wake(self.now, &mut self.out);
             self.apply();
         }
+        self.take_link_news();
+        self.resume_links();
         self.resume();
         self.retry_leaving();
+        self.send_links();
         self.send_dirty();
         self.announce();
         self.publish();
@@ -311,6 +322,7 @@ impl Core {
         }
         self.due = due;
         self.apply();
+        self.tick_links();
         self.open_doors();
         self.go_on_draining();
         self.tidy();
@@ -367,6 +379,9 @@ impl Core {
                 self.node.wakes()[self.id.index()].clear_event();
                 self.watch_event();
             }
+            Some(op @ (Op::Connect | Op::LinkRecv | Op::LinkSend | Op::ChildIn | Op::ChildOut | Op::ChildErr | Op::ChildExit)) => {
+                self.on_link_completion(op, completion)
+            }
             Some(Op::Recall) => self.ring.on_recalled(completion),
             Some(Op::Wake | Op::Timeout | Op::Cancel | Op::Provide) | None => (),
         }
@@ -415,7 +430,12 @@ impl Core {
 
     /// Whether there is something to do that no completion will announce.
     fn has_work(&mut self) -> bool {
-        self.stopped || !self.resumed.is_empty() || self.mesh.has_more() || self.engine.has_ready() || !self.ring.is_dry()
+        self.stopped
+            || !self.resumed.is_empty()
+            || self.mesh.has_more()
+            || self.engine.has_ready()
+            || self.links.has_work()
+            || !self.ring.is_dry()
     }
 
     /// Between two turns: hands the kernel what is queued, then looks around for a while if told to, then sleeps.
@@ -465,11 +485,20 @@ impl Core {
         for index in 0..self.conns.slots() {
             self.kill(index);
         }
+        self.hang_all_links();
         // The engine's last wishes have nobody to go to.
         self.out.clear();
         self.ring.cancel(Op::Event, 0);
-        let until = Instant::now() + Duration::from_secs(1);
-        while self.ring.in_flight() > 0 && Instant::now() < until {
+        let start = Instant::now();
+        let mut signals = [libc::SIGTERM, libc::SIGKILL].into_iter();
+        let mut signal_at = CHILD_STOP;
+        while self.ring.in_flight() > 0 && start.elapsed() < LETTING_GO_MAX {
+            if start.elapsed() >= signal_at {
+                signal_at += CHILD_STOP;
+                if let Some(signal) = signals.next() {
+                    self.signal_children(signal);
+                }
+            }
             self.ring.sleep(Duration::from_millis(10));
             let mut completions = std::mem::take(&mut self.completions);
             self.ring.completions(&mut completions);
@@ -487,6 +516,7 @@ impl Core {
         if self.ring.in_flight() > 0 {
             tracing::warn!(core = self.id.0, operations = self.ring.in_flight(), "the kernel did not let go of everything in time");
             // It may still read what was to be sent.
+            self.links.abandon();
             std::mem::forget(std::mem::take(&mut self.conns));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::OnceLock;
 
 use super::config::{Config, RingChoice};
 use super::listen;
@@ -151,15 +152,25 @@ pub(crate) fn limit_of(resource: libc::__rlimit_resource_t) -> (u64, u64) {
 }
 
 /// Keeps the kernel from backing this process with huge pages: with them, memory that was freed stays resident by the 2 MiB, and what a
-/// connection costs cannot be told. Children inherit it.
+/// connection costs cannot be told. Children would inherit it; those that ringhub starts are freed of it.
 pub(crate) fn refuse_huge_pages() {
     // SAFETY: it reads and writes no memory.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
+/// The limit of descriptors that the process was started with.
+static DESCRIPTORS_GIVEN: OnceLock<u64> = OnceLock::new();
+
+/// The limit of descriptors that child processes have, as if it had never been raised: many programs break with more than they expect.
+pub(crate) fn descriptors_given() -> libc::rlimit {
+    let (soft, hard) = limit_of(libc::RLIMIT_NOFILE);
+    libc::rlimit { rlim_cur: DESCRIPTORS_GIVEN.get().copied().unwrap_or(soft), rlim_max: hard }
+}
+
 /// Raises the limit of descriptors to what the process may have without asking. The answer is what it then has.
 pub(crate) fn raise_descriptors() -> u64 {
     let (soft, hard) = limit_of(libc::RLIMIT_NOFILE);
+    DESCRIPTORS_GIVEN.get_or_init(|| soft);
     if soft < hard {
         let limit = libc::rlimit { rlim_cur: hard, rlim_max: hard };
         // SAFETY: the kernel reads a local.

@@ -67,7 +67,8 @@ fn socket(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn set(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+/// Sets an option of a socket.
+pub(crate) fn set(socket: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     set_bytes(socket.as_raw_fd(), level, option, &value.to_ne_bytes())
 }
 
@@ -95,7 +96,8 @@ pub(crate) fn backlog() -> i32 {
     std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(libc::SOMAXCONN)
 }
 
-fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+/// The address as the kernel reads it.
+pub(crate) fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all zeroes is a valid value of this structure of integers.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let length = match address {
@@ -159,6 +161,12 @@ fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 /// The other end of a connection. Unspecified if it has gone already.
 pub(crate) fn peer_of(socket: RawFd) -> IpAddr {
     name(socket, libc::getpeername).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip().to_canonical())
+}
+
+/// Whether a connection leads to itself: it can when nobody listens at a port of this host from which connections are made.
+pub(crate) fn is_own_peer(socket: &OwnedFd) -> bool {
+    let raw = socket.as_raw_fd();
+    matches!((name(raw, libc::getsockname), name(raw, libc::getpeername)), (Ok(own), Ok(peer)) if own == peer)
 }
 
 /// Lets no new handshake begin on the listener, while those under way complete: their clients were answered already. A client whose SYN
@@ -244,6 +252,21 @@ mod tests {
         // SAFETY: the socket was accepted here.
         unsafe { libc::close(socket) };
         drop(client);
+    }
+
+    #[test]
+    fn a_connection_to_itself_is_recognised() {
+        let (address, listeners) = open(local(0), 1, Role::Public).expect("a listener");
+        let other = OwnedFd::from(TcpStream::connect(address).expect("a connection"));
+        assert!(!is_own_peer(&other));
+        drop((listeners, other));
+        let own = socket(local(0)).expect("a socket");
+        bind(&own, local(0)).expect("an address");
+        let (storage, length) = raw_address(local_address(&own).expect("the address"));
+        // SAFETY: the address is a local of the given length.
+        let done = unsafe { libc::connect(own.as_raw_fd(), (&raw const storage).cast(), length) };
+        assert_eq!(done, 0, "a simultaneous open with itself");
+        assert!(is_own_peer(&own));
     }
 
     #[test]

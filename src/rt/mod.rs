@@ -13,6 +13,7 @@ mod core;
 mod drain;
 mod durable;
 pub mod host;
+mod link;
 mod listen;
 #[doc(hidden)]
 pub mod measure;
@@ -49,6 +50,7 @@ use crate::native::{Factory, Inbox};
 use blocking::Jobs;
 use durable::{Keeper, Store};
 use host::Level;
+use link::{Links, Trust};
 use listen::Listener;
 use mesh::Mesh;
 use permit::{Node, Stage};
@@ -237,6 +239,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     let mut boot = [0; _];
     getrandom::fill(&mut boot).map_err(|error| StartError::System("no random numbers", std::io::Error::other(error.to_string())))?;
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores as u16, engine.sessions_max, boot)));
+    let trust = Arc::new(Trust::new(config.ca_file.clone()));
     let plan = Plan {
         placements: placements(&config, &allowed, cores),
         config: Arc::new(config),
@@ -247,6 +250,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         jobs: pool.jobs(),
         keeper,
         path,
+        trust,
         over: Arc::new(Over::new().map_err(system("no eventfd"))?),
     };
     let mut running = Running {
@@ -309,6 +313,7 @@ struct Plan {
     jobs: Jobs,
     keeper: Option<Keeper>,
     path: RingPath,
+    trust: Arc<Trust>,
     over: Arc<Over>,
 }
 
@@ -393,6 +398,7 @@ impl Plan {
             node: Arc::clone(&self.node),
             metrics: &self.shared.metrics()[id.index()],
             jobs: self.jobs.clone(),
+            links: Links::new(id.index(), Arc::clone(self.node.wakes()), Arc::clone(&self.trust)),
             keeper: self.keeper.clone(),
             inbox,
             listeners,

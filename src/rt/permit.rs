@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use super::listen;
 use super::wake::Wake;
-use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX};
+use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX, LINK_DESCRIPTORS_SHARE};
 
 /// How far the process is from its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,13 +35,24 @@ impl Quota {
 
     /// Takes one, if one is left.
     pub(crate) fn take(&self) -> bool {
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < self.max).then_some(taken + 1)).is_ok()
+        self.take_many(1)
+    }
+
+    /// Takes so many, if they are left.
+    pub(crate) fn take_many(&self, count: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(count).filter(|taken| *taken <= self.max);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Gives one back.
     pub(crate) fn give(&self) {
-        let before = self.taken.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "more was given back than taken");
+        self.give_many(1);
+    }
+
+    /// Gives so many back.
+    pub(crate) fn give_many(&self, count: usize) {
+        let before = self.taken.fetch_sub(count, Ordering::Relaxed);
+        debug_assert!(before >= count, "more was given back than taken");
     }
 
     /// How many there are.
@@ -64,6 +75,8 @@ pub(crate) struct Node {
     pub(crate) conns: Quota,
     pub(crate) admin: Quota,
     pub(crate) lingering: Quota,
+    /// Descriptors of links.
+    pub(crate) links: Quota,
     /// Connections of each core, those on their way to it included.
     per_core: Box<[AtomicUsize]>,
     /// Sockets of the public listeners, whatever their state, wherever they are.
@@ -89,6 +102,7 @@ impl Node {
             conns: Quota::new(conns_max),
             admin: Quota::new(ADMIN_CONNS_MAX),
             lingering: Quota::new(LINGERING_MAX),
+            links: Quota::new(descriptors_max / LINK_DESCRIPTORS_SHARE),
             sockets: AtomicUsize::new(0),
             listeners: AtomicUsize::new(listeners),
             busy: AtomicUsize::new(0),
@@ -167,6 +181,11 @@ impl Node {
         usize::try_from(fd).is_ok_and(|fd| fd + FD_HEADROOM >= self.descriptors_max)
     }
 
+    /// Called with the number of a new link's descriptor: links do without before accepting pauses.
+    pub(crate) fn is_scarce(&self, fd: i32) -> bool {
+        usize::try_from(fd).is_ok_and(|fd| fd + 2 * FD_HEADROOM >= self.descriptors_max)
+    }
+
     /// Whether a burst could use up the descriptors: then connections are accepted one at a time, so that the headroom holds.
     pub(crate) fn is_filling(&self, fd: i32) -> bool {
         usize::try_from(fd).is_ok_and(|fd| fd.saturating_add(FD_HEADROOM + self.burst_max) >= self.descriptors_max)
@@ -228,6 +247,9 @@ mod tests {
         assert!(!node.conns.take());
         node.conns.give();
         assert!(node.conns.take());
+        assert!(!node.links.take_many(257) && node.links.take_many(255) && !node.links.take_many(2) && node.links.take());
+        node.links.give_many(256);
+        assert_eq!(node.links.taken(), 0);
     }
 
     #[test]
@@ -252,6 +274,7 @@ mod tests {
     #[test]
     fn a_starved_process_recovers_when_descriptors_are_free() {
         let node = node(1, 1);
+        assert!(node.is_scarce(896) && !node.is_scarce(895), "before accepting pauses");
         assert!(node.is_near_limit(960) && !node.is_near_limit(959));
         assert!(node.is_filling(959) && node.is_filling(960 - node.burst_max.min(960) as i32));
         node.starve();

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::ring::Op;
 use crate::base::fault;
 use crate::base::ids::ConnId;
-use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES};
+use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES, OUTBOUND_RESUME_BYTES};
 use crate::base::metrics::Counter;
 use crate::engine::{Effect, Inbound, Verdict};
 use crate::wire::http1::{self, HeaderSlots};
@@ -253,7 +253,10 @@ impl Core {
                 Some(keeper) => keeper.push(&self.inbox, ticket, record),
                 None => self.inbox.persisted(ticket, false),
             },
-            Effect::Dial { .. } | Effect::Feed { .. } | Effect::Throttle { .. } | Effect::Hang { .. } => (),
+            Effect::Dial { link, dial, timeout } => self.dial(link, dial, timeout),
+            Effect::Feed { link, range } => self.feed(link, bytes.get(range).unwrap_or_default()),
+            Effect::Throttle { link, is_paused } => self.throttle(link, is_paused),
+            Effect::Hang { link } => self.hang(link),
         }
     }
 
@@ -267,6 +270,19 @@ impl Core {
             self.cut_slow_reader(id.index);
         } else {
             self.mark(id.index);
+            self.tell_choked(id.index);
+        }
+    }
+
+    /// Tells the engine when the reader of a pending response falls behind, and when it has caught up.
+    pub(super) fn tell_choked(&mut self, index: u32) {
+        let Some(conn) = self.conns.get(index).filter(|conn| conn.phase == Phase::Busy) else { return };
+        let level = if conn.choke_told { OUTBOUND_RESUME_BYTES } else { OUTBOUND_PAUSE_BYTES };
+        let is_choked = conn.unsent() > level;
+        if is_choked != conn.choke_told {
+            conn.choke_told = is_choked;
+            let id = conn.id(index);
+            self.engine.on_choked(self.now, id, is_choked, &mut self.out);
         }
     }
 
@@ -277,6 +293,7 @@ impl Core {
             return self.begin_closing(id.index);
         }
         conn.phase = Phase::Open;
+        conn.choke_told = false;
         conn.choked = conn.unsent() > OUTBOUND_PAUSE_BYTES;
         if !conn.choked {
             self.resumed.push_back(id.index);

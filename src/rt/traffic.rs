@@ -316,10 +316,12 @@ impl Core {
         let Some(bytes) = conn.bytes.as_deref_mut() else { return };
         bytes.sent += count;
         if bytes.sent < bytes.flight.len() {
-            return self.send_rest(index);
+            self.send_rest(index);
+            return self.tell_choked(index);
         }
         bytes.flight.clear();
         bytes.sent = 0;
+        self.tell_choked(index);
         self.all_sent(index);
     }
 

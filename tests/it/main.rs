@@ -10,6 +10,7 @@ mod ctl;
 mod drain;
 #[path = "../fuzz/replay.rs"]
 mod fuzz;
+mod gateway;
 mod http;
 mod random;
 mod server;

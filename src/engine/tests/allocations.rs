@@ -65,7 +65,7 @@ fn a_warm_request_allocates_nothing() {
     let servers: Vec<Arc<Factory>> = vec![Arc::new(|| Ok(server())), Arc::new(named_b)];
     let inbox = Arc::new(Inbox::new(Box::new(|| {})));
     let mut config = config();
-    config.endpoints.push(Endpoint { path: "/both".into(), servers: [0, 1].into() });
+    config.endpoints.push(Endpoint { path: "/both".into(), servers: [0, 1].into(), upstreams: Box::default() });
     let mut engine = Engine::new(CoreId(0), 1, &config, &servers, shared, inbox).expect("a server");
     let count = r#""name":"count","arguments":{"number":17}"#;
     let requests = [

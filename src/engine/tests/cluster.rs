@@ -1,15 +1,16 @@
 //! A cluster of engines in one thread, under virtual time: raw HTTP goes in, raw HTTP comes out. The shell's duties towards an engine
 //! are done here in the plainest way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::ids::{ConnId, CoreId, LinkId, NodeId};
 use crate::base::time::{Nanos, Now};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
+use crate::gateway::link::LinkEvent;
 use crate::native::{Factory, Inbox, Server};
 use crate::registry::Change;
 use crate::wire::http1::{Frame as Frame1, Framed, Framer, HeaderSlots, HttpLimits, view};
@@ -32,6 +33,15 @@ struct Conn {
     parked: Option<(Vec<u8>, Frame1)>,
 }
 
+/// A link that an engine asked for.
+#[derive(Debug, Default)]
+pub struct TestLink {
+    /// What it was fed and was not taken yet.
+    pub fed: Vec<u8>,
+    pub is_hung: bool,
+    pub is_throttled: bool,
+}
+
 /// Engines joined by queues.
 pub struct Cluster {
     pub engines: Vec<Engine>,
@@ -45,6 +55,8 @@ pub struct Cluster {
     pub lane_frames_max: usize,
     /// Frames that engines wanted sent so far.
     pub frames_sent: usize,
+    /// Links by core and id.
+    pub links: BTreeMap<(usize, LinkId), TestLink>,
 }
 
 pub fn config() -> EngineConfig {
@@ -71,6 +83,7 @@ impl Cluster {
             blocking: Vec::new(),
             lane_frames_max: usize::MAX,
             frames_sent: 0,
+            links: BTreeMap::new(),
         }
     }
 
@@ -222,6 +235,24 @@ impl Cluster {
         self.carry_out(core, out);
     }
 
+    fn link(&mut self, core: usize, link: LinkId) -> &mut TestLink {
+        let link = self.links.get_mut(&(core, link)).expect("a link that was asked for");
+        assert!(!link.is_hung, "a link that was hung up is left alone");
+        link
+    }
+
+    /// Something happens to a link.
+    pub fn on_link(&mut self, core: usize, link: LinkId, event: LinkEvent<'_>) {
+        self.with(core, |engine, now, out| engine.on_link(now, link, event, out));
+        self.settle();
+    }
+
+    /// A client reads slowly, or has caught up.
+    pub fn choke(&mut self, conn: ConnId, is_choked: bool) {
+        let core = self.core_of(conn);
+        self.with(core, |engine, now, out| engine.on_choked(now, conn, is_choked, out));
+    }
+
     fn carry_out(&mut self, core: usize, mut out: Out) {
         let (mut served, mut resumed) = (Vec::new(), Vec::new());
         for effect in out.effects.drain(..) {
@@ -251,9 +282,13 @@ impl Cluster {
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
                 Effect::Persist { .. } => panic!("nothing here is durable"),
-                Effect::Dial { .. } | Effect::Feed { .. } | Effect::Throttle { .. } | Effect::Hang { .. } => {
-                    panic!("there is no upstream here")
+                Effect::Dial { link, .. } => {
+                    let before = self.links.insert((core, link), TestLink::default());
+                    assert!(before.is_none(), "a link's name is its own");
                 }
+                Effect::Feed { link, range } => self.link(core, link).fed.extend_from_slice(&out.bytes[range]),
+                Effect::Throttle { link, is_paused } => self.link(core, link).is_throttled = is_paused,
+                Effect::Hang { link } => self.link(core, link).is_hung = true,
             }
         }
         for conn in resumed {

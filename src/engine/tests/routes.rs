@@ -8,7 +8,8 @@ use crate::engine::{Endpoint, EngineConfig};
 
 fn many() -> EngineConfig {
     let mut config = config();
-    config.endpoints = (0..20).map(|n| Endpoint { path: format!("/e/{n}").into(), servers: [0].into() }).collect();
+    config.endpoints =
+        (0..20).map(|n| Endpoint { path: format!("/e/{n}").into(), servers: [0].into(), upstreams: Box::default() }).collect();
     config
 }
 

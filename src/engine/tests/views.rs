@@ -48,8 +48,10 @@ pub fn native(name: &'static str, tools: &'static [&'static str]) -> Arc<Factory
 /// Servers `a` and `b` at `/mcp`, `a` alone at `/mcp/a`.
 pub fn pair_config() -> EngineConfig {
     let mut config = config();
-    config.endpoints =
-        vec![Endpoint { path: "/mcp".into(), servers: [0, 1].into() }, Endpoint { path: "/mcp/a".into(), servers: [0].into() }];
+    config.endpoints = vec![
+        Endpoint { path: "/mcp".into(), servers: [0, 1].into(), upstreams: Box::default() },
+        Endpoint { path: "/mcp/a".into(), servers: [0].into(), upstreams: Box::default() },
+    ];
     config
 }
 
@@ -115,6 +117,8 @@ pub fn upstream(name: &str, tools: &[&str]) -> Box<ServerSpec> {
         software_version: "7".into(),
         source: Source::Upstream("http://127.0.0.1:1/mcp".into()),
         state: State::Offline,
+        is_configured: false,
+        fronted: None,
         catalog: Catalog {
             tools: tools.iter().map(|tool| item("name", tool)).collect(),
             resources: [item("uri", "test://far")].into(),

@@ -152,7 +152,7 @@ impl<'a> One<'a> {
                     tools: !tools.is_empty(),
                     prompts: !prompts.is_empty(),
                     resources: !(resources.is_empty() && templates.is_empty()),
-                    completions: false,
+                    completions: server.spec.fronted.is_some_and(|fronted| fronted.completes),
                     changes: true,
                 }
             }

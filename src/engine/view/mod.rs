@@ -9,6 +9,7 @@
 //! empty, and clients are always told that they may change.
 
 mod gather;
+mod mirror;
 mod name;
 mod page;
 mod rewrite;
@@ -19,11 +20,13 @@ use std::sync::Arc;
 use super::config::Separator;
 use super::hosted::Hosted;
 use super::out::Lists;
+use super::relay::Lead;
 use crate::base::limits::SERVERS_PER_ENDPOINT_MAX;
 use crate::native::{Capabilities, UriTemplate};
-use crate::registry::{Endpoint, Server, Source, State};
+use crate::registry::{Endpoint, Fronted, Server, Source, State};
 use crate::wire::json::{self, write_str};
 use gather::{Bound, Gathered};
+use mirror::Mirrors;
 use name::{Named, Table};
 use page::{Page, Paging};
 use rewrite::splice;
@@ -61,6 +64,8 @@ impl Offers {
 enum Seat {
     /// To the native server with this number.
     Native(u32),
+    /// To this upstream.
+    Upstream(Fronted),
     /// Nowhere for now: it is not connected.
     Away,
     /// The name is bound, and no server has it.
@@ -81,6 +86,13 @@ pub(super) enum Reach<'a> {
     Native {
         /// Its number.
         server: u32,
+        /// What it calls it.
+        name: &'a str,
+    },
+    /// To an upstream.
+    Upstream {
+        /// How it is spoken to.
+        fronted: Fronted,
         /// What it calls it.
         name: &'a str,
     },
@@ -133,6 +145,7 @@ pub(super) struct View {
     resources: Table,
     templates: Table,
     families: Vec<Family>,
+    mirrors: Mirrors,
 }
 
 impl View {
@@ -165,13 +178,14 @@ impl View {
             signer: alone.map_or(Signer::Node, Signer::Native),
             discover,
             initialize,
-            direct: alone.filter(|_| is_direct && members.iter().all(|member| member.seat != Seat::Away)),
+            direct: alone.filter(|_| is_direct),
             lists,
             tools,
             prompts,
             resources,
             templates,
             families,
+            mirrors: Mirrors::of(&members, &servers),
             members,
             servers: servers.into(),
             endpoint,
@@ -258,6 +272,11 @@ impl View {
         Some((raw, named?))
     }
 
+    /// Header fields that an upstream of the modern era wants with these arguments of a tool.
+    pub fn mirrored(&self, lead: &Lead<'_>, arguments: Option<&[u8]>) -> Vec<(String, Vec<u8>)> {
+        self.mirrors.fields(lead.fronted.number, lead.own, arguments)
+    }
+
     /// Names of bound servers that there are not.
     pub fn absent(&self) -> impl Iterator<Item = &str> {
         self.members.iter().filter(|member| member.seat == Seat::Vacant).map(|member| &*member.name)
@@ -300,6 +319,7 @@ impl View {
         let member = &self.members[member as usize];
         match member.seat {
             Seat::Native(server) => Reach::Native { server, name },
+            Seat::Upstream(fronted) => Reach::Upstream { fronted, name },
             Seat::Away => Reach::Away(&member.name),
             Seat::Vacant => Reach::Nothing,
         }
@@ -312,6 +332,7 @@ impl Member {
             None => Seat::Vacant,
             Some(entry) => match entry.spec.source {
                 Source::Native(number) if entry.spec.state == State::Online && (number as usize) < hosted.len() => Seat::Native(number),
+                Source::Upstream(_) if entry.spec.state == State::Online => entry.spec.fronted.map_or(Seat::Away, Seat::Upstream),
                 _ => Seat::Away,
             },
         };

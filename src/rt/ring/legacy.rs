@@ -8,8 +8,9 @@ use io_uring::{IoUring, opcode, squeue, types};
 use super::token::{Op, Token};
 
 /// Operations that this path uses, for the probe. All are of 5.7 or older.
-pub(super) const CODES: [u8; 7] = [
+pub(super) const CODES: [u8; 8] = [
     opcode::Accept::CODE,
+    opcode::Connect::CODE,
     opcode::Recv::CODE,
     opcode::Send::CODE,
     opcode::PollAdd::CODE,
@@ -33,6 +34,10 @@ pub(super) fn accept(listener: RawFd, token: Token) -> squeue::Entry {
         .flags(libc::SOCK_CLOEXEC)
         .build()
         .user_data(token.raw())
+}
+
+pub(super) fn connect(socket: RawFd, address: *const libc::sockaddr, length: libc::socklen_t, token: Token) -> squeue::Entry {
+    opcode::Connect::new(types::Fd(socket), address, length).build().user_data(token.raw())
 }
 
 pub(super) fn recv(socket: RawFd, group: u16, bytes_max: u32, token: Token) -> squeue::Entry {
@@ -86,6 +91,7 @@ mod tests {
         let after = types::Timespec::new().sec(1);
         let entries = [
             accept(3, token),
+            connect(3, std::ptr::null(), 16, token),
             recv(3, 7, 4096, token),
             send(3, b"x", token),
             watch(3, 1, token),
@@ -95,6 +101,7 @@ mod tests {
         ];
         for (entry, code) in entries.iter().zip([
             opcode::Accept::CODE,
+            opcode::Connect::CODE,
             opcode::Recv::CODE,
             opcode::Send::CODE,
             opcode::PollAdd::CODE,

@@ -107,7 +107,16 @@ impl Ring {
 
     /// Receives on a connection: until it ends, fails or is cancelled, or once.
     pub(crate) fn recv(&mut self, socket: RawFd, index: u32) {
-        let token = Token::new(Op::Recv, index);
+        self.recv_for(Op::Recv, socket, index);
+    }
+
+    /// As [`Self::recv`], for a link.
+    pub(crate) fn recv_link(&mut self, socket: RawFd, index: u32) {
+        self.recv_for(Op::LinkRecv, socket, index);
+    }
+
+    fn recv_for(&mut self, op: Op, socket: RawFd, index: u32) {
+        let token = Token::new(op, index);
         self.submit(match self.path {
             RingPath::Modern => modern::recv(socket, store::GROUP, token),
             RingPath::Legacy => legacy::recv(socket, store::GROUP, store::BUFFER_BYTES, token),
@@ -120,6 +129,22 @@ impl Ring {
     /// `bytes` must stay where they are, unchanged, until the operation completes.
     pub(crate) unsafe fn send(&mut self, socket: RawFd, bytes: &[u8], index: u32) {
         self.submit(legacy::send(socket, bytes, Token::new(Op::Send, index)));
+    }
+
+    /// As [`Self::send`], for a link.
+    ///
+    /// # Safety
+    /// As for [`Self::send`].
+    pub(crate) unsafe fn send_link(&mut self, socket: RawFd, bytes: &[u8], index: u32) {
+        self.submit(legacy::send(socket, bytes, Token::new(Op::LinkSend, index)));
+    }
+
+    /// Connects a link's socket.
+    ///
+    /// # Safety
+    /// `address` must stay where it is, unchanged, until the operation completes.
+    pub(crate) unsafe fn connect(&mut self, socket: RawFd, address: &libc::sockaddr_storage, length: libc::socklen_t, index: u32) {
+        self.submit(legacy::connect(socket, std::ptr::from_ref(address).cast(), length, Token::new(Op::Connect, index)));
     }
 
     /// Watches a descriptor once for `events` of `poll(2)`; errors and hang-ups are always reported.
@@ -151,7 +176,7 @@ impl Ring {
 
     fn push_now(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: what an entry points to is valid until its completion: buffers belong to the store, which the ring owns; sent bytes
-        // are the caller's promise (`send`); a wait's end is read at submission, which follows before it changes.
+        // and addresses are the caller's promise (`send`, `connect`); a wait's end is read at submission, which follows before it changes.
         unsafe { self.uring.submission().push(entry).is_ok() }
     }
 

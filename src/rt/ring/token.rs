@@ -26,11 +26,43 @@ pub(crate) enum Op {
     Provide = 9,
     /// A buffer asked back from the kernel.
     Recall = 10,
+    /// Connecting a link.
+    Connect = 11,
+    /// Receiving on a link.
+    LinkRecv = 12,
+    /// Sending on a link.
+    LinkSend = 13,
+    /// Watching a child's standard input for room.
+    ChildIn = 14,
+    /// Watching a child's standard output.
+    ChildOut = 15,
+    /// Watching a child's standard error.
+    ChildErr = 16,
+    /// Watching a child for its end.
+    ChildExit = 17,
 }
 
-const OPS: [Op; 10] = [Op::Accept, Op::Recv, Op::Send, Op::Watch, Op::Event, Op::Wake, Op::Timeout, Op::Cancel, Op::Provide, Op::Recall];
+const OPS: [Op; 17] = [
+    Op::Accept,
+    Op::Recv,
+    Op::Send,
+    Op::Watch,
+    Op::Event,
+    Op::Wake,
+    Op::Timeout,
+    Op::Cancel,
+    Op::Provide,
+    Op::Recall,
+    Op::Connect,
+    Op::LinkRecv,
+    Op::LinkSend,
+    Op::ChildIn,
+    Op::ChildOut,
+    Op::ChildErr,
+    Op::ChildExit,
+];
 
-/// Names one operation: its kind in the top byte, then the index of its connection or listener.
+/// Names one operation: its kind in the top byte, then the index of its connection, listener or link.
 ///
 /// An index needs no generation: a slot is reused only after every operation of its connection has completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +97,7 @@ impl Completion {
         OPS.into_iter().find(|op| *op as u8 == (self.user_data >> 56) as u8)
     }
 
-    /// The connection or listener.
+    /// The connection, listener or link.
     pub(crate) const fn index(&self) -> u32 {
         self.user_data as u32
     }

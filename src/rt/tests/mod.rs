@@ -3,6 +3,10 @@
 mod client;
 mod drain;
 mod limits;
+mod links;
+mod links_child;
+mod links_tls;
 mod mesh;
 mod requests;
 pub(crate) mod script;
+mod upstreams;

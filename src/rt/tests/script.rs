@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::upstreams::Upstreams;
 use crate::base::fault;
-use crate::base::ids::{ConnId, CoreId};
+use crate::base::ids::{ConnId, CoreId, LinkId};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Effect, EngineConfig, Frame, Inbound, Lane, Out, Role, Shared, Verdict};
+use crate::gateway::link::LinkEvent;
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
 use crate::rt::with_glommio;
@@ -41,6 +43,7 @@ pub(crate) struct Engine {
     draining: bool,
     gone: usize,
     half_closed: usize,
+    upstreams: Upstreams,
 }
 
 struct TaskWake {
@@ -64,7 +67,7 @@ impl Engine {
         inbox: Arc<Inbox>,
     ) -> Result<Self, BuildError> {
         let (pending, released, tasks) = (HashMap::new(), Vec::new(), HashMap::new());
-        Ok(Self { core, inbox, pending, released, tasks, draining: false, gone: 0, half_closed: 0 })
+        Ok(Self { core, inbox, pending, released, tasks, draining: false, gone: 0, half_closed: 0, upstreams: Upstreams::default() })
     }
 
     fn answer(&self, reply: &mut Vec<u8>, body: &[u8], close: bool) -> bool {
@@ -140,6 +143,10 @@ impl Engine {
                 out.effects.push(Effect::Send { to: CoreId(number as u16), lane: Lane::Ask, frame });
                 self.later(conn, Pending::Other)
             }
+            "link" => match self.upstreams.on_request(conn, request, out) {
+                Some(text) => answered(self.answer(reply, &text, close)),
+                None => self.later(conn, Pending::Other),
+            },
             _ => answered(self.answer(reply, b"what?", true)),
         }
     }
@@ -180,6 +187,17 @@ impl Engine {
         }
     }
 
+    pub(crate) fn on_link(&mut self, _now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
+        if let Some(conn) = self.upstreams.on_link(link, event, out) {
+            self.pending.remove(&conn);
+        }
+    }
+
+    pub(crate) fn on_choked(&mut self, _now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
+        assert!(self.pending.contains_key(&conn), "only a pending response is told of");
+        self.upstreams.on_choked(conn, is_choked, out);
+    }
+
     pub(crate) fn on_unsent(&mut self, _to: CoreId, _lane: Lane, _frame: Frame) {}
 
     pub(crate) fn on_tick(&mut self, now: Now, out: &mut Out) {
@@ -203,6 +221,7 @@ impl Engine {
             self.released.push(conn);
             out.effects.push(Effect::Resume { conn });
         }
+        self.upstreams.on_tick(out);
         for (conn, _) in self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Flood)) {
             out.write(*conn, |bytes| bytes.extend_from_slice(&[b'x'; FLOOD_BYTES]));
         }

@@ -1,0 +1,209 @@
+//! Calls of upstreams that are processes, from cores that do not have the process: the request goes there in a frame, and so does what is heard
+//! of it. What finds its lane full is sent again on a later tick; a request that does is turned away.
+
+use std::ops::Range;
+
+use compact_str::CompactString;
+use hashbrown::HashMap;
+
+use super::Engine;
+use super::out::{self, Effect, Lane, Out};
+use crate::base::ids::{CallId, CoreId};
+use crate::base::limits::LANE_FRAMES_MAX;
+use crate::base::time::Now;
+use crate::gateway::{Failure, Forward, Heard, TripId, What};
+use crate::wire::jsonrpc::Id;
+use crate::wire::mcp::{Era, Level, Method, Version};
+
+/// What crosses.
+#[derive(Debug)]
+pub enum Frame {
+    /// A request for an upstream.
+    Ask(Request),
+    /// Nobody waits for it any more.
+    Cancel(CallId),
+    /// Something was heard of it.
+    Told(CallId, Told),
+}
+
+/// A request as it crosses.
+#[derive(Debug)]
+pub struct Request {
+    call: CallId,
+    upstream: u32,
+    version: Version,
+    era: Era,
+    method: Method,
+    id: CompactString,
+    params: Box<[u8]>,
+    /// Where in the parameters the upstream's name is to stand.
+    renamed: Option<Range<usize>>,
+    name: Box<str>,
+    exposed: Box<str>,
+    token: Option<Range<usize>>,
+    level: Option<Level>,
+    client_info: Option<Box<[u8]>>,
+}
+
+/// See [`What`].
+#[derive(Debug)]
+pub enum Told {
+    /// A notification.
+    Notice(Vec<u8>),
+    /// The response, and its HTTP status.
+    Answer(u16, Vec<u8>),
+    /// There will be none.
+    Failed(Failure),
+}
+
+/// Requests of other cores, and what is still to be said to them.
+#[derive(Debug, Default)]
+pub(super) struct Hops {
+    /// Those that the gateway room has in work.
+    trips: HashMap<(CoreId, CallId), TripId>,
+    owed: Vec<(CoreId, Box<Frame>)>,
+}
+
+impl Hops {
+    /// Whether something is still to be said.
+    pub fn is_owing(&self) -> bool {
+        !self.owed.is_empty()
+    }
+}
+
+/// Where in `outer` its slice `part` is.
+fn range_in(outer: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let at = (part.as_ptr() as usize).wrapping_sub(outer.as_ptr() as usize);
+    (at <= outer.len() && part.len() <= outer.len() - at).then(|| at..at + part.len())
+}
+
+impl Request {
+    pub(super) fn new(upstream: u32, version: Version, forward: &Forward<'_>) -> Self {
+        let range = |part: &[u8]| range_in(forward.params, part);
+        Self {
+            call: forward.call,
+            upstream,
+            version,
+            era: forward.era,
+            method: forward.method,
+            id: CompactString::from_utf8_lossy(forward.id.raw()),
+            params: forward.params.into(),
+            renamed: forward.renamed.and_then(range),
+            name: forward.name.into(),
+            exposed: forward.exposed.into(),
+            token: forward.progress_token.and_then(range),
+            level: forward.level,
+            client_info: forward.client_info.map(Into::into),
+        }
+    }
+
+    fn forward(&self, core: CoreId) -> Option<Forward<'_>> {
+        let part = |range: &Range<usize>| self.params.get(range.clone());
+        Some(Forward {
+            core,
+            call: self.call,
+            era: self.era,
+            method: self.method,
+            id: Id::from_raw(self.id.as_bytes())?,
+            params: &self.params,
+            renamed: self.renamed.as_ref().and_then(part),
+            name: &self.name,
+            exposed: &self.exposed,
+            progress_token: self.token.as_ref().and_then(part),
+            level: self.level,
+            client_info: self.client_info.as_deref(),
+            fields: &[],
+        })
+    }
+}
+
+impl Engine {
+    /// The core that has an upstream's process, if it is another one.
+    pub(super) fn process_core(&mut self, upstream: u32) -> Option<CoreId> {
+        if !self.gateway.is_process(upstream) {
+            return None;
+        }
+        let name = &self.gateway.settings(upstream)?.name;
+        let placement = self.routes.registry().placement();
+        let owner = placement.owners().owner(placement.shard(placement.hash(name)));
+        Some(owner).filter(|owner| *owner != self.core)
+    }
+
+    pub(super) fn send_hop(to: CoreId, frame: Box<Frame>, out: &mut Out) {
+        let lane = if matches!(*frame, Frame::Told(..)) { Lane::Reply } else { Lane::Ask };
+        out.effects.push(Effect::Send { to, lane, frame: out::Frame::Relay(frame) });
+    }
+
+    /// Another core asks, or tells.
+    pub(super) fn on_hop(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
+        match frame {
+            Frame::Ask(request) => {
+                let Some(forward) = request.forward(from) else { return };
+                match self.gateway.relay(now.mono, request.upstream, request.version, &forward) {
+                    Ok(trip) => {
+                        self.hops.trips.insert((from, request.call), trip);
+                    }
+                    Err(failure) => Self::send_hop(from, Box::new(Frame::Told(request.call, Told::Failed(failure))), out),
+                }
+            }
+            Frame::Cancel(call) => {
+                if let Some(trip) = self.hops.trips.remove(&(from, call)) {
+                    self.gateway.cancel(now.mono, trip);
+                }
+            }
+            Frame::Told(call, told) => {
+                let what = match told {
+                    Told::Notice(message) => What::Notice(message.into()),
+                    Told::Answer(status, message) => What::Answer { status, message: message.into() },
+                    Told::Failed(failure) => What::Failed(failure),
+                };
+                self.on_heard(now, Heard { core: self.core, call, what }, out);
+            }
+        }
+    }
+
+    /// Something was heard of another core's request.
+    pub(super) fn tell_hop(&mut self, heard: Heard<'_>, out: &mut Out) {
+        let told = match heard.what {
+            What::Notice(message) => Told::Notice(message.into_owned()),
+            What::Answer { status, message } => Told::Answer(status, message.into_owned()),
+            What::Failed(failure) => Told::Failed(failure),
+        };
+        let is_last = !matches!(told, Told::Notice(_));
+        let is_wanted = match is_last {
+            true => self.hops.trips.remove(&(heard.core, heard.call)).is_some(),
+            false => self.hops.trips.contains_key(&(heard.core, heard.call)),
+        };
+        if is_wanted {
+            let frame = Box::new(Frame::Told(heard.call, told));
+            // What was said first is heard first.
+            if self.hops.owed.iter().any(|(to, _)| *to == heard.core) {
+                self.hops.owed.push((heard.core, frame));
+            } else {
+                Self::send_hop(heard.core, frame, out);
+            }
+        }
+    }
+
+    /// A frame found no room.
+    pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
+        match *frame {
+            // Its caller is turned away at the next tick, as if the other core had done so.
+            Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
+            // Progress is worth less than the room that it would take.
+            Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
+            Frame::Cancel(_) | Frame::Told(..) => self.hops.owed.push((to, frame)),
+        }
+    }
+
+    /// Says again what found no room.
+    pub(super) fn resend_hops(&mut self, now: Now, out: &mut Out) {
+        for (to, frame) in std::mem::take(&mut self.hops.owed) {
+            if to == self.core {
+                self.on_hop(now, to, *frame, out);
+            } else {
+                Self::send_hop(to, frame, out);
+            }
+        }
+    }
+}

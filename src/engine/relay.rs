@@ -1,0 +1,275 @@
+//! Calls of servers that are fronted: handed to the gateway room, and what is heard of them handed to whoever waits. The same for both eras;
+//! what differs is who is answered.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::call::{At, Call, Caller, Ending};
+use super::exchange::Owner;
+use super::legacy::{Asker, Carried};
+use super::modern::{self, Post};
+use super::out::{Effect, Out};
+use super::reply::RpcFault;
+use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
+use crate::base::ids::{CallId, ConnId, LinkId};
+use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
+use crate::base::metrics::Counter;
+use crate::base::time::Now;
+use crate::gateway::link::LinkEvent;
+use crate::gateway::{self, Failure, Forward, Heard, What};
+use crate::registry::Fronted;
+use crate::wire::jsonrpc::{Id, Request};
+use crate::wire::mcp::{Envelope, Era, Level, Method};
+
+/// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
+const GRACE: Duration = Duration::from_secs(5);
+/// What the names of header fields that mirror arguments begin with.
+const MIRROR_PREFIX: &str = "Mcp-Param-";
+
+/// A call that leads to an upstream.
+#[derive(Clone, Copy)]
+pub(super) struct Lead<'a> {
+    pub fronted: Fronted,
+    /// What the upstream calls it; empty for a completion.
+    pub own: &'a str,
+    /// What the caller calls it.
+    pub exposed: &'a str,
+    /// The parameters as the upstream is to have them but for the name.
+    pub params: &'a [u8],
+}
+
+impl<'a> Lead<'a> {
+    /// `params` are those of a completion, which names what it is about in another way.
+    pub fn new(request: &Request<'a>, fronted: Fronted, own: &'a str, exposed: &'a str, params: Option<&'a [u8]>) -> Self {
+        Self { fronted, own, exposed, params: params.or(request.params.raw).unwrap_or(b"{}") }
+    }
+
+    /// The slice of the parameters in whose place another name stands.
+    fn renamed(&self, request: &Request<'a>, method: Method) -> Option<&'a [u8]> {
+        let named = if method == Method::ResourcesRead { request.params.uri } else { request.params.name };
+        named.filter(|_| self.own != self.exposed && method != Method::CompletionComplete)
+    }
+}
+
+/// Who calls, as far as the upstream is told.
+pub(super) struct Side<'a> {
+    pub era: Era,
+    pub level: Option<Level>,
+    pub client_info: Option<&'a [u8]>,
+    pub caller: Caller,
+    pub fields: &'a [(&'a str, &'a [u8])],
+}
+
+/// Relays a request of the modern era.
+#[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
+pub(super) fn on_modern(
+    engine: &mut Engine,
+    now: Now,
+    post: &Post<'_>,
+    request: &Request<'_>,
+    method: Method,
+    envelope: &Envelope<'_>,
+    lead: &Lead<'_>,
+    reply: &mut Vec<u8>,
+    out: &mut Out,
+) -> Verdict {
+    let mirrored =
+        |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
+    let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
+    let caller = Caller::Modern(post.conn);
+    let side = Side { era: Era::Modern, level: envelope.level, client_info: None, caller, fields: &fields };
+    match engine.begin_relay(now, request, method, lead, &side, out) {
+        Ok(call) => {
+            engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
+            Verdict::Later
+        }
+        Err(ending) => {
+            let status = engine.write_unrelayed(request.id, &ending);
+            engine.answer(now, &post.terms, status, reply)
+        }
+    }
+}
+
+/// What a caller reads of a request that its server did not answer.
+pub(super) fn failed(server: &str, failure: &Failure) -> String {
+    format!("The server {server} {failure}")
+}
+
+impl Engine {
+    /// Starts a call of an upstream.
+    ///
+    /// # Errors
+    /// How it ended at once.
+    pub(super) fn begin_relay(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        method: Method,
+        lead: &Lead<'_>,
+        side: &Side<'_>,
+        out: &mut Out,
+    ) -> Result<CallId, Ending> {
+        if self.calls.len() >= CALLS_PER_CORE_MAX {
+            return Err(Ending::Overloaded);
+        }
+        let id = self.calls.next_id();
+        let forward = Forward {
+            core: self.core,
+            call: id,
+            era: side.era,
+            method,
+            id: request.id,
+            params: lead.params,
+            renamed: lead.renamed(request, method),
+            name: lead.own,
+            exposed: lead.exposed,
+            progress_token: request.params.meta.progress_token,
+            level: side.level,
+            client_info: side.client_info,
+            fields: side.fields,
+        };
+        let (upstream, version) = (lead.fronted.number, lead.fronted.version);
+        let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
+        let at = match self.process_core(upstream) {
+            Some(core) => {
+                Self::send_hop(core, Box::new(hop::Frame::Ask(hop::Request::new(upstream, version, &forward))), out);
+                Ok(At::Core(core))
+            }
+            None => self.gateway.relay(now.mono, upstream, version, &forward).map(At::Here),
+        };
+        let at = at.map_err(|failure| Ending::Failed { upstream, failure })?;
+        let deadline = now.mono.after(total + GRACE);
+        let kind = modern::kind_of(method);
+        self.calls.insert(id, Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline));
+        self.gauge_calls();
+        Ok(id)
+    }
+
+    /// Writes the answer to a request that was not relayed into the scratch; gives the HTTP status.
+    fn write_unrelayed(&mut self, id: Id<'_>, ending: &Ending) -> u16 {
+        let (kind, message) = match ending {
+            Ending::Failed { upstream, failure } => (failure.kind(), self.failure_text(*upstream, failure)),
+            _ => (crate::base::fault::Kind::Overloaded, crate::base::fault::Kind::Overloaded.message().to_owned()),
+        };
+        self.metrics.fault(kind);
+        self.scratch.body.clear();
+        RpcFault { id: Some(id), message: Some(&message), data: None }.write(&mut self.scratch.body, kind);
+        kind.status()
+    }
+
+    /// What is said of a failure of an upstream: it is named.
+    pub(super) fn failure_text(&self, upstream: u32, failure: &Failure) -> String {
+        failed(self.gateway.settings(upstream).map_or("", |settings| &settings.name), failure)
+    }
+
+    /// Something was heard of a call.
+    pub(super) fn on_heard(&mut self, now: Now, heard: Heard<'_>, out: &mut Out) {
+        if heard.core != self.core {
+            return self.tell_hop(heard, out);
+        }
+        let Some(call) = self.calls.get(heard.call) else { return };
+        let caller = call.caller;
+        let message = match heard.what {
+            What::Notice(message) => {
+                match caller {
+                    Caller::Modern(conn) => {
+                        let date = self.date_at(now);
+                        self.exchanges.tell(conn, &date, &message, now.mono, out);
+                    }
+                    Caller::Legacy(asker) => legacy_stream::tell(self, now, asker.0, &message, out),
+                    Caller::Nobody => {}
+                }
+                message
+            }
+            What::Answer { status, message } => {
+                self.on_answered(now, heard.call, status, &message, out);
+                message
+            }
+            What::Failed(failure) => {
+                let Some(upstream) = call.upstream() else { return };
+                return self.conclude(now, heard.call, Ending::Failed { upstream, failure }, &[], out);
+            }
+        };
+        self.gateway.recycle(message);
+    }
+
+    /// The upstream has answered.
+    fn on_answered(&mut self, now: Now, id: CallId, status: u16, message: &[u8], out: &mut Out) {
+        let Some(call) = self.calls.remove(id) else { return };
+        self.gauge_calls();
+        if call.kind == super::call::TargetKind::Tool {
+            self.metrics.count(Counter::ToolCalls);
+        }
+        match call.caller {
+            Caller::Modern(conn) => {
+                let date = self.date_at(now);
+                self.exchanges.finish(conn, &date, status, message, self.is_draining, out);
+            }
+            Caller::Legacy(asker) => legacy_method::answer(self, now, asker, &call, status, message, out),
+            Caller::Nobody => {}
+        }
+    }
+
+    /// Something happened to a link that [`Effect::Dial`] asked for. One that nobody knows is ignored.
+    pub fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
+        self.turn(now, out, |engine, out| match event {
+            LinkEvent::Bytes(bytes) => {
+                if let Some(heard) = engine.gateway.on_bytes(now.mono, link, bytes) {
+                    engine.on_heard(now, heard, out);
+                }
+            }
+            event => engine.gateway.on_link(now.mono, link, &event),
+        });
+    }
+
+    /// What waits to be sent to a client has become more than [`OUTBOUND_PAUSE_BYTES`](crate::base::limits::OUTBOUND_PAUSE_BYTES), or
+    /// again no more than [`OUTBOUND_RESUME_BYTES`](crate::base::limits::OUTBOUND_RESUME_BYTES): the link that feeds the connection is not read
+    /// meanwhile. Told in turns and only while a response is pending; each response begins as not choked.
+    pub fn on_choked(&mut self, now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
+        let calls = match self.exchanges.get(conn).map(|exchange| exchange.owner) {
+            Some(Owner::Call(call)) => vec![call],
+            Some(Owner::Legacy(Carried::Post(pending))) => self.calls.of(Caller::Legacy(Asker(pending))),
+            _ => return,
+        };
+        self.turn(now, out, |engine, _| {
+            for trip in calls.iter().filter_map(|call| engine.calls.get(*call)?.trip()) {
+                engine.gateway.choke(trip, is_choked);
+            }
+        });
+    }
+
+    /// Carries out what the gateway room wants done, and passes on what it has heard.
+    pub(super) fn carry_out_gateway(&mut self, now: Now, out: &mut Out) {
+        while self.gateway.has_output() {
+            self.gateway.drain(|effect, bytes| match effect {
+                gateway::Effect::Dial { link, dial, timeout } => out.effects.push(Effect::Dial { link, dial, timeout }),
+                gateway::Effect::Feed { link, range } => out.feed(link, |out| out.extend_from_slice(&bytes[range])),
+                gateway::Effect::Throttle { link, is_paused } => out.effects.push(Effect::Throttle { link, is_paused }),
+                gateway::Effect::Hang { link } => out.effects.push(Effect::Hang { link }),
+            });
+            while let Some(heard) = self.gateway.next_heard() {
+                self.on_heard(now, heard, out);
+            }
+            for news in self.gateway.take_news() {
+                self.publish(now, news, out);
+            }
+        }
+    }
+
+    /// Nobody waits for a relayed call any more.
+    pub(super) fn cancel_relay(&mut self, now: Now, call: &Call, out: &mut Out) {
+        if let Some(trip) = call.trip() {
+            self.gateway.cancel(now.mono, trip);
+        }
+        if let Some(core) = call.elsewhere() {
+            Self::send_hop(core, Box::new(hop::Frame::Cancel(call.id)), out);
+        }
+    }
+}
+
+/// The parameters of a completion; of another method none.
+pub(super) fn completion_params<'a, R>(params: Option<&'a (R, Cow<'_, [u8]>)>) -> Option<&'a [u8]> {
+    params.map(|(_, params)| &**params)
+}

@@ -1,0 +1,244 @@
+//! Upstreams that are processes: one on one core, for the clients of all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{self, Client, text};
+use super::cluster::{Cluster, Response, modern, modern_with, post};
+use super::upstream::{front, settings};
+use crate::base::ids::{ConnId, LinkId};
+use crate::gateway::Settings;
+use crate::gateway::link::{Command, Dial, Down, LinkEvent};
+
+/// What a process is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Modern,
+    /// Answers what it does not know with an error.
+    Legacy,
+    /// Says nothing before it is initialized.
+    Silent,
+}
+
+/// Cores that front a process which this test plays.
+struct Stage {
+    cluster: Cluster,
+    kind: Kind,
+    /// The process that runs.
+    link: Option<(usize, LinkId)>,
+    started: usize,
+    /// What it was sent and answered in no way: calls of the tool `hold`.
+    held: Vec<Value>,
+    cancelled: Vec<Value>,
+    is_initialized: bool,
+}
+
+impl Stage {
+    fn new(cores: u16, kind: Kind) -> Self {
+        let command = Command { name: "p".into(), program: "p".into(), args: Box::default(), env: Box::default(), cwd: None };
+        let settings = Settings { dial: Arc::new(Dial::Child(Box::new(command))), ..settings("p") };
+        let mut stage = Self {
+            cluster: Cluster::with_servers(cores, &front(vec![settings]), &[]),
+            kind,
+            link: None,
+            started: 0,
+            held: Vec::new(),
+            cancelled: Vec::new(),
+            is_initialized: false,
+        };
+        stage.pass(Duration::from_secs(8));
+        stage
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        for _ in 0..duration.as_millis() / 50 {
+            self.cluster.pass(Duration::from_millis(50));
+            self.play();
+        }
+    }
+
+    /// Has the process read and answer until it has nothing left to do.
+    fn play(&mut self) {
+        loop {
+            let Some(at) = self.cluster.links.keys().last().copied() else { return };
+            if self.link != Some(at) {
+                (self.link, self.is_initialized) = (Some(at), false);
+                self.started += 1;
+                self.cluster.on_link(at.0, at.1, LinkEvent::Up);
+            }
+            let Some(link) = self.cluster.links.get_mut(&at) else { return };
+            let fed = std::mem::take(&mut link.fed);
+            if fed.is_empty() {
+                return;
+            }
+            self.cluster.on_link(at.0, at.1, LinkEvent::Drained);
+            for line in String::from_utf8(fed).expect("UTF-8").lines() {
+                let message = serde_json::from_str(line).expect("a message a line");
+                for answer in self.answer(&message) {
+                    self.say(&answer.to_string());
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        let (core, link) = self.link.expect("it runs");
+        // In two pieces, behind something that is no message.
+        let text = format!("starting...\n{line}\n");
+        let (one, two) = text.split_at(text.len() / 2);
+        self.cluster.on_link(core, link, LinkEvent::Bytes(one.as_bytes()));
+        self.cluster.on_link(core, link, LinkEvent::Bytes(two.as_bytes()));
+    }
+
+    fn answer(&mut self, message: &Value) -> Vec<Value> {
+        let (id, params) = (&message["id"], &message["params"]);
+        let result = |result: Value| vec![json!({"jsonrpc": "2.0", "id": id, "result": result})];
+        let is_modern = self.kind == Kind::Modern;
+        let capabilities = json!({"tools": {"listChanged": true}});
+        match message["method"].as_str().unwrap_or_default() {
+            "notifications/cancelled" => {
+                self.cancelled.push(params["requestId"].clone());
+                Vec::new()
+            }
+            "notifications/initialized" => {
+                self.is_initialized = true;
+                Vec::new()
+            }
+            "initialize" if !is_modern => {
+                result(json!({"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": {"name": "p", "version": "1"}}))
+            }
+            _ if self.kind == Kind::Silent && !self.is_initialized => Vec::new(),
+            "server/discover" if is_modern => result(json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities})),
+            "subscriptions/listen" if is_modern => Vec::new(),
+            "tools/list" if is_modern || self.is_initialized => result(json!({"tools": [{"name": "echo"}, {"name": "hold"}]})),
+            "ping" => result(json!({})),
+            "tools/call" if params["name"] == "hold" => {
+                self.held.push(message.clone());
+                Vec::new()
+            }
+            "tools/call" => {
+                let mut said = Vec::new();
+                if let Some(token) = params["_meta"].get("progressToken") {
+                    said.push(
+                        json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}),
+                    );
+                }
+                said.extend(result(
+                    json!({"content": [{"type": "text", "text": params["arguments"]["message"]}], "resultType": "complete"}),
+                ));
+                said
+            }
+            _ => vec![json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}})],
+        }
+    }
+
+    fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
+        self.cluster.send(conn, request);
+        self.play();
+        self.cluster.take(conn)
+    }
+}
+
+fn echo(message: &str) -> String {
+    format!(r#""name":"echo","arguments":{{"message":"{message}"}}"#)
+}
+
+#[test]
+fn one_process_serves_the_clients_of_all_cores() {
+    for kind in [Kind::Modern, Kind::Legacy, Kind::Silent] {
+        let mut stage = Stage::new(3, kind);
+        assert_eq!(stage.started, 1, "{kind:?}");
+        for core in 0..3 {
+            let conn = stage.cluster.connect(core);
+            let params = echo(&format!("from {core}"));
+            let plain = stage.exchange(conn, &modern("tools/call", Some("echo"), &params)).json();
+            assert_eq!((text(&plain), &plain["id"]), (&*format!("from {core}"), &json!(1)), "{kind:?} {plain}");
+            assert_eq!(plain["result"]["resultType"], "complete");
+            let told = stage.exchange(conn, &modern_with("tools/call", Some("echo"), &params, r#","progressToken":"mine""#, "{}", ""));
+            let events = told.events();
+            assert_eq!(events[0]["params"]["progressToken"], "mine", "{kind:?} {events:?}");
+            assert_eq!(events[1]["id"], 1);
+        }
+        let session = Client::open(&mut stage.cluster, "2025-11-25");
+        let called = client::request("\"x\"", "tools/call", &format!("{{{}}}", echo("old")));
+        let called = stage.exchange(session.conn, &post(&session.headers(), &called)).json();
+        assert_eq!((text(&called), &called["id"]), ("old", &json!("x")), "{kind:?}");
+        assert_eq!(stage.started, 1);
+    }
+}
+
+#[test]
+fn answers_find_their_callers_and_cancelled_calls_reach_the_process() {
+    let mut stage = Stage::new(2, Kind::Modern);
+    let conns = [0, 1].map(|core| stage.cluster.connect(core));
+    for conn in conns {
+        // Both have the same id.
+        assert!(stage.exchange(conn, &modern("tools/call", Some("hold"), r#""name":"hold""#)).head.is_empty());
+    }
+    let ids: Vec<Value> = stage.held.iter().map(|held| held["id"].clone()).collect();
+    assert_ne!(ids[0], ids[1]);
+    stage.cluster.gone(conns[1]);
+    stage.play();
+    assert_eq!(stage.cancelled, [ids[1].clone()]);
+    stage.say(&json!({"jsonrpc": "2.0", "id": ids[1], "result": {"content": []}}).to_string());
+    stage.say(&json!({"jsonrpc": "2.0", "id": ids[0], "result": {"content": [], "resultType": "complete", "x": "for 0"}}).to_string());
+    assert_eq!(stage.cluster.take(conns[0]).json()["result"]["x"], "for 0");
+    // One that takes too long is called off, too.
+    stage.exchange(conns[0], &modern("tools/call", Some("hold"), r#""name":"hold""#));
+    stage.pass(Duration::from_secs(3));
+    let late = stage.cluster.take(conns[0]).json();
+    assert!(late["error"]["message"].as_str().is_some_and(|message| message.contains("The server p did not answer in time")), "{late}");
+    assert_eq!(stage.cancelled.last(), stage.held.last().map(|held| &held["id"]));
+}
+
+#[test]
+fn a_process_that_dies_is_started_again() {
+    for kind in [Kind::Modern, Kind::Legacy] {
+        let mut stage = Stage::new(2, kind);
+        let conns = [0, 1].map(|core| stage.cluster.connect(core));
+        for conn in conns {
+            stage.exchange(conn, &modern("tools/call", Some("hold"), r#""name":"hold""#));
+        }
+        let (core, link) = stage.link.expect("it runs");
+        stage.cluster.links.remove(&(core, link));
+        stage.cluster.on_link(core, link, LinkEvent::Down(Down::Exited { code: Some(3) }));
+        for conn in conns {
+            let failed = stage.cluster.take(conn).json();
+            let message = failed["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.contains("The server p cannot be reached: it exited with code 3"), "{kind:?} {failed}");
+        }
+        stage.pass(Duration::from_secs(1));
+        assert_eq!(stage.started, 2, "{kind:?}");
+        for conn in conns {
+            assert_eq!(text(&stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("again"))).json()), "again");
+        }
+    }
+}
+
+#[test]
+fn what_a_process_asks_is_answered_by_the_gateway() {
+    let mut stage = Stage::new(1, Kind::Legacy);
+    stage.say(r#"{"jsonrpc":"2.0","id":"a","method":"ping"}"#);
+    stage.say(r#"{"jsonrpc":"2.0","id":9,"method":"roots/list"}"#);
+    let link = stage.cluster.links.get(&stage.link.expect("it runs")).expect("it runs");
+    let fed = String::from_utf8_lossy(&link.fed).into_owned();
+    assert!(
+        fed.starts_with("{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"result\":{}}\n") && fed.contains(r#""id":9,"error":{"code":-32601"#),
+        "{fed}"
+    );
+}
+
+#[test]
+fn a_line_without_an_end_ends_the_process() {
+    let mut stage = Stage::new(1, Kind::Modern);
+    let (core, link) = stage.link.expect("it runs");
+    let piece = vec![b'x'; 1024 * 1024];
+    while stage.cluster.links.get(&(core, link)).is_some_and(|link| !link.is_hung) {
+        stage.cluster.on_link(core, link, LinkEvent::Bytes(&piece));
+    }
+    stage.cluster.links.remove(&(core, link));
+    stage.pass(Duration::from_secs(1));
+    assert_eq!(stage.started, 2);
+}

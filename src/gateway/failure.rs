@@ -1,0 +1,92 @@
+//! Why a relayed request was not answered by its upstream.
+
+use std::fmt;
+
+use super::link::Down;
+use crate::base::fault::Kind;
+use crate::wire::http1::Broken;
+
+/// Why there is no answer. Reads as what follows the name of the server in a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// It could not be reached, or the link to it broke.
+    Down(Down),
+    /// The answer did not begin, or go on, in time.
+    TimedOut,
+    /// It closed the connection before it had answered.
+    Closed,
+    /// It answered this HTTP status, and no JSON-RPC.
+    Status(u16),
+    /// What came is no HTTP response.
+    Http(Broken),
+    /// What came is no answer; says why.
+    Garbage(&'static str),
+    /// Its answer is larger than allowed.
+    TooLarge,
+    /// As many requests as may wait for it do.
+    Busy,
+    /// It failed too often lately, and is left alone for a while.
+    Resting,
+    /// It did not agree to a session.
+    NoSession,
+    /// It asked for what the client cannot be asked for.
+    Asks,
+}
+
+impl Failure {
+    /// How it is counted and coded.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Down(_) | Self::Closed | Self::Resting => Kind::UpstreamDown,
+            Self::TimedOut => Kind::UpstreamTimeout,
+            Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
+            Self::Busy => Kind::UpstreamBusy,
+        }
+    }
+
+    /// Whether it speaks against the upstream, as opposed to this gateway or the request.
+    pub(super) const fn is_its_fault(&self) -> bool {
+        match self {
+            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Asks | Self::TooLarge => false,
+            Self::Status(status) => *status >= 500,
+            Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down(down) => write!(f, "cannot be reached: {down}"),
+            Self::TimedOut => f.write_str("did not answer in time"),
+            Self::Closed => f.write_str("closed the connection before it answered"),
+            Self::Status(401 | 403) => f.write_str("does not accept this gateway's credentials"),
+            Self::Status(status) => write!(f, "answered HTTP {status}"),
+            Self::Http(broken) => write!(f, "cannot be understood: {broken}"),
+            Self::Garbage(why) => write!(f, "sent what is no answer: {why}"),
+            Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
+            Self::Busy => f.write_str("has too many requests in work; try again later"),
+            Self::Resting => f.write_str("failed too often lately; it is tried again soon"),
+            Self::NoSession => f.write_str("did not agree to a session"),
+            Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_reads_as_a_sentence() {
+        assert_eq!(Failure::Down(Down::Refused).to_string(), "cannot be reached: nobody listens at its port");
+        assert_eq!(Failure::Status(502).to_string(), "answered HTTP 502");
+    }
+
+    #[test]
+    fn what_the_upstream_cannot_help_is_not_held_against_it() {
+        assert!(Failure::Status(500).is_its_fault() && Failure::Down(Down::Refused).is_its_fault() && Failure::TimedOut.is_its_fault());
+        assert!(!Failure::Status(404).is_its_fault() && !Failure::Busy.is_its_fault() && !Failure::Down(Down::TooMany).is_its_fault());
+    }
+}

@@ -1,0 +1,682 @@
+//! Links that carry HTTP/1.1: which request goes over which, and what comes back.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::failure::Failure;
+use super::link::{Down, LinkEvent};
+use super::scout::{Errand, Reply};
+use super::session;
+use super::slots::Key;
+use super::translate::{self, Heard as Message, Said};
+use super::trip::{Heard, Stage, Trip, Verb, What, Who};
+use super::upstream::Session;
+use super::{Effect, Gateway, link_id, link_key};
+use crate::base::ids::{CallId, CoreId, LinkId};
+use crate::base::limits;
+use crate::base::metrics::Counter;
+use crate::base::time::Nanos;
+use crate::wire::http1::{Broken, Media, Part, ResponseReader};
+use crate::wire::mcp::{Era, Method};
+use crate::wire::sse;
+
+/// An idle link is closed after this long.
+const IDLE_KEPT: Duration = Duration::from_secs(60);
+/// A link over which an answer has come is closed when the end of the response has not come after this long.
+const LINGER: Duration = Duration::from_secs(2);
+/// Links without a request are looked at so often.
+pub(super) const IDLE_LOOK: Duration = Duration::from_secs(2);
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Link {
+    upstream: u32,
+    /// The request that it carries.
+    trip: Option<Key>,
+    /// Carries what is no client's request.
+    is_own: bool,
+    is_up: bool,
+    /// All that was fed is with the kernel.
+    is_drained: bool,
+    pub is_throttled: bool,
+    /// Answers that it carried.
+    served: u32,
+    /// When it became idle.
+    since: Nanos,
+    reader: ResponseReader,
+    /// The head of the answer.
+    head: Option<Head>,
+    /// What came of a body that is not complete.
+    body: Vec<u8>,
+    events: Option<Box<sse::Parser>>,
+}
+
+impl Link {
+    pub const fn is_vacant(&self) -> bool {
+        self.trip.is_none()
+    }
+
+    pub fn carries(&self, trip: Key) -> bool {
+        self.trip == Some(trip)
+    }
+
+    /// What it carried goes elsewhere.
+    pub const fn part(&mut self) {
+        self.trip = None;
+    }
+}
+
+/// What is kept of the head of an answer.
+#[derive(Debug)]
+struct Head {
+    status: u16,
+    media: Option<Media>,
+    session: Option<Box<[u8]>>,
+}
+
+/// One step of reading.
+enum Step<'i> {
+    Head,
+    Data(&'i [u8]),
+    End,
+    More,
+    Broken(Broken),
+}
+
+impl Gateway {
+    /// Sends a request, or has it wait for what it needs.
+    pub(super) fn dispatch(&mut self, now: Nanos, key: Key) {
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        let up = &mut self.upstreams[trip.upstream as usize];
+        trip.stage = Stage::Waiting;
+        trip.due = now.after(up.settings.first_byte_timeout);
+        let due = trip.due.min(trip.ends);
+        let needs_session = trip.version.era() == Era::Legacy && !matches!(trip.who, Who::Own(Errand::Initialize | Errand::Initialized));
+        let upstream = trip.upstream;
+        self.expect(due);
+        if needs_session && !self.has_session(now, upstream, key) {
+            return;
+        }
+        self.send(now, key);
+    }
+
+    /// Writes a request to a link: an idle one, else a new one. Without either it waits.
+    pub(super) fn send(&mut self, now: Nanos, key: Key) {
+        let Some(trip) = self.trips.get(key) else { return };
+        let (upstream, is_own) = (trip.upstream, matches!(trip.who, Who::Own(_)));
+        let up = &mut self.upstreams[upstream as usize];
+        if up.pipe.is_some() {
+            return self.send_piped(now, key);
+        }
+        let idle = loop {
+            match up.idle.pop() {
+                Some(link) if self.links.get(link_key(link)).is_some() => break Some(link),
+                Some(_) => {}
+                None => break None,
+            }
+        };
+        let up = &mut self.upstreams[upstream as usize];
+        let link = match idle {
+            Some(link) => link,
+            None if is_own || up.links - up.own_links < up.settings.in_flight_max => self.dial(upstream),
+            None => return up.queue.push_back(key),
+        };
+        self.write(now, key, link, is_own);
+    }
+
+    pub(super) fn dial(&mut self, upstream: u32) -> LinkId {
+        let up = &mut self.upstreams[upstream as usize];
+        up.links += 1;
+        let state = Link {
+            upstream,
+            trip: None,
+            is_own: false,
+            is_up: false,
+            is_drained: true,
+            is_throttled: false,
+            served: 0,
+            since: Nanos(0),
+            reader: ResponseReader::new(),
+            head: None,
+            body: Vec::new(),
+            events: None,
+        };
+        let link = link_id(self.links.insert(state));
+        let settings = &self.upstreams[upstream as usize].settings;
+        self.effects.push(Effect::Dial { link, dial: std::sync::Arc::clone(&settings.dial), timeout: settings.connect_timeout });
+        link
+    }
+
+    /// Writes the request to this link.
+    fn write(&mut self, now: Nanos, key: Key, link: LinkId, is_own: bool) {
+        let (Some(trip), Some(state)) = (self.trips.get_mut(key), self.links.get_mut(link_key(link))) else { return };
+        let up = &mut self.upstreams[trip.upstream as usize];
+        trip.stage = Stage::Sent(link);
+        trip.due = now.after(up.settings.first_byte_timeout);
+        let due = trip.due.min(trip.ends);
+        (state.trip, state.is_own, state.is_drained) = (Some(key), is_own, false);
+        up.own_links += usize::from(is_own);
+        // A stream that goes on as long as it likes.
+        if matches!(trip.who, Who::Own(Errand::Listen)) {
+            trip.ends = Nanos::NEVER;
+        }
+        let start = self.bytes.len();
+        let out = &mut self.bytes;
+        if trip.version.era() == Era::Modern {
+            out.extend_from_slice(&trip.head);
+        } else {
+            let session = match &up.session {
+                Session::Open(open) if !matches!(trip.who, Who::Own(Errand::Initialize)) => Some(open),
+                _ => None,
+            };
+            trip.version = session.map_or(trip.version, |open| open.version);
+            let len = (trip.verb == Verb::Post).then_some(trip.body.len());
+            session::legacy_head(out, &up.settings.starts, trip.verb, session, len);
+        }
+        out.extend_from_slice(&trip.body);
+        let range = start..self.bytes.len();
+        self.effects.push(Effect::Feed { link, range });
+        self.expect(due);
+    }
+
+    /// Something happened to a link that is not bytes.
+    pub fn on_link(&mut self, now: Nanos, link: LinkId, event: &LinkEvent<'_>) {
+        let Some(state) = self.links.get_mut(link_key(link)) else { return };
+        let upstream = state.upstream;
+        if self.upstreams[upstream as usize].pipe.is_some() {
+            return self.on_piped(now, upstream, event);
+        }
+        match event {
+            LinkEvent::Up => {
+                state.is_up = true;
+                self.answer_is_due(now, link);
+            }
+            LinkEvent::Drained => state.is_drained = true,
+            LinkEvent::Bytes(_) => {}
+            LinkEvent::End => {
+                let is_complete = state.reader.on_end().is_ok() && state.head.is_some();
+                let heard = if is_complete && state.trip.is_some() { self.on_body_end(now, link, None) } else { None };
+                self.heard.extend(heard.map(own));
+                self.lose(now, link, Failure::Closed, true);
+            }
+            LinkEvent::Down(down) => {
+                let failure = if state.is_up && matches!(down, Down::Reset) { Failure::Closed } else { Failure::Down(down.clone()) };
+                self.lose(now, link, failure, false);
+            }
+        }
+    }
+
+    /// From now on the upstream has time to answer.
+    fn answer_is_due(&mut self, now: Nanos, link: LinkId) {
+        let Some(state) = self.links.get(link_key(link)) else { return };
+        let timeout = self.upstreams[state.upstream as usize].settings.first_byte_timeout;
+        if let Some(trip) = state.trip.and_then(|key| self.trips.get_mut(key)) {
+            trip.due = now.after(timeout);
+        }
+    }
+
+    /// Takes what came over a link. A whole answer that came in one piece is given at once; everything else that was heard waits for
+    /// [`Gateway::next_heard`].
+    pub fn on_bytes<'i>(&mut self, now: Nanos, link: LinkId, input: &'i [u8]) -> Option<Heard<'i>> {
+        let upstream = self.links.get(link_key(link))?.upstream;
+        if self.upstreams[upstream as usize].pipe.is_some() {
+            self.on_lines(now, upstream, input);
+            return None;
+        }
+        let mut rest = input;
+        let mut whole: Option<&'i [u8]> = None;
+        let mut heard = None;
+        loop {
+            let Some(state) = self.links.get_mut(link_key(link)) else { return heard };
+            if state.trip.is_none() && state.head.is_none() && !rest.is_empty() {
+                // Nothing was asked for.
+                self.hang(now, link);
+                return heard;
+            }
+            let step = match state.reader.next(&mut rest) {
+                Ok(Some(Part::Head(head))) => {
+                    let session = head.session_id().map(Into::into);
+                    state.head = Some(Head { status: head.status, media: head.media, session });
+                    Step::Head
+                }
+                Ok(Some(Part::Data(data))) => Step::Data(data),
+                Ok(Some(Part::End)) => Step::End,
+                Ok(None) => Step::More,
+                Err(broken) => Step::Broken(broken),
+            };
+            match step {
+                Step::Head => self.on_head(now, link),
+                Step::Data(data) => {
+                    let is_stream = self.links.get(link_key(link)).is_some_and(|state| state.events.is_some());
+                    if is_stream {
+                        self.on_events(now, link, data);
+                    } else if whole.is_none() && self.links.get(link_key(link)).is_some_and(|state| state.body.is_empty()) {
+                        whole = Some(data);
+                    } else {
+                        let first = whole.take().unwrap_or_default();
+                        self.keep(now, link, first);
+                        self.keep(now, link, data);
+                    }
+                }
+                Step::End => {
+                    heard = self.on_body_end(now, link, whole.take());
+                    self.release(now, link);
+                }
+                Step::More => {
+                    if let Some(first) = whole.take() {
+                        self.keep(now, link, first);
+                    }
+                    self.go_on(now, link);
+                    return heard;
+                }
+                Step::Broken(broken) => {
+                    self.lose(now, link, Failure::Http(broken), true);
+                    return heard;
+                }
+            }
+        }
+    }
+
+    /// The head of an answer has come.
+    fn on_head(&mut self, now: Nanos, link: LinkId) {
+        let Some(state) = self.links.get_mut(link_key(link)) else { return };
+        if let Some(head) = &state.head
+            && head.media == Some(Media::EventStream)
+            && head.status == 200
+        {
+            state.events = Some(Box::new(sse::Parser::new(limits::UPSTREAM_ANSWER_BYTES_MAX)));
+            let upstream = state.upstream;
+            if let Some(Who::Own(Errand::Listen)) = state.trip.and_then(|key| self.trips.get(key)).map(|trip| trip.who) {
+                self.on_listening(now, upstream);
+            }
+        }
+    }
+
+    /// Keeps a piece of a body that is not complete.
+    fn keep(&mut self, now: Nanos, link: LinkId, piece: &[u8]) {
+        let Some(state) = self.links.get_mut(link_key(link)) else { return };
+        let is_too_large =
+            state.body.len() + piece.len() > limits::UPSTREAM_ANSWER_BYTES_MAX || self.held + piece.len() > limits::UPSTREAM_HELD_BYTES_MAX;
+        if is_too_large {
+            return self.lose(now, link, Failure::TooLarge, true);
+        }
+        if state.body.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            state.body = spare;
+        }
+        self.held += piece.len();
+        state.body.extend_from_slice(piece);
+    }
+
+    /// More is to come: the upstream is at work.
+    fn go_on(&mut self, now: Nanos, link: LinkId) {
+        let Some(state) = self.links.get(link_key(link)) else { return };
+        let timeout = self.upstreams[state.upstream as usize].settings.idle_timeout;
+        if let (Some(key), true) = (state.trip, state.head.is_some())
+            && let Some(trip) = self.trips.get_mut(key)
+        {
+            // Whoever listens may hear nothing for long; it is asked now and then instead.
+            trip.due = if trip.who == Who::Own(Errand::Listen) { Nanos::NEVER } else { now.after(timeout) };
+            let due = trip.due.min(trip.ends);
+            self.expect(due);
+        }
+    }
+
+    /// The body of an answer is complete; `whole` when it came in one piece.
+    fn on_body_end<'i>(&mut self, now: Nanos, link: LinkId, whole: Option<&'i [u8]>) -> Option<Heard<'i>> {
+        let state = self.links.get_mut(link_key(link))?;
+        let (key, head) = (state.trip?, state.head.as_mut()?);
+        let (status, session, is_stream) = (head.status, head.session.take(), state.events.is_some());
+        let body = std::mem::take(&mut state.body);
+        self.held -= body.len();
+        let trip = self.trips.get(key)?;
+        if is_stream {
+            // Its answer would have ended the trip.
+            self.give_back(body);
+            self.fail(now, key, Failure::Closed);
+            return None;
+        }
+        let upstream = trip.upstream;
+        let heard = match trip.who {
+            Who::Own(errand) => {
+                let reply = Reply { status, session, body: whole.unwrap_or(&body) };
+                self.end_trip(key);
+                // What follows may go over the same link.
+                self.release(now, link);
+                self.on_reply(now, upstream, errand, &reply);
+                None
+            }
+            Who::Call(..) if self.is_session_lost(key, status, whole.unwrap_or(&body)) => {
+                self.renew(now, key);
+                None
+            }
+            Who::Call(..) => {
+                let message = match whole {
+                    Some(whole) => Cow::Borrowed(whole),
+                    None => Cow::Owned(body),
+                };
+                return self.on_answer(now, key, status, message);
+            }
+        };
+        self.give_back(body);
+        heard
+    }
+
+    /// An answer to a client's request, as one JSON body.
+    fn on_answer<'i>(&mut self, now: Nanos, key: Key, status: u16, message: Cow<'i, [u8]>) -> Option<Heard<'i>> {
+        match self.read(key, &message, status) {
+            Ok(Some(((core, call), status, anew))) => {
+                let what = What::Answer { status, message: anew.map_or(message, Cow::Owned) };
+                self.succeed(now, key);
+                Some(Heard { core, call, what })
+            }
+            Ok(None) => {
+                self.fail(
+                    now,
+                    key,
+                    if (200..300).contains(&status) { Failure::Garbage("no answer to what was asked") } else { Failure::Status(status) },
+                );
+                None
+            }
+            Err(failure) => {
+                self.fail(now, key, if (200..300).contains(&status) { failure } else { Failure::Status(status) });
+                None
+            }
+        }
+    }
+
+    /// Reads a response as the client is to have it. `None` when it is none of this request.
+    #[expect(clippy::type_complexity, reason = "an answer in its parts")]
+    fn read(&mut self, key: Key, message: &[u8], _status: u16) -> Result<Option<((CoreId, CallId), u16, Option<Vec<u8>>)>, Failure> {
+        let Some(Trip { who: Who::Call(core, call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
+        let (core, call, upstream) = (*core, *call, *upstream);
+        let mut anew = self.buffer();
+        let up = &self.upstreams[upstream as usize];
+        let Some(trip) = self.trips.get(key) else { return Ok(None) };
+        let terms = trip.terms(up.session.info());
+        let read = match translate::hear(message, &terms) {
+            Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(Some),
+            Ok(_) => Ok(None),
+            Err(failure) => Err(failure),
+        };
+        match read {
+            Ok(Some((status, Said::Anew))) => Ok(Some(((core, call), status, Some(anew)))),
+            Ok(other) => {
+                self.give_back(anew);
+                Ok(other.map(|(status, _)| ((core, call), status, None)))
+            }
+            Err(failure) => {
+                self.give_back(anew);
+                Err(failure)
+            }
+        }
+    }
+
+    /// A piece of a stream.
+    fn on_events(&mut self, now: Nanos, link: LinkId, mut piece: &[u8]) {
+        loop {
+            let Some(state) = self.links.get_mut(link_key(link)) else { return };
+            let Some(mut parser) = state.events.take() else { return };
+            let key = state.trip;
+            let step = match parser.next(&mut piece) {
+                // What comes behind the answer is nobody's.
+                Ok(Some(event)) if !event.data.is_empty() => {
+                    if let Some(key) = key {
+                        self.on_event(now, key, link, event.data);
+                    }
+                    Ok(true)
+                }
+                Ok(Some(_)) => Ok(true),
+                Ok(None) => Ok(false),
+                Err(sse::TooLong) => Err(Failure::TooLarge),
+            };
+            if let Some(state) = self.links.get_mut(link_key(link)) {
+                state.events = Some(parser);
+            }
+            match step {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(failure) => return self.lose(now, link, failure, true),
+            }
+        }
+    }
+
+    /// One message of a stream.
+    fn on_event(&mut self, now: Nanos, key: Key, link: LinkId, message: &[u8]) {
+        let Some(trip) = self.trips.get(key) else { return };
+        let (who, upstream) = (trip.who, trip.upstream);
+        let (core, call) = match who {
+            Who::Own(errand) => return self.on_own_event(now, key, errand, link, message),
+            Who::Call(core, call) => (core, call),
+        };
+        let mut anew = self.buffer();
+        let up = &self.upstreams[upstream as usize];
+        let Some(trip) = self.trips.get(key) else { return };
+        let terms = trip.terms(up.session.info());
+        let heard = match translate::hear(message, &terms) {
+            Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(|(status, said)| Some((Some(status), said))),
+            Ok(Message::Notice(notice)) => Ok(terms.notice(&notice, &mut anew).map(|said| (None, said))),
+            Ok(Message::Question(id, method)) => {
+                if trip.version.era() == Era::Legacy {
+                    let id = id.raw().to_vec();
+                    self.answer_question(now, upstream, &id, method);
+                }
+                Ok(None)
+            }
+            Ok(Message::Stray) => Ok(None),
+            Err(failure) => Err(failure),
+        };
+        let (answer, said) = match heard {
+            Ok(Some(heard)) => heard,
+            Ok(None) => return self.give_back(anew),
+            Err(failure) => {
+                self.give_back(anew);
+                return self.fail(now, key, failure);
+            }
+        };
+        if said == Said::AsIs {
+            anew.extend_from_slice(message);
+        }
+        let message = Cow::Owned(anew);
+        let what = match answer {
+            Some(status) => {
+                self.succeed(now, key);
+                What::Answer { status, message }
+            }
+            None => What::Notice(message),
+        };
+        self.heard.push_back(Heard { core, call, what });
+    }
+
+    /// The session that the head of the answer in work names.
+    pub(super) fn session_of(&self, link: LinkId) -> Option<Box<[u8]>> {
+        self.links.get(link_key(link))?.head.as_ref()?.session.clone()
+    }
+
+    /// The engine is done with a message.
+    pub fn recycle(&mut self, message: Cow<'_, [u8]>) {
+        if let Cow::Owned(buffer) = message {
+            self.give_back(buffer);
+        }
+    }
+
+    /// A request has ended well.
+    pub(super) fn succeed(&mut self, now: Nanos, key: Key) {
+        let link = self.trips.get(key).and_then(Trip::link);
+        let pass = self.trips.get(key).and_then(|trip| trip.pass);
+        if let (Some(upstream), Some(pass)) = (self.end_trip(key), pass) {
+            self.upstreams[upstream as usize].breaker.succeeded(now, pass);
+        }
+        if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
+            state.since = now;
+            self.expect(now.after(IDLE_LOOK));
+        }
+    }
+
+    /// Takes a trip out of work; its link, if it has one, carries the rest of an answer that nobody waits for. Gives the upstream.
+    pub(super) fn end_trip(&mut self, key: Key) -> Option<u32> {
+        let trip = self.trips.remove(key)?;
+        self.gauge();
+        if trip.stage == Stage::Piped {
+            self.forget_piped(&trip);
+        }
+        if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
+            && state.trip == Some(key)
+        {
+            state.trip = None;
+        }
+        self.give_back(trip.head);
+        self.give_back(trip.body);
+        Some(trip.upstream)
+    }
+
+    /// Ends a trip that nobody waits for, and its link.
+    pub(super) fn drop_trip(&mut self, now: Nanos, key: Key) {
+        let (link, pass) = self.trips.get(key).map_or((None, None), |trip| (trip.link(), trip.pass));
+        if let (Some(upstream), Some(pass)) = (self.end_trip(key), pass) {
+            self.upstreams[upstream as usize].breaker.withdrawn(pass);
+        }
+        if let Some(link) = link {
+            self.hang(now, link);
+        }
+    }
+
+    /// A request has failed: its link is hung up.
+    pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
+        let Some(trip) = self.trips.get(key) else { return };
+        let (who, upstream, link, pass) = (trip.who, trip.upstream, trip.link(), trip.pass);
+        if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
+            self.tell_cancelled(now, upstream, number.0);
+        }
+        self.end_trip(key);
+        let up = &mut self.upstreams[upstream as usize];
+        if let Some(pass) = pass {
+            if !failure.is_its_fault() {
+                up.breaker.withdrawn(pass);
+            } else if up.breaker.failed(now, pass) {
+                tracing::warn!(upstream = &*up.settings.name, %failure, "an upstream failed too often: it is left alone for a while");
+            }
+        }
+        if failure.is_its_fault() {
+            self.metrics.count(Counter::UpstreamFailures);
+            tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");
+        }
+        match who {
+            Who::Call(core, call) => self.heard.push_back(Heard { core, call, what: What::Failed(failure) }),
+            Who::Own(errand) => self.on_own_failure(now, upstream, errand, failure),
+        }
+        if let Some(link) = link {
+            self.hang(now, link);
+        }
+    }
+
+    /// A link is gone, or, when it `is_there`, is to be closed. What it carried is sent again if that is safe, else it has failed.
+    fn lose(&mut self, now: Nanos, link: LinkId, failure: Failure, is_there: bool) {
+        let Some(state) = self.links.get(link_key(link)) else { return };
+        let (trip, has_head) = (state.trip, state.head.is_some());
+        let is_reused = state.served > 0;
+        let is_unsent = state.is_up && !state.is_drained;
+        self.remove_link(now, link, is_there);
+        let Some(key) = trip else { return };
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        let up = &self.upstreams[trip.upstream as usize];
+        let is_broken = matches!(failure, Failure::Closed | Failure::Down(Down::Reset));
+        let may_again = !trip.is_retried && !has_head && is_broken && is_reused;
+        if may_again && (is_unsent || (trip.is_safe() && up.settings.retries)) {
+            trip.is_retried = true;
+            self.metrics.count(Counter::UpstreamRetries);
+            return self.dispatch(now, key);
+        }
+        self.fail(now, key, failure);
+    }
+
+    /// Hangs up.
+    pub(super) fn hang(&mut self, now: Nanos, link: LinkId) {
+        self.remove_link(now, link, true);
+    }
+
+    fn remove_link(&mut self, now: Nanos, link: LinkId, is_there: bool) {
+        let Some(state) = self.links.remove(link_key(link)) else { return };
+        debug_assert!(self.upstreams[state.upstream as usize].pipe.is_none(), "a process is ended elsewhere");
+        self.held -= state.body.len();
+        self.give_back(state.body);
+        let up = &mut self.upstreams[state.upstream as usize];
+        up.links -= 1;
+        up.own_links -= usize::from(state.is_own);
+        up.idle.retain(|idle| *idle != link);
+        if is_there {
+            self.effects.push(Effect::Hang { link });
+        }
+        self.pump(now, state.upstream);
+    }
+
+    /// There is room for one that waits.
+    fn pump(&mut self, now: Nanos, upstream: u32) {
+        let up = &mut self.upstreams[upstream as usize];
+        while up.links - up.own_links < up.settings.in_flight_max || !up.idle.is_empty() {
+            let Some(key) = up.queue.pop_front() else { return };
+            // It may have been called off.
+            if self.trips.get(key).is_some_and(|trip| trip.stage == Stage::Waiting) {
+                return self.send(now, key);
+            }
+        }
+    }
+
+    /// An answer is complete: the link takes the next request, or ends.
+    fn release(&mut self, now: Nanos, link: LinkId) {
+        let Some(state) = self.links.get_mut(link_key(link)).filter(|state| state.head.is_some()) else { return };
+        (state.head, state.events) = (None, None);
+        state.served = state.served.saturating_add(1);
+        let (upstream, was_own) = (state.upstream, std::mem::take(&mut state.is_own));
+        let is_good = state.reader.keeps_alive() && state.trip.is_none() && !self.is_draining;
+        let is_throttled = std::mem::take(&mut state.is_throttled);
+        state.since = now;
+        let up = &mut self.upstreams[upstream as usize];
+        up.own_links -= usize::from(was_own);
+        if !is_good
+            || (up.idle.len() >= up.settings.idle_links_max && up.queue.is_empty())
+            || up.links - up.own_links > up.settings.in_flight_max
+        {
+            return self.hang(now, link);
+        }
+        if is_throttled {
+            self.effects.push(Effect::Throttle { link, is_paused: false });
+        }
+        up.idle.push(link);
+        self.expect(now.after(IDLE_LOOK));
+        self.pump(now, upstream);
+    }
+
+    /// Closes links that were idle for long.
+    pub(super) fn close_idle(&mut self, now: Nanos) {
+        let is_old = |link: &Link| {
+            let kept = if link.head.is_some() { LINGER } else { IDLE_KEPT };
+            link.trip.is_none() && now.since(link.since) >= kept && self.upstreams[link.upstream as usize].pipe.is_none()
+        };
+        let old: Vec<LinkId> = self.links.iter().filter(|(_, link)| is_old(link)).map(|(key, _)| link_id(key)).collect();
+        for link in old {
+            self.hang(now, link);
+        }
+    }
+}
+
+/// The same, on its own.
+fn own(heard: Heard<'_>) -> Heard<'static> {
+    let what = match heard.what {
+        What::Notice(message) => What::Notice(Cow::Owned(message.into_owned())),
+        What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
+        What::Failed(failure) => What::Failed(failure),
+    };
+    Heard { core: heard.core, call: heard.call, what }
+}
+
+/// Of a method that answers a question of an upstream: what it is answered.
+pub(super) fn answer_to(method: Method, id: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    out.extend_from_slice(id);
+    out.extend_from_slice(match method {
+        Method::Ping => br#","result":{}}"#,
+        _ => br#","error":{"code":-32601,"message":"This gateway asks its clients nothing on behalf of servers"}}"#,
+    });
+}

@@ -1,0 +1,295 @@
+//! Upstreams that are processes: one per upstream, on one core, spoken to over its standard input and output, one message a line (2025-11-25 and
+//! 2026-07-28, transports, "stdio"). All clients share it, so ids and progress tokens are this gateway's own, and what it asks is not
+//! passed on: nobody could say whom it asks.
+
+use hashbrown::HashMap;
+
+use super::failure::Failure;
+use super::http::answer_to;
+use super::link::LinkEvent;
+use super::scout::{Errand, Reply};
+use super::slots::Key;
+use super::translate::Said;
+use super::trip::{Heard, Stage, Trip, What, Who};
+use super::upstream::Session;
+use super::{Effect, Gateway, link_key};
+use crate::base::ids::LinkId;
+use crate::base::limits;
+use crate::base::time::Nanos;
+use crate::wire::json;
+use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
+use crate::wire::mcp::{self, Method};
+
+/// The process of an upstream.
+#[derive(Debug, Default)]
+pub(super) struct Pipe {
+    link: Option<LinkId>,
+    /// A line whose end has not come.
+    line: Vec<u8>,
+    /// Requests in work, by the id that they were sent with.
+    trips: HashMap<u64, Key>,
+    /// Bytes that were fed and are not known to be with the kernel.
+    unsent: usize,
+}
+
+impl Pipe {
+    /// Whether one more of the clients' requests may be sent.
+    fn has_room(&self, in_flight_max: usize) -> bool {
+        self.trips.len() < in_flight_max && self.unsent <= limits::PIPE_FEED_BYTES_MAX
+    }
+
+    /// Whether a request would have to wait.
+    pub fn is_full(&self, in_flight_max: usize) -> bool {
+        !self.has_room(in_flight_max)
+    }
+}
+
+impl Gateway {
+    fn pipe(&mut self, upstream: u32) -> Option<&mut Pipe> {
+        self.upstreams[upstream as usize].pipe.as_mut()
+    }
+
+    /// Writes a request, or has it wait.
+    pub(super) fn send_piped(&mut self, now: Nanos, key: Key) {
+        let Some(trip) = self.trips.get(key) else { return };
+        let (upstream, who, number) = (trip.upstream, trip.who, trip.number);
+        let up = &mut self.upstreams[upstream as usize];
+        let Some(pipe) = &mut up.pipe else { return };
+        if matches!(who, Who::Call(..)) && pipe.is_full(up.settings.in_flight_max) {
+            return up.queue.push_back(key);
+        }
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        let body = std::mem::take(&mut trip.body);
+        trip.stage = Stage::Piped;
+        trip.due = now.after(up.settings.first_byte_timeout);
+        if who == Who::Own(Errand::Listen) {
+            (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
+        }
+        let due = trip.due.min(trip.ends);
+        if let Some(number) = number {
+            pipe.trips.insert(number.0, key);
+        }
+        self.write_line(upstream, &body);
+        self.give_back(body);
+        self.expect(due);
+        if number.is_none() {
+            // A notification: it is not answered.
+            self.end_trip(key);
+            if let Who::Own(errand) = who {
+                self.on_reply(now, upstream, errand, &Reply { status: 202, session: None, body: b"" });
+            }
+        }
+    }
+
+    /// Writes one message; starts the process first when it does not run.
+    fn write_line(&mut self, upstream: u32, message: &[u8]) {
+        let link = match self.pipe(upstream).and_then(|pipe| pipe.link) {
+            Some(link) => link,
+            None => {
+                let link = self.dial(upstream);
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.link = Some(link);
+                }
+                link
+            }
+        };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(message);
+        self.bytes.push(b'\n');
+        let range = start..self.bytes.len();
+        if let Some(pipe) = self.pipe(upstream) {
+            pipe.unsent += range.len();
+        }
+        self.effects.push(Effect::Feed { link, range });
+    }
+
+    /// Writes a message that is not answered, if there is anybody to read it.
+    pub(super) fn tell_piped(&mut self, upstream: u32, message: &[u8]) {
+        if self.pipe(upstream).is_some_and(|pipe| pipe.link.is_some()) {
+            self.write_line(upstream, message);
+        }
+    }
+
+    /// Something happened to the link of a process that is not bytes.
+    pub(super) fn on_piped(&mut self, now: Nanos, upstream: u32, event: &LinkEvent<'_>) {
+        match event {
+            LinkEvent::Up => {
+                let due = now.after(self.upstreams[upstream as usize].settings.first_byte_timeout);
+                let keys: Vec<Key> = self.pipe(upstream).map(|pipe| pipe.trips.values().copied().collect()).unwrap_or_default();
+                for key in keys {
+                    if let Some(trip) = self.trips.get_mut(key).filter(|trip| trip.due != Nanos::NEVER) {
+                        trip.due = due;
+                    }
+                }
+            }
+            LinkEvent::Drained => {
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.unsent = 0;
+                }
+                self.pump_piped(now, upstream);
+            }
+            LinkEvent::Bytes(_) => {}
+            LinkEvent::End => self.lose_pipe(now, upstream, &Failure::Closed, true),
+            LinkEvent::Down(down) => self.lose_pipe(now, upstream, &Failure::Down(down.clone()), false),
+        }
+    }
+
+    /// The process is gone, or is to go: what it had in work has failed.
+    fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
+        let Some(pipe) = self.pipe(upstream) else { return };
+        let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
+        (pipe.line, pipe.unsent) = (Vec::new(), 0);
+        let up = &mut self.upstreams[upstream as usize];
+        // Who waits for a session waits for the next process.
+        if matches!(up.session, Session::Open(_)) {
+            up.session = Session::None;
+        }
+        if let Some(link) = link
+            && self.links.remove(link_key(link)).is_some()
+        {
+            self.upstreams[upstream as usize].links -= 1;
+            if is_there {
+                self.effects.push(Effect::Hang { link });
+            }
+        }
+        let waiting: Vec<Key> = self.upstreams[upstream as usize].queue.drain(..).collect();
+        for key in trips.into_values().chain(waiting) {
+            self.fail(now, key, failure.clone());
+        }
+        self.on_scout_failure(now, upstream, failure);
+    }
+
+    /// There may be room for those that wait.
+    pub(super) fn pump_piped(&mut self, now: Nanos, upstream: u32) {
+        loop {
+            let up = &mut self.upstreams[upstream as usize];
+            let Some(pipe) = up.pipe.as_ref().filter(|pipe| pipe.has_room(up.settings.in_flight_max)) else { return };
+            debug_assert!(pipe.trips.len() < up.settings.in_flight_max, "there is room");
+            let Some(key) = up.queue.pop_front() else { return };
+            if self.trips.get(key).is_some_and(|trip| trip.stage == Stage::Waiting) {
+                self.send_piped(now, key);
+            }
+        }
+    }
+
+    /// A trip is over: nothing is expected for its number any more.
+    pub(super) fn forget_piped(&mut self, trip: &Trip) {
+        if let (Some(number), Some(pipe)) = (trip.number, self.upstreams[trip.upstream as usize].pipe.as_mut()) {
+            pipe.trips.remove(&number.0);
+        }
+    }
+
+    /// Takes what a process has written.
+    pub(super) fn on_lines(&mut self, now: Nanos, upstream: u32, mut input: &[u8]) {
+        while !input.is_empty() {
+            let Some(pipe) = self.pipe(upstream).filter(|pipe| pipe.link.is_some()) else { return };
+            let (piece, is_whole) = match memchr::memchr(b'\n', input) {
+                Some(end) => (&input[..end], true),
+                None => (input, false),
+            };
+            input = &input[piece.len() + usize::from(is_whole)..];
+            if pipe.line.len() + piece.len() > limits::UPSTREAM_ANSWER_BYTES_MAX {
+                return self.lose_pipe(now, upstream, &Failure::TooLarge, true);
+            }
+            if pipe.line.is_empty() && is_whole {
+                self.on_line(now, upstream, piece);
+                continue;
+            }
+            pipe.line.extend_from_slice(piece);
+            if is_whole {
+                let mut line = std::mem::take(&mut pipe.line);
+                self.on_line(now, upstream, &line);
+                line.clear();
+                line.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.line = line;
+                }
+            }
+        }
+    }
+
+    /// One line. What is no message is left alone: some programs print what they should not.
+    fn on_line(&mut self, now: Nanos, upstream: u32, line: &[u8]) {
+        match jsonrpc::parse(line) {
+            Ok(Body::One(Message::Response(response))) => self.on_piped_response(now, upstream, line, &response),
+            Ok(Body::One(Message::Notification(notice))) => self.on_piped_notice(now, upstream, line, &notice),
+            Ok(Body::One(Message::Request(request))) => {
+                let mut message = self.buffer();
+                answer_to(Method::parse(request.method), request.id.raw(), &mut message);
+                self.tell_piped(upstream, &message);
+                self.give_back(message);
+            }
+            Ok(Body::Batch(_)) | Err(_) => {
+                tracing::debug!(upstream = &*self.upstreams[upstream as usize].settings.name, "a line on standard output is no message");
+            }
+        }
+    }
+
+    fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) {
+        let number = response.id.and_then(|id| number_of(id.raw()));
+        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
+        let Some(trip) = self.trips.get(key) else { return };
+        match trip.who {
+            Who::Own(errand) => {
+                self.end_trip(key);
+                self.on_reply(now, upstream, errand, &Reply { status: 200, session: None, body: line });
+            }
+            Who::Call(core, call) => {
+                let mut message = self.buffer();
+                let Some(trip) = self.trips.get(key) else { return };
+                let terms = trip.terms(self.upstreams[upstream as usize].session.info());
+                match terms.answer(response, &mut message) {
+                    Ok((status, said)) => {
+                        if said == Said::AsIs {
+                            message.extend_from_slice(line);
+                        }
+                        self.succeed(now, key);
+                        self.heard.push_back(Heard { core, call, what: What::Answer { status, message: message.into() } });
+                    }
+                    Err(failure) => {
+                        self.give_back(message);
+                        self.fail(now, key, failure);
+                    }
+                }
+            }
+        }
+        self.pump_piped(now, upstream);
+    }
+
+    fn on_piped_notice(&mut self, now: Nanos, upstream: u32, line: &[u8], notice: &Notification<'_>) {
+        match mcp::Notification::parse(notice.method) {
+            mcp::Notification::Progress => {
+                let number = notice.params.get("progressToken").and_then(number_of);
+                let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
+                let mut message = self.buffer();
+                let idle = self.upstreams[upstream as usize].settings.idle_timeout;
+                let Some(trip) = self.trips.get_mut(key) else { return };
+                trip.due = trip.due.max(now.after(idle));
+                let Who::Call(core, call) = trip.who else { return };
+                match trip.terms(b"{}").notice(notice, &mut message) {
+                    Some(said) => {
+                        if said == Said::AsIs {
+                            message.extend_from_slice(line);
+                        }
+                        self.heard.push_back(Heard { core, call, what: What::Notice(message.into()) });
+                    }
+                    None => self.give_back(message),
+                }
+            }
+            mcp::Notification::ToolsListChanged | mcp::Notification::PromptsListChanged | mcp::Notification::ResourcesListChanged => {
+                self.stale(now, upstream);
+            }
+            // On a shared pipe nobody can say which request a log message belongs to.
+            _ => {}
+        }
+    }
+}
+
+/// The number that an id or a token of this gateway is.
+fn number_of(raw: &[u8]) -> Option<u64> {
+    match Id::from_raw(raw)? {
+        Id::Number(raw) => std::str::from_utf8(raw).ok()?.parse().ok(),
+        // Some answer a number with the string of it.
+        Id::String(raw) => json::string(raw)?.parse().ok(),
+    }
+}

@@ -1,0 +1,545 @@
+//! The scout of an upstream: finds out which era it speaks, what it has, and when that changes. One core has it; what it finds goes into the
+//! registry, from which every core answers.
+//!
+//! It asks `server/discover` first. An answer in the modern era settles it; an error that leaves the handshake open (see PROBE below) leads to
+//! `initialize`. Then it drains the lists, publishes what it found, and watches: over a stream of changes when the upstream offers one,
+//! by asking again now and then otherwise. When the upstream fails it begins anew, less and less often.
+//!
+//! PROBE: as the official clients do, 401, 403, 5xx and silence are failures, and every other answer that is not a result means the legacy era,
+//! but for an error that names modern versions alone, none of which is spoken here (2026-07-28, versioning).
+
+use std::time::Duration;
+
+use super::failure::Failure;
+use super::link::Down;
+use super::pages::{Capabilities, Found, Lists, Next};
+use super::slots::Key;
+use super::trip::Verb;
+use super::upstream::Dialect;
+use super::{Gateway, Owned};
+use crate::base::fault::code;
+use crate::base::ids::LinkId;
+use crate::base::limits;
+use crate::base::time::Nanos;
+use crate::wire::json;
+use crate::wire::jsonrpc::{self, Body, Message};
+use crate::wire::mcp::{self, Era, Method, Version};
+
+/// Between the first failure and the next try.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// Between later ones, at most.
+const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// Failures in a row after which an upstream counts as offline.
+const OFFLINE_AFTER: u32 = 2;
+/// Changes that are told within this time are looked at together.
+const SETTLE: Duration = Duration::from_millis(50);
+/// An upstream that tells of its changes is asked so often whether it is there.
+const CHECK: Duration = Duration::from_secs(20);
+/// One that does not is asked so often what it has.
+const POLL: Duration = Duration::from_secs(20);
+
+/// A process is given so long to say which era it is.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// What a request of this gateway's own is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Errand {
+    /// Which era is it, and what does it say of itself?
+    Discover,
+    /// A session is opened.
+    Initialize,
+    /// It is told that the session has begun.
+    Initialized,
+    /// A page of a list.
+    Page(Lists),
+    /// A stream of changes.
+    Listen,
+    /// Is it there?
+    Check,
+    /// A message that is not answered.
+    Tell,
+}
+
+/// An answer to a request of this gateway's own.
+pub(super) struct Reply<'a> {
+    pub status: u16,
+    pub session: Option<Box<[u8]>>,
+    pub body: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// The result.
+    pub fn result(&self) -> Result<&'a [u8], Failure> {
+        self.outcome()?.map_err(|_| Failure::Garbage("an error instead of a result"))
+    }
+
+    /// The result, or the error object.
+    fn outcome(&self) -> Result<Result<&'a [u8], &'a [u8]>, Failure> {
+        match jsonrpc::parse(self.body) {
+            Ok(Body::One(Message::Response(response))) => match (response.result, response.error) {
+                (Some(result), _) if (200..300).contains(&self.status) => Ok(Ok(result)),
+                (_, Some(error)) => Ok(Err(error)),
+                _ => Err(Failure::Status(self.status)),
+            },
+            _ if !(200..300).contains(&self.status) => Err(Failure::Status(self.status)),
+            Ok(_) => Err(Failure::Garbage("no response")),
+            Err(refusal) => Err(Failure::Garbage(refusal.why)),
+        }
+    }
+}
+
+/// What a scout found out.
+#[derive(Debug)]
+pub struct News {
+    /// The upstream.
+    pub upstream: u32,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// See [`News`].
+#[derive(Debug)]
+pub enum Finding {
+    /// It answers, and has this.
+    Online(Box<Found>),
+    /// It does not.
+    Offline(Failure),
+}
+
+/// What a scout is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Waits until it is time to begin.
+    Waiting,
+    /// Asks which era it is, or for a session.
+    Greeting,
+    /// Drains a list.
+    Listing,
+    /// Watches.
+    Watching,
+}
+
+/// The scout of one upstream.
+#[derive(Debug)]
+pub(super) struct Scout {
+    stage: Stage,
+    /// When something is to be done.
+    due: Nanos,
+    version: Version,
+    capabilities: Capabilities,
+    found: Found,
+    /// What the result of the greeting said.
+    greeting: Found,
+    pages: usize,
+    /// Failures in a row.
+    failures: u32,
+    listen: Option<Key>,
+    /// It does not tell of changes, whatever it said.
+    is_silent: bool,
+    /// Lists changed since they were asked for.
+    is_stale: bool,
+    /// It tells of changes without being asked.
+    is_told: bool,
+    is_online: bool,
+}
+
+impl Scout {
+    fn new(now: Nanos) -> Self {
+        Self {
+            stage: Stage::Waiting,
+            due: now,
+            version: Version::MODERN_NEWEST,
+            capabilities: Capabilities::default(),
+            found: Found::default(),
+            greeting: Found::default(),
+            pages: 0,
+            failures: 0,
+            listen: None,
+            is_silent: false,
+            is_stale: false,
+            is_told: false,
+            is_online: false,
+        }
+    }
+
+    pub const fn due(&self) -> Nanos {
+        self.due
+    }
+
+    /// The upstream has said of itself what it can do.
+    pub fn greeted(&mut self, result: &[u8]) {
+        self.capabilities = Capabilities::of(result);
+        self.greeting = Found::default();
+        self.greeting.greet(result);
+    }
+}
+
+impl Gateway {
+    /// This core watches over the upstream from now on.
+    pub fn watch(&mut self, now: Nanos, upstream: u32) {
+        if let Some(up) = self.upstreams.get_mut(upstream as usize) {
+            up.scout = Some(Scout::new(now));
+            self.expect(now);
+        }
+    }
+
+    fn scout(&mut self, upstream: u32) -> Option<&mut Scout> {
+        self.upstreams[upstream as usize].scout.as_mut()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick_scout(&mut self, now: Nanos, upstream: u32) {
+        let is_draining = self.is_draining;
+        let Some(scout) = self.scout(upstream) else { return };
+        if is_draining {
+            scout.due = Nanos::NEVER;
+        }
+        if now < scout.due {
+            return;
+        }
+        scout.due = Nanos::NEVER;
+        let (version, is_legacy) = (scout.version, scout.version.era() == Era::Legacy);
+        match scout.stage {
+            Stage::Waiting => self.begin(now, upstream),
+            Stage::Watching if scout.is_stale || !(scout.is_told || scout.listen.is_some()) => self.list(now, upstream),
+            Stage::Watching => {
+                let method = if is_legacy { Method::Ping } else { Method::ServerDiscover };
+                self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
+            }
+            Stage::Greeting | Stage::Listing => {}
+        }
+    }
+
+    /// From the beginning.
+    fn begin(&mut self, now: Nanos, upstream: u32) {
+        let dialect = self.upstreams[upstream as usize].settings.dialect;
+        let Some(scout) = self.scout(upstream) else { return };
+        (scout.stage, scout.is_silent, scout.is_stale) = (Stage::Greeting, false, false);
+        if dialect == Dialect::Legacy {
+            return self.greet_legacy(now, upstream);
+        }
+        let version = Version::MODERN_NEWEST;
+        (scout.version, scout.is_told) = (version, false);
+        let key = self.ask(now, Owned { upstream, errand: Errand::Discover, method: Method::ServerDiscover, version, members: b"" });
+        // A process that speaks the handshake alone may not answer at all.
+        if self.is_process(upstream)
+            && let Some(trip) = self.trips.get_mut(key)
+        {
+            trip.ends = trip.ends.min(now.after(PROBE));
+            let due = trip.ends;
+            self.expect(due);
+        }
+    }
+
+    fn greet_legacy(&mut self, now: Nanos, upstream: u32) {
+        if let Some(scout) = self.scout(upstream) {
+            scout.version = Version::LEGACY_NEWEST;
+        }
+        self.forget_session(upstream);
+        self.open_session(now, upstream);
+    }
+
+    /// A request of this gateway's own was answered, and is over.
+    pub(super) fn on_reply(&mut self, now: Nanos, upstream: u32, errand: Errand, reply: &Reply<'_>) {
+        if reply.status < 500 {
+            self.upstreams[upstream as usize].breaker.close();
+        }
+        self.on_errand(now, upstream, errand, Ok(reply));
+    }
+
+    /// A request of this gateway's own failed.
+    pub(super) fn on_own_failure(&mut self, now: Nanos, upstream: u32, errand: Errand, failure: Failure) {
+        self.on_errand(now, upstream, errand, Err(failure));
+    }
+
+    fn on_errand(&mut self, now: Nanos, upstream: u32, errand: Errand, reply: Result<&Reply<'_>, Failure>) {
+        match errand {
+            Errand::Initialize => self.on_initialized(now, upstream, reply),
+            Errand::Initialized => {
+                let told = reply.and_then(|reply| if reply.status < 500 { Ok(()) } else { Err(Failure::Status(reply.status)) });
+                self.on_session_begun(now, upstream, told);
+            }
+            Errand::Discover => self.on_discovered(now, upstream, reply),
+            Errand::Page(list) => self.on_page(now, upstream, list, reply),
+            Errand::Listen => self.on_listen_over(now, upstream, reply),
+            Errand::Check => self.on_checked(now, upstream, reply),
+            Errand::Tell => {}
+        }
+    }
+
+    /// See PROBE in the [module](self).
+    fn on_discovered(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
+        let is_auto = self.upstreams[upstream as usize].settings.dialect == Dialect::Auto;
+        let outcome = reply.and_then(|reply| match reply.outcome() {
+            Err(Failure::Status(status @ (401 | 403 | 500..))) => Err(Failure::Status(status)),
+            Err(_) if reply.status >= 500 || matches!(reply.status, 401 | 403) => Err(Failure::Status(reply.status)),
+            outcome => Ok(outcome),
+        });
+        let may_be_silent = is_auto && self.is_process(upstream);
+        let result = match outcome {
+            Err(Failure::TimedOut) if may_be_silent => return self.greet_legacy(now, upstream),
+            Err(failure) => return self.on_scout_failure(now, upstream, &failure),
+            Ok(Ok(Ok(result))) if is_modern(result) => result,
+            Ok(Ok(Err(error))) if !is_auto || speaks_nothing_known(error) => {
+                return self.on_scout_failure(now, upstream, &Failure::Garbage("it speaks no version that is spoken here"));
+            }
+            Ok(_) if !is_auto => return self.on_scout_failure(now, upstream, &Failure::Garbage("no answer to server/discover")),
+            Ok(_) => return self.greet_legacy(now, upstream),
+        };
+        let Some(scout) = self.scout(upstream) else { return };
+        scout.greeted(result);
+        self.list(now, upstream);
+    }
+
+    /// There is a session.
+    pub(super) fn on_session(&mut self, now: Nanos, upstream: u32) {
+        if self.scout(upstream).is_some_and(|scout| scout.stage == Stage::Greeting) {
+            self.list(now, upstream);
+        }
+    }
+
+    /// Drains the lists from the beginning.
+    fn list(&mut self, now: Nanos, upstream: u32) {
+        let version = match &self.upstreams[upstream as usize].session {
+            super::upstream::Session::Open(open) => Some(open.version),
+            _ => None,
+        };
+        let Some(scout) = self.scout(upstream) else { return };
+        if scout.version.era() == Era::Legacy {
+            scout.version = version.unwrap_or(scout.version);
+        }
+        (scout.stage, scout.is_stale, scout.pages) = (Stage::Listing, false, 0);
+        scout.found = scout.greeting.clone();
+        scout.found.version = Some(scout.version);
+        scout.found.completes = scout.capabilities.completions;
+        self.next_list(now, upstream, Some(Lists::Tools));
+    }
+
+    /// Asks for the first page of this list, or the next that there is.
+    fn next_list(&mut self, now: Nanos, upstream: u32, from: Option<Lists>) {
+        let Some(scout) = self.scout(upstream) else { return };
+        let (version, capabilities) = (scout.version, scout.capabilities);
+        let list = std::iter::successors(from, |list| list.next()).find(|list| capabilities.has(*list));
+        match list {
+            Some(list) => {
+                self.ask(now, Owned { upstream, errand: Errand::Page(list), method: list.method(), version, members: b"" });
+            }
+            None => self.publish(now, upstream),
+        }
+    }
+
+    fn on_page(&mut self, now: Nanos, upstream: u32, list: Lists, reply: Result<&Reply<'_>, Failure>) {
+        let reply = match reply {
+            Err(failure) => return self.on_scout_failure(now, upstream, &failure),
+            Ok(reply) => reply,
+        };
+        let is_legacy = self.scout(upstream).is_some_and(|scout| scout.version.era() == Era::Legacy);
+        if is_legacy && reply.status == 404 {
+            return self.greet_again(now, upstream);
+        }
+        let page = match reply.outcome() {
+            Ok(Ok(result)) => result,
+            // It says that it has resources, and may have no templates.
+            Ok(Err(error)) if error_code(error) == Some(code::METHOD_NOT_FOUND) => b"{}",
+            Ok(Err(_)) => return self.on_scout_failure(now, upstream, &Failure::Garbage("an error instead of a list")),
+            Err(failure) => return self.on_scout_failure(now, upstream, &failure),
+        };
+        let Some(scout) = self.scout(upstream) else { return };
+        scout.pages += 1;
+        let version = scout.version;
+        let next = scout.found.add(list, page);
+        let is_over = scout.pages >= limits::UPSTREAM_PAGES_MAX;
+        match next {
+            Next::Page(cursor) if !is_over => {
+                let members = [br#""cursor":"#, &*cursor].concat();
+                self.ask(now, Owned { upstream, errand: Errand::Page(list), method: list.method(), version, members: &members });
+            }
+            Next::End => self.next_list(now, upstream, list.next()),
+            Next::Full | Next::Page(_) => {
+                tracing::warn!(
+                    upstream = &*self.upstreams[upstream as usize].settings.name,
+                    ?list,
+                    "it has more than is taken; the rest is left out"
+                );
+                self.next_list(now, upstream, list.next());
+            }
+        }
+    }
+
+    /// The session is no more.
+    fn greet_again(&mut self, now: Nanos, upstream: u32) {
+        if let Some(scout) = self.scout(upstream) {
+            scout.stage = Stage::Greeting;
+        }
+        self.greet_legacy(now, upstream);
+    }
+
+    /// All lists are there.
+    fn publish(&mut self, now: Nanos, upstream: u32) {
+        let is_process = self.is_process(upstream);
+        let Some(scout) = self.scout(upstream) else { return };
+        (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
+        let found = Box::new(std::mem::take(&mut scout.found));
+        scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
+        let is_listening = scout.is_told || scout.listen.is_some();
+        scout.due = if scout.is_stale { now.after(SETTLE) } else { now.after(if is_listening { CHECK } else { POLL }) };
+        let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells());
+        self.news.push(News { upstream, finding: Finding::Online(found) });
+        self.expect(due);
+        if may_listen {
+            self.listen(now, upstream);
+        }
+    }
+
+    /// Opens a stream of changes.
+    fn listen(&mut self, now: Nanos, upstream: u32) {
+        let Some(scout) = self.scout(upstream) else { return };
+        let (version, capabilities) = (scout.version, scout.capabilities);
+        let key = if version.era() == Era::Legacy {
+            let key = self.own_trip(now, upstream, Errand::Listen, Verb::Get, Method::Unknown, version);
+            self.dispatch(now, key);
+            key
+        } else {
+            let wanted = [
+                ("toolsListChanged", capabilities.tools_changes),
+                ("promptsListChanged", capabilities.prompts_changes),
+                ("resourcesListChanged", capabilities.resources_changes),
+            ];
+            let wanted: Vec<_> = wanted.into_iter().filter(|(_, tells)| *tells).map(|(name, _)| format!(r#""{name}":true"#)).collect();
+            let members = format!(r#""notifications":{{{}}}"#, wanted.join(","));
+            let owned =
+                Owned { upstream, errand: Errand::Listen, method: Method::SubscriptionsListen, version, members: members.as_bytes() };
+            self.ask(now, owned)
+        };
+        if let Some(scout) = self.scout(upstream) {
+            scout.listen = Some(key);
+        }
+    }
+
+    /// The stream of changes is open. What changed before it was is found out.
+    pub(super) fn on_listening(&mut self, now: Nanos, upstream: u32) {
+        self.stale(now, upstream);
+    }
+
+    pub(super) fn stale(&mut self, now: Nanos, upstream: u32) {
+        let Some(scout) = self.scout(upstream) else { return };
+        scout.is_stale = true;
+        if scout.stage == Stage::Watching {
+            scout.due = scout.due.min(now.after(SETTLE));
+            let due = scout.due;
+            self.expect(due);
+        }
+    }
+
+    /// Something was said on a stream that answers a request of this gateway's own.
+    pub(super) fn on_own_event(&mut self, now: Nanos, key: Key, errand: Errand, link: LinkId, message: &[u8]) {
+        let Some(upstream) = self.trips.get(key).map(|trip| trip.upstream) else { return };
+        match jsonrpc::parse(message) {
+            Ok(Body::One(Message::Response(_))) => {
+                let reply = Reply { status: 200, session: self.session_of(link), body: message };
+                self.end_trip(key);
+                self.on_errand(now, upstream, errand, Ok(&reply));
+            }
+            Ok(Body::One(Message::Request(request))) => {
+                let (id, method) = (request.id.raw().to_vec(), Method::parse(request.method));
+                if self.trips.get(key).is_some_and(|trip| trip.version.era() == Era::Legacy) {
+                    self.answer_question(now, upstream, &id, method);
+                }
+            }
+            Ok(Body::One(Message::Notification(notice))) => match mcp::Notification::parse(notice.method) {
+                mcp::Notification::ToolsListChanged | mcp::Notification::PromptsListChanged | mcp::Notification::ResourcesListChanged => {
+                    self.stale(now, upstream);
+                }
+                _ => {}
+            },
+            Ok(Body::Batch(_)) | Err(_) => {}
+        }
+    }
+
+    /// The stream of changes has ended, or was refused.
+    fn on_listen_over(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
+        let Some(scout) = self.scout(upstream) else { return };
+        scout.listen = None;
+        // A stream that was opened and ended is opened again after a look at the lists; one that was refused is not asked for again.
+        scout.is_silent |= reply.is_ok_and(|reply| reply.status >= 400 || (reply.status == 200 && !reply.is_end_of_listen()));
+        if scout.stage == Stage::Watching {
+            scout.due = now.after(if scout.is_silent { POLL } else { BACKOFF_MIN });
+            scout.is_stale = true;
+            let due = scout.due;
+            self.expect(due);
+        }
+    }
+
+    fn on_checked(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
+        let is_there = reply.and_then(|reply| match reply.status {
+            404 if self.scout(upstream).is_some_and(|scout| scout.version.era() == Era::Legacy) => Err(Failure::NoSession),
+            status @ (401 | 403 | 500..) => Err(Failure::Status(status)),
+            _ => Ok(()),
+        });
+        let Some(scout) = self.scout(upstream) else { return };
+        match is_there {
+            Ok(()) => {
+                scout.due = now.after(CHECK);
+                let due = scout.due;
+                self.expect(due);
+            }
+            Err(Failure::NoSession) => self.greet_again(now, upstream),
+            Err(failure) => self.on_scout_failure(now, upstream, &failure),
+        }
+    }
+
+    /// It begins anew after a while.
+    pub(super) fn on_scout_failure(&mut self, now: Nanos, upstream: u32, failure: &Failure) {
+        let Some(scout) = self.scout(upstream) else { return };
+        // What is in work for it may fail as well, and tells nothing new.
+        if scout.stage == Stage::Waiting {
+            return;
+        }
+        let is_first = scout.failures == 0;
+        scout.failures = scout.failures.saturating_add(1);
+        scout.stage = Stage::Waiting;
+        let backoff = BACKOFF_MIN.saturating_mul(1 << (scout.failures - 1).min(10)).min(BACKOFF_MAX);
+        scout.due = now.after(backoff);
+        let (due, listen) = (scout.due, scout.listen.take());
+        let is_news = scout.failures == OFFLINE_AFTER || (is_first && !scout.is_online && !matches!(failure, Failure::Down(Down::Hung)));
+        if scout.failures >= OFFLINE_AFTER {
+            scout.is_online = false;
+        }
+        self.expect(due);
+        if is_news {
+            self.news.push(News { upstream, finding: Finding::Offline(failure.clone()) });
+        }
+        if let Some(listen) = listen {
+            self.drop_trip(now, listen);
+        }
+    }
+}
+
+impl Reply<'_> {
+    /// Whether it is the result that ends a stream of changes in good order.
+    fn is_end_of_listen(&self) -> bool {
+        self.result().is_ok_and(|result| json::get(result, "resultType").is_some())
+    }
+}
+
+/// Whether a result of `server/discover` names a modern version that is spoken here.
+fn is_modern(result: &[u8]) -> bool {
+    json::elements(json::get(result, "supportedVersions").unwrap_or_default()).any(is_spoken)
+}
+
+fn is_spoken(version: &[u8]) -> bool {
+    Version::from_raw(version).is_some_and(|version| version.era() == Era::Modern)
+}
+
+/// Whether an error says that only versions are spoken there of which none is spoken here.
+fn speaks_nothing_known(error: &[u8]) -> bool {
+    let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
+    error_code(error) == Some(code::UNSUPPORTED_VERSION)
+        && supported.is_some_and(|list| {
+            json::elements(list).next().is_some() && json::elements(list).all(|version| Version::from_raw(version).is_none())
+        })
+}
+
+fn error_code(error: &[u8]) -> Option<i32> {
+    std::str::from_utf8(json::get(error, "code")?).ok()?.parse().ok()
+}

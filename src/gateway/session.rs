@@ -1,0 +1,229 @@
+//! Sessions of upstreams of the legacy era: one per core and upstream, opened when it is first needed, shared by all requests, and opened anew when
+//! the upstream has forgotten it (2025-11-25, transports, "Session Management").
+
+use super::failure::Failure;
+use super::http::answer_to;
+use super::scout::{Errand, Reply};
+use super::slots::Key;
+use super::trip::{Stage, Trip, Verb, Who};
+use super::upstream::{Open, Session, Starts};
+use super::write::{self, Number};
+use super::{Gateway, Owned};
+use crate::base::limits;
+use crate::base::time::Nanos;
+use crate::wire::json;
+use crate::wire::mcp::{Era, Method, Version};
+
+/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
+pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
+    let mut head = starts.begin(out, verb);
+    if let Some(open) = session {
+        let version = head.field("MCP-Protocol-Version", open.version.as_str().as_bytes());
+        let id = open.id.as_deref().map_or(Ok(()), |id| head.field("MCP-Session-Id", id));
+        debug_assert!(version.and(id).is_ok(), "a version is a token, and the id was checked when it came");
+    }
+    head.end(len);
+}
+
+impl Gateway {
+    /// Whether there is a session. If not, one is opened, and the request waits for it.
+    pub(super) fn has_session(&mut self, now: Nanos, upstream: u32, key: Key) -> bool {
+        match &mut self.upstreams[upstream as usize].session {
+            Session::Open(_) => return true,
+            Session::Opening { waiting } => waiting.push(key),
+            none @ Session::None => {
+                *none = Session::Opening { waiting: vec![key] };
+                self.initialize(now, upstream);
+            }
+        }
+        false
+    }
+
+    /// Asks for a session on behalf of the scout.
+    pub(super) fn open_session(&mut self, now: Nanos, upstream: u32) {
+        let session = &mut self.upstreams[upstream as usize].session;
+        if !matches!(session, Session::Opening { .. }) {
+            *session = Session::Opening { waiting: Vec::new() };
+            self.initialize(now, upstream);
+        }
+    }
+
+    fn initialize(&mut self, now: Nanos, upstream: u32) {
+        let version = Version::LEGACY_NEWEST;
+        let members = write::initialize_members(version);
+        self.ask(now, Owned { upstream, errand: Errand::Initialize, method: Method::Initialize, version, members: &members });
+    }
+
+    /// The upstream has answered `initialize`.
+    pub(super) fn on_initialized(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
+        let opened = reply.and_then(|reply| {
+            let result = reply.result()?;
+            // What it offers instead of what was asked for (2025-11-25, lifecycle, "Version Negotiation").
+            let version = json::get(result, "protocolVersion").and_then(Version::from_raw);
+            let version = version.filter(|version| version.era() == Era::Legacy).ok_or(Failure::NoSession)?;
+            let info = json::get(result, "serverInfo").filter(|raw| raw.starts_with(b"{") && raw.len() <= limits::SERVER_TEXT_BYTES_MAX);
+            let id = reply.session.clone().filter(|id| id.len() <= limits::UPSTREAM_SESSION_BYTES_MAX);
+            Ok((Open { id, version, info: info.unwrap_or(b"{}").into() }, result))
+        });
+        let up = &mut self.upstreams[upstream as usize];
+        match opened {
+            Ok((open, result)) => {
+                let waiting = up.session.take_waiting();
+                up.session = Session::Open(open);
+                if let Some(scout) = &mut up.scout {
+                    scout.greeted(result);
+                }
+                // They wait until the upstream knows that the session has begun.
+                up.greeting = waiting;
+                self.notify(now, upstream, Errand::Initialized, br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+            }
+            Err(failure) => self.on_no_session(now, upstream, &failure),
+        }
+    }
+
+    /// The upstream knows that the session has begun, or would not be told.
+    pub(super) fn on_session_begun(&mut self, now: Nanos, upstream: u32, told: Result<(), Failure>) {
+        if let Err(failure) = told {
+            return self.on_no_session(now, upstream, &failure);
+        }
+        for key in std::mem::take(&mut self.upstreams[upstream as usize].greeting) {
+            self.send_if_waiting(now, key);
+        }
+        self.on_session(now, upstream);
+    }
+
+    fn send_if_waiting(&mut self, now: Nanos, key: Key) {
+        if self.trips.get(key).is_some_and(|trip| trip.stage == Stage::Waiting) {
+            self.send(now, key);
+        }
+    }
+
+    fn on_no_session(&mut self, now: Nanos, upstream: u32, failure: &Failure) {
+        let up = &mut self.upstreams[upstream as usize];
+        let mut waiting = up.session.take_waiting();
+        waiting.append(&mut up.greeting);
+        up.session = Session::None;
+        for key in waiting {
+            self.fail(now, key, failure.clone());
+        }
+        self.on_scout_failure(now, upstream, failure);
+    }
+
+    /// Whether an answer says that the session is no more.
+    pub(super) fn is_session_lost(&self, key: Key, status: u16, body: &[u8]) -> bool {
+        let Some(trip) = self.trips.get(key) else { return false };
+        let is_named = trip.version.era() == Era::Legacy
+            && matches!(&self.upstreams[trip.upstream as usize].session, Session::Open(open) if open.id.is_some());
+        // Some say it with 400, in words.
+        is_named && (status == 404 || (status == 400 && memchr::memmem::find(body, b"ession").is_some()))
+    }
+
+    /// The session is no more: the request, which was not taken, goes again in another one; once.
+    pub(super) fn renew(&mut self, now: Nanos, key: Key) {
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        if std::mem::replace(&mut trip.is_renewed, true) {
+            return self.fail(now, key, Failure::NoSession);
+        }
+        trip.stage = Stage::Waiting;
+        let upstream = trip.upstream;
+        self.forget_session(upstream);
+        let link = self.links.iter().find(|(_, link)| link.carries(key)).map(|(link, _)| link);
+        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
+            link.part();
+        }
+        self.dispatch(now, key);
+    }
+
+    pub(super) fn forget_session(&mut self, upstream: u32) {
+        let session = &mut self.upstreams[upstream as usize].session;
+        if matches!(session, Session::Open(_)) {
+            *session = Session::None;
+        }
+    }
+
+    /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation"). One of the modern era that is not a
+    /// process is told by hanging up.
+    pub(super) fn tell_cancelled(&mut self, now: Nanos, upstream: u32, number: u64) {
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"The client does not wait for it any more"}}}}"#
+        );
+        self.notify(now, upstream, Errand::Tell, message.as_bytes());
+    }
+
+    /// Answers what an upstream asks while a request is in work.
+    pub(super) fn answer_question(&mut self, now: Nanos, upstream: u32, id: &[u8], method: Method) {
+        let mut message = self.buffer();
+        answer_to(method, id, &mut message);
+        self.notify(now, upstream, Errand::Tell, &message);
+        self.give_back(message);
+    }
+
+    /// Ends the sessions that were opened.
+    pub(super) fn end_sessions(&mut self, now: Nanos) {
+        for upstream in 0..self.upstreams.len() {
+            if matches!(&self.upstreams[upstream].session, Session::Open(open) if open.id.is_some()) {
+                let trip = self.own_trip(now, upstream as u32, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
+                self.dispatch(now, trip);
+            }
+        }
+    }
+
+    /// Sends a message that is not answered.
+    fn notify(&mut self, now: Nanos, upstream: u32, errand: Errand, message: &[u8]) {
+        if errand == Errand::Tell && self.upstreams[upstream as usize].pipe.is_some() {
+            return self.tell_piped(upstream, message);
+        }
+        let key = self.own_trip(now, upstream, errand, Verb::Post, Method::Unknown, Version::LEGACY_NEWEST);
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.body.extend_from_slice(message);
+        }
+        self.dispatch(now, key);
+    }
+
+    /// Sends a request of this gateway's own.
+    pub(super) fn ask(&mut self, now: Nanos, owned: Owned<'_>) -> Key {
+        let number = self.number();
+        let Owned { upstream, errand, method, version, members } = owned;
+        let key = self.own_trip(now, upstream, errand, Verb::Post, method, version);
+        let starts = &self.upstreams[upstream as usize].settings.starts;
+        if let Some(trip) = self.trips.get_mut(key) {
+            write::own_request(&mut trip.body, number, method, version, members);
+            trip.number = Some(number);
+            if version.era() == Era::Modern && self.upstreams[upstream as usize].pipe.is_none() {
+                let mut head = starts.begin(&mut trip.head, Verb::Post);
+                let mirrored = write::mirrors(&mut head, version, method, "", &mut self.space);
+                debug_assert!(mirrored.is_ok(), "methods and versions are tokens");
+                head.end(Some(trip.body.len()));
+            }
+        }
+        self.dispatch(now, key);
+        key
+    }
+
+    pub(super) fn own_trip(&mut self, now: Nanos, upstream: u32, errand: Errand, verb: Verb, method: Method, version: Version) -> Key {
+        let ends = self.upstreams[upstream as usize].ends(now);
+        let (head, body) = (self.buffer(), self.buffer());
+        let trip = Trip {
+            upstream,
+            pass: None,
+            who: Who::Own(errand),
+            stage: Stage::Waiting,
+            verb,
+            version,
+            client: version.era(),
+            method,
+            head,
+            body,
+            id: compact_str::CompactString::default(),
+            number: None::<Number>,
+            token: compact_str::CompactString::default(),
+            names: None,
+            level: None,
+            due: Nanos::NEVER,
+            ends,
+            is_retried: false,
+            is_renewed: false,
+        };
+        self.trips.insert(trip)
+    }
+}

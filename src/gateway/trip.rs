@@ -1,0 +1,138 @@
+//! Trips: requests on their way to an upstream, and what was heard of them.
+
+use std::borrow::Cow;
+
+use compact_str::CompactString;
+
+use super::breaker::Pass;
+use super::failure::Failure;
+use super::scout::Errand;
+use super::translate::Terms;
+use super::write::Number;
+use crate::base::ids::{CallId, CoreId, LinkId};
+use crate::base::time::Nanos;
+use crate::wire::mcp::{Era, Level, Method, Version};
+
+/// Names one relayed request on its core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct TripId(pub(super) u32, pub(super) u32);
+
+/// What was heard of a client's request.
+#[derive(Debug)]
+pub struct Heard<'i> {
+    /// The core where it is in work.
+    pub core: CoreId,
+    /// Whose it is.
+    pub call: CallId,
+    /// What was heard.
+    pub what: What<'i>,
+}
+
+/// See [`Heard`]. Messages are whole, and as the client's era has them.
+#[derive(Debug)]
+pub enum What<'i> {
+    /// A notification to be passed on.
+    Notice(Cow<'i, [u8]>),
+    /// The response; nothing follows.
+    Answer {
+        /// The HTTP status that goes with it, should it be a whole response.
+        status: u16,
+        /// The response.
+        message: Cow<'i, [u8]>,
+    },
+    /// There will be no response; nothing follows.
+    Failed(Failure),
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Who {
+    /// A client's, in work on this core.
+    Call(CoreId, CallId),
+    /// This gateway's own.
+    Own(Errand),
+}
+
+/// The method of HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verb {
+    Post,
+    Get,
+    Delete,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// It waits for a session, or for a link.
+    Waiting,
+    /// It was written to this link, which carries it alone.
+    Sent(LinkId),
+    /// It was written to a process, which has others.
+    Piped,
+}
+
+/// One request and what is needed to send it, perhaps again, and to read its answer.
+#[derive(Debug)]
+pub(super) struct Trip {
+    pub upstream: u32,
+    /// The breaker's leave; none for what the gateway asks itself, which is how it sees that an upstream is back.
+    pub pass: Option<Pass>,
+    pub who: Who,
+    pub stage: Stage,
+    pub verb: Verb,
+    /// What the upstream speaks. A legacy session may have agreed on another revision of its era.
+    pub version: Version,
+    pub client: Era,
+    pub method: Method,
+    /// The whole head of a request of the modern era. In the legacy era it depends on the session, and is made when it is sent.
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
+    /// The client's id, raw.
+    pub id: CompactString,
+    /// What was sent in its place.
+    pub number: Option<Number>,
+    /// The client's progress token, raw; empty for none.
+    pub token: CompactString,
+    /// What upstream and client call a resource that was renamed.
+    pub names: Option<Box<(CompactString, CompactString)>>,
+    pub level: Option<Level>,
+    /// It fails when nothing is heard of it until then.
+    pub due: Nanos,
+    /// It fails when it has not ended then.
+    pub ends: Nanos,
+    /// It was sent again because a link broke.
+    pub is_retried: bool,
+    /// It was sent again because the session had ended.
+    pub is_renewed: bool,
+}
+
+impl Trip {
+    /// What is to be known to read what is said of it.
+    pub fn terms<'a>(&'a self, server_info: &'a [u8]) -> Terms<'a> {
+        Terms {
+            client: self.client,
+            version: self.version,
+            method: self.method,
+            id: self.id.as_bytes(),
+            number: self.number,
+            token: self.token.as_bytes(),
+            names: self.names.as_deref().map_or(("", ""), |(own, exposed)| (own, exposed)),
+            level: self.level,
+            server_info,
+        }
+    }
+
+    /// Whether it changes nothing at the upstream, so that it may be sent twice.
+    pub const fn is_safe(&self) -> bool {
+        !matches!(self.method, Method::ToolsCall)
+    }
+
+    /// The link that it was written to.
+    pub const fn link(&self) -> Option<LinkId> {
+        match self.stage {
+            Stage::Sent(link) => Some(link),
+            Stage::Waiting | Stage::Piped => None,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One upstream as one core knows it: how it is reached, its links, who waits for one, and its session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::link::Dial;
+use super::pipe::Pipe;
+use super::scout::Scout;
+use super::slots::Key;
+use super::trip::Verb;
+use crate::base::ids::LinkId;
+use crate::base::time::Nanos;
+use crate::wire::http1::{Ask, AskStart, Method, Unsendable};
+use crate::wire::mcp::Version;
+
+/// Which era of the protocol an upstream is spoken to in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Dialect {
+    /// That which it turns out to speak.
+    #[default]
+    Auto,
+    /// The handshake.
+    Legacy,
+    /// Metadata in each request.
+    Modern,
+}
+
+/// How an upstream is reached and what it may take; the same on every core.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name it is registered by.
+    pub name: Box<str>,
+    /// What it is known by in the registry: its URL.
+    pub url: Box<str>,
+    /// Where links to it lead.
+    pub dial: Arc<Dial>,
+    /// How requests to it begin.
+    pub starts: Starts,
+    /// Its era.
+    pub dialect: Dialect,
+    /// How long making a link may take.
+    pub connect_timeout: Duration,
+    /// How long an answer may be in coming once the request is sent, and a request may wait for a link.
+    pub first_byte_timeout: Duration,
+    /// How long a stream may be silent.
+    pub idle_timeout: Duration,
+    /// How long a request may take altogether.
+    pub total_timeout: Duration,
+    /// Most requests of one core that are in work there at once.
+    pub in_flight_max: usize,
+    /// Most requests of one core that wait for one of those to end.
+    pub queued_max: usize,
+    /// Most idle links that one core keeps.
+    pub idle_links_max: usize,
+    /// Whether requests that change nothing are sent once more when the answer to the first was lost.
+    pub retries: bool,
+    /// What is not about how it is reached.
+    pub options: super::config::Options,
+}
+
+/// How the heads of requests to an upstream begin: what is the same in all of them was checked once.
+#[derive(Clone, Debug)]
+pub struct Starts {
+    post: AskStart,
+    get: AskStart,
+    delete: AskStart,
+}
+
+impl Starts {
+    /// Of requests for `target` of `host`, with further header fields: credentials, for instance.
+    ///
+    /// # Errors
+    /// What of it cannot be sent.
+    pub fn new(target: &str, host: &str, fields: &[(Box<str>, Box<str>)]) -> Result<Self, Unsendable> {
+        let start = |method, own: &[(&str, &str)]| {
+            let mut out = Vec::new();
+            let mut head = Ask::begin(&mut out, method, target, host)?;
+            own.iter().try_for_each(|(name, value)| head.field(name, value.as_bytes()))?;
+            fields.iter().try_for_each(|(name, value)| head.field(name, value.as_bytes()))?;
+            Ok(head.into_start())
+        };
+        Ok(Self {
+            post: start(Method::Post, &[("Accept", "application/json, text/event-stream"), ("Content-Type", "application/json")])?,
+            get: start(Method::Get, &[("Accept", "text/event-stream")])?,
+            delete: start(Method::Delete, &[])?,
+        })
+    }
+
+    /// Begins a head.
+    pub(super) fn begin<'o>(&self, out: &'o mut Vec<u8>, verb: Verb) -> Ask<'o> {
+        Ask::begin_with(
+            out,
+            match verb {
+                Verb::Post => &self.post,
+                Verb::Get => &self.get,
+                Verb::Delete => &self.delete,
+            },
+        )
+    }
+}
+
+/// A session of the legacy era, shared by all requests of one core.
+#[derive(Debug, Default)]
+pub(super) enum Session {
+    /// None, and nobody has asked for one.
+    #[default]
+    None,
+    /// `initialize` is under way; these wait for it.
+    Opening { waiting: Vec<Key> },
+    /// There is one.
+    Open(Open),
+}
+
+/// What was agreed on.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    /// None: the upstream has no sessions.
+    pub id: Option<Box<[u8]>>,
+    pub version: Version,
+    /// Its `Implementation` object.
+    pub info: Box<[u8]>,
+}
+
+/// One upstream on one core.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub settings: Settings,
+    pub breaker: super::breaker::Breaker,
+    pub session: Session,
+    /// Requests that wait until the upstream knows that the session has begun.
+    pub greeting: Vec<Key>,
+    /// It is a process.
+    pub pipe: Option<Pipe>,
+    /// Links to it, idle and busy.
+    pub links: usize,
+    /// Of them, those that carry what is no client's request.
+    pub own_links: usize,
+    /// The idle ones; the last was used last.
+    pub idle: Vec<LinkId>,
+    /// Requests that wait for a link.
+    pub queue: VecDeque<Key>,
+    /// On one core only.
+    pub scout: Option<Scout>,
+}
+
+impl Session {
+    /// Those that wait for it.
+    pub fn take_waiting(&mut self) -> Vec<Key> {
+        match self {
+            Self::Opening { waiting } => std::mem::take(waiting),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The upstream's `Implementation` object, as far as the session knows it.
+    pub fn info(&self) -> &[u8] {
+        match self {
+            Self::Open(open) => &open.info,
+            _ => b"{}",
+        }
+    }
+}
+
+impl Upstream {
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(Pipe::default);
+        Self {
+            settings,
+            breaker: super::breaker::Breaker::new(seed),
+            session: Session::None,
+            greeting: Vec::new(),
+            pipe,
+            links: 0,
+            own_links: 0,
+            idle: Vec::new(),
+            queue: VecDeque::new(),
+            scout: None,
+        }
+    }
+
+    /// When a request that is sent now must have been answered.
+    pub fn ends(&self, now: Nanos) -> Nanos {
+        now.after(self.settings.total_timeout)
+    }
+}

@@ -1,0 +1,289 @@
+//! Servers behind a server: real processes and real sockets on both sides.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringhub::engine::seal::{KeyPair, SealKeys};
+use ringhub::engine::{Endpoint, EngineConfig};
+use ringhub::gateway::link::Dial;
+use ringhub::gateway::{Dialect, Settings, Starts};
+use ringhub::rt;
+
+use crate::client::{self, Client, Response, echo, modern, modern_with, post};
+use crate::server::{Server, until};
+
+/// A node that fronts others at `/mcp`.
+struct Front {
+    running: rt::Running,
+}
+
+impl Front {
+    fn start(upstreams: &[(&str, SocketAddr)]) -> Self {
+        let settings = |(name, address): &(&str, SocketAddr)| Settings {
+            name: (*name).into(),
+            url: format!("http://{address}/mcp").into(),
+            dial: Arc::new(Dial::Tcp { host: address.ip().to_string().into(), port: address.port(), tls: false }),
+            starts: Starts::new("/mcp", &address.to_string(), &[]).expect("what can be sent"),
+            dialect: Dialect::Auto,
+            connect_timeout: Duration::from_secs(2),
+            first_byte_timeout: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(20),
+            in_flight_max: 64,
+            queued_max: 64,
+            idle_links_max: 64,
+            retries: true,
+        };
+        let keys = SealKeys::new(KeyPair::random().expect("randomness"));
+        let names = upstreams.iter().map(|(name, _)| (*name).into()).collect();
+        let engine = EngineConfig {
+            endpoints: vec![Endpoint { path: "/mcp".into(), servers: Box::default(), upstreams: names }],
+            upstreams: upstreams.iter().map(settings).collect(),
+            ..EngineConfig::new(keys)
+        };
+        let config =
+            rt::Config { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))], cores: Some(2), pin: false, ..rt::Config::default() };
+        Self { running: rt::start(config, engine, Vec::new()).expect("it starts") }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.running.addresses()[0])
+    }
+
+    /// Waits until this tool is listed, and callable.
+    fn wait_for(&self, tool: &str) {
+        until("an upstream is listed", || tools(&mut self.connect()).iter().any(|name| name == tool));
+    }
+}
+
+fn tools(client: &mut Client) -> Vec<String> {
+    let list = client.ask(modern(1, "tools/list", "")).json();
+    let tools = list["result"]["tools"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
+    tools.iter().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
+}
+
+fn text(response: &Response) -> String {
+    let json = response.json();
+    json["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {json}")).to_owned()
+}
+
+/// A session of the legacy era: its header fields.
+fn open(client: &mut Client) -> Vec<(&'static str, String)> {
+    let answer = client.ask(client::initialize("2025-06-18"));
+    let session = answer.header("mcp-session-id").expect("a session").to_owned();
+    let fields = vec![("mcp-session-id", session), ("mcp-protocol-version", "2025-06-18".to_owned())];
+    assert_eq!(ask(client, &fields, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).status, 202);
+    fields
+}
+
+fn ask(client: &mut Client, fields: &[(&'static str, String)], body: &str) -> Response {
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    client.ask(post(&fields, body))
+}
+
+#[test]
+fn clients_of_either_era_reach_servers_of_either_era() {
+    for era in ["modern", "legacy", "both"] {
+        let back = Server::start(&["--era", era]);
+        let front = Front::start(&[("back", back.address())]);
+        front.wait_for("echo");
+        for _ in 0..4 {
+            let mut client = front.connect();
+            for round in 0..5 {
+                assert_eq!(text(&client.ask(echo(round, "hello"))), "hello", "{era}");
+            }
+            let read = client.ask(modern(9, "resources/read", r#""uri":"ringhub://about""#)).json();
+            assert!(read["result"]["contents"][0]["text"].as_str().is_some_and(|text| text.contains("ringhub")), "{read}");
+            let session = open(&mut client);
+            let call = r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"add","arguments":{"a":1,"b":2}}}"#;
+            assert_eq!(text(&ask(&mut client, &session, call)), "3", "{era}");
+        }
+    }
+}
+
+#[test]
+fn many_clients_get_their_own_answers() {
+    let back = Server::start(&["--era", "legacy"]);
+    let front = Front::start(&[("back", back.address())]);
+    front.wait_for("echo");
+    thread::scope(|scope| {
+        for who in 0..16 {
+            let front = &front;
+            scope.spawn(move || {
+                let mut client = front.connect();
+                for round in 0..50 {
+                    let message = format!("{who} says {round}");
+                    assert_eq!(text(&client.ask(echo(round, &message))), message);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_large_answer_passes_whole() {
+    let back = Server::start(&[]);
+    let front = Front::start(&[("back", back.address())]);
+    front.wait_for("echo");
+    let message = "x".repeat(2 * 1024 * 1024);
+    assert!(text(&front.connect().ask(echo(1, &message))) == message);
+}
+
+#[test]
+fn an_upstream_that_dies_is_named_and_the_others_serve_on() {
+    let (dying, living) = (Server::start(&[]), Server::start(&["--era", "legacy"]));
+    let address = dying.address();
+    let front = Front::start(&[("dying", address), ("living", living.address())]);
+    front.wait_for("dying.echo");
+    front.wait_for("living.echo");
+    let call = |tool: &str| modern(1, "tools/call", &format!(r#""name":"{tool}","arguments":{{"message":"hello"}}"#));
+    let mut client = front.connect();
+    assert_eq!(text(&client.ask(call("dying.echo"))), "hello");
+    dying.kill();
+    until("it is said to be gone", || {
+        let answer = front.connect().ask(call("dying.echo"));
+        let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        message.contains("The server dying ")
+    });
+    assert_eq!(text(&client.ask(call("living.echo"))), "hello");
+    assert!(tools(&mut client).contains(&"dying.echo".to_owned()), "its tools stay listed");
+    let _again = Server::start(&["--listen", &address.to_string()]);
+    until("it serves again", || front.connect().ask(call("dying.echo")).json()["result"].is_object());
+}
+
+/// Takes connections and does with each what `serve` does.
+fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads one request; its body, or none at the end.
+fn request(stream: &mut TcpStream) -> Option<String> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ").map(str::to_owned));
+            let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
+            if bytes.len() >= end + 4 + length {
+                return Some(String::from_utf8_lossy(&bytes[end + 4..end + 4 + length]).into_owned());
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+        }
+    }
+}
+
+/// A modern upstream with one tool `t`, whose calls `answer` answers.
+fn scripted(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
+    listen(move |mut stream| {
+        while let Some(body) = request(&mut stream) {
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+            let id = json["id"].to_string();
+            let result = match json["method"].as_str() {
+                Some("server/discover") => {
+                    r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete","ttlMs":0,"cacheScope":"private"}"#
+                }
+                Some("tools/list") => {
+                    r#"{"tools":[{"name":"t","inputSchema":{"type":"object"}}],"resultType":"complete","ttlMs":0,"cacheScope":"private"}"#
+                }
+                _ => {
+                    answer(&mut stream, &id);
+                    continue;
+                }
+            };
+            let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+            if stream.write_all(format!("{head}{body}").as_bytes()).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn upstreams_that_misbehave_cost_their_callers_an_error() {
+    type Answer = fn(&mut TcpStream, &str);
+    let cases: [(&str, Answer, &str); 5] = [
+        ("hung", |stream, _| drop(stream.read(&mut [0; 1])), "did not answer in time"),
+        ("closing", |stream, _| stream.shutdown(std::net::Shutdown::Both).expect("it is open"), "closed the connection"),
+        ("garbage", |stream, _| drop(stream.write_all(b"what?\r\n\r\n")), "cannot be understood"),
+        (
+            "endless",
+            |stream, _| {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n";
+                let mut sent = stream.write_all(head.as_bytes());
+                while sent.is_ok() {
+                    sent = stream.write_all(&[b' '; 65536]);
+                }
+            },
+            "larger answer",
+        ),
+        (
+            "halfway",
+            |stream, _| {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {\"jsonrpc\":";
+                drop(stream.write_all(head.as_bytes()));
+                stream.shutdown(std::net::Shutdown::Both).expect("it is open");
+            },
+            "closed the connection",
+        ),
+    ];
+    let addresses: Vec<_> = cases.iter().map(|(name, answer, _)| (*name, scripted(*answer))).collect();
+    let front = Front::start(&addresses);
+    for (name, _, why) in cases {
+        let tool = format!("{name}.t");
+        front.wait_for(&tool);
+        let began = Instant::now();
+        let answer = front.connect().ask(modern(1, "tools/call", &format!(r#""name":"{tool}","arguments":{{}}"#)));
+        let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(
+            answer.status == 200 && message.contains(&format!("The server {name} ")) && message.contains(why),
+            "{name}: {}",
+            answer.body
+        );
+        assert!(began.elapsed() < Duration::from_secs(15), "{name} held its caller up");
+    }
+}
+
+#[test]
+fn what_an_upstream_says_on_the_way_arrives_on_the_way() {
+    let (told, tell) = std::sync::mpsc::sync_channel::<()>(0);
+    let tell = std::sync::Mutex::new(tell);
+    let address = scripted(move |stream, id| {
+        let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":1}}"#;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        stream.write_all(format!("{head}data: {progress}\n\n").as_bytes()).expect("it is read");
+        // The client has heard of it.
+        tell.lock().expect("no panic").recv_timeout(Duration::from_secs(10)).expect("the client hears of it");
+        let result = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"resultType":"complete"}}}}"#);
+        stream.write_all(format!("data: {result}\n\n").as_bytes()).expect("it is read");
+        stream.shutdown(std::net::Shutdown::Both).expect("it is open");
+    });
+    let front = Front::start(&[("slow", address)]);
+    front.wait_for("t");
+    let mut client = front.connect();
+    client.send(modern_with(1, "tools/call", r#""name":"t","arguments":{}"#, r#""progressToken":"p","#));
+    let (status, headers) = client.head().expect("a head");
+    assert!(status == 200 && headers.iter().any(|(name, value)| name == "content-type" && value == "text/event-stream"), "{headers:?}");
+    let first = String::from_utf8(client.chunk().expect("a chunk").expect("an event")).expect("UTF-8");
+    assert!(first.contains("notifications/progress"), "{first}");
+    told.send(()).expect("the upstream waits");
+    let second = String::from_utf8(client.chunk().expect("a chunk").expect("an event")).expect("UTF-8");
+    assert!(second.contains(r#""resultType":"complete""#), "{second}");
+    assert_eq!(client.chunk().expect("the end"), None);
+}
