@@ -12,8 +12,9 @@ use ringhub::base::ids::{ConnId, CoreId, NodeId};
 use ringhub::base::time::{Nanos, Now};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{ConnMemo, Effect, Endpoint, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
+use ringhub::gateway::config::Options;
 use ringhub::gateway::link::{Dial, LinkEvent};
-use ringhub::gateway::{Dialect, RestartPolicy, Settings, Starts};
+use ringhub::gateway::{Dialect, Settings, Starts};
 use ringhub::native::{Era, Factory, Inbox, builtin};
 use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, LastHead, Taken, take};
 
@@ -110,7 +111,7 @@ impl Relay {
             queued_max: 64,
             idle_links_max: 64,
             retries: true,
-            restart: RestartPolicy::Always,
+            options: Options::default(),
         };
         let config = EngineConfig {
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: Box::default(), upstreams: ["u".into()].into() }],

@@ -82,6 +82,7 @@ use view::Signature;
 
 pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
+pub use hosted::registered_name;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
 
@@ -269,11 +270,7 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let mut gateway = Gateway::new(
-            &config.upstreams,
-            u64::from_le_bytes(*nonce_prefix.first_chunk().expect("a boot is longer than a number")),
-            metrics,
-        );
+        let mut gateway = Gateway::new(&config.upstreams, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
         for (number, _) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
             gateway.watch(Nanos(0), number);
         }

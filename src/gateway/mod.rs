@@ -23,6 +23,7 @@
 mod answer;
 pub mod backoff;
 pub mod breaker;
+pub mod config;
 mod failure;
 mod http;
 pub mod link;

@@ -11,7 +11,6 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::breaker::Breaker;
 use super::failure::Failure;
 use super::link::Down;
 use super::pages::{Capabilities, Found, Lists, Next};
@@ -393,7 +392,7 @@ impl Gateway {
         let Some(scout) = &mut up.scout else { return };
         if scout.failures > 0 {
             // It is back: nobody needs to find that out by trying.
-            up.breaker = Breaker::new(up.seed);
+            up.breaker.close();
         }
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
         scout.is_renewed = false;

@@ -93,7 +93,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Trip {
     pub upstream: u32,
-    /// Leave of the breaker; requests of this gateway's own need none.
+    /// The breaker's leave; none for what the gateway asks itself, which is how it sees that an upstream is back.
     pub pass: Option<Pass>,
     pub who: Who,
     pub stage: Stage,

@@ -88,6 +88,8 @@ pub struct ServerSpec {
     pub source: Source,
     /// Whether it can be called.
     pub state: State,
+    /// It is part of the configuration: nobody changes it but this process, and it is not kept.
+    pub is_configured: bool,
     /// Set once this process has found out how; none for every server that it does not front.
     pub fronted: Option<Fronted>,
     /// What it offers.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{Endpoint, EngineConfig};
+use ringhub::gateway::config::Options;
 use ringhub::gateway::link::{Command, Dial};
-use ringhub::gateway::{Dialect, RestartPolicy, Settings, Starts};
+use ringhub::gateway::{Dialect, Settings, Starts};
 use ringhub::rt;
 
 use crate::client::{self, Client, Response, echo, modern, modern_with, post};
@@ -49,7 +50,7 @@ impl Front {
             queued_max: 64,
             idle_links_max: 64,
             retries: true,
-            restart: RestartPolicy::Always,
+            options: Options::default(),
         };
         let keys = SealKeys::new(KeyPair::random().expect("randomness"));
         let engine = EngineConfig {

@@ -10,7 +10,7 @@ use super::fixture;
 use crate::base::ids::{ConnId, LinkId};
 use crate::engine::{Endpoint, EngineConfig, Eras};
 use crate::gateway::link::{Dial, Down, LinkEvent};
-use crate::gateway::{Dialect, RestartPolicy, Settings, Starts};
+use crate::gateway::{Dialect, Settings, Starts};
 
 /// An upstream of this name, with short patience.
 pub fn settings(name: &str) -> Settings {
@@ -28,7 +28,7 @@ pub fn settings(name: &str) -> Settings {
         queued_max: 2,
         idle_links_max: 2,
         retries: true,
-        restart: RestartPolicy::Always,
+        options: crate::gateway::config::Options::default(),
     }
 }
 
