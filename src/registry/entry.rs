@@ -30,6 +30,8 @@ pub struct Fronted {
     pub version: Version,
     /// Whether it completes arguments.
     pub completes: bool,
+    /// Whether its tools and prompts keep their names where several servers share an endpoint.
+    pub is_plain: bool,
 }
 
 /// Whether a server can be called.

@@ -347,3 +347,37 @@ fn one_process_serves_all_and_is_started_again_when_it_dies() {
     until("it is there again", || front.connect().ask(echo(1, "x")).json()["result"].is_object());
     assert!(!text(&client.ask(echo(1, "x"))).contains(&processes[0]), "another process");
 }
+
+#[test]
+fn the_flags_of_the_program_front_servers_beside_its_own() {
+    let back = Server::start(&["--era", "legacy"]);
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(script.path(), SCRIPT).expect("it can be written");
+    let url = format!("back=http://{}/mcp", back.address());
+    let command = format!("script=stdio:sh {}", script.path().display());
+    let front = Server::start(&["--upstream", &url, "--upstream", &command, "--cores", "2", "--no-pin"]);
+    let mut client = Client::connect(front.address());
+    until("both are listed", || {
+        let tools = tools(&mut Client::connect(front.address()));
+        ["back.echo", "script.echo", "ringhub.echo"].iter().all(|tool| tools.iter().any(|name| name == tool))
+    });
+    for (tool, said) in [("back.echo", "hello"), ("ringhub.echo", "hello"), ("script.echo", "hello from ")] {
+        let answer = client.ask(modern(1, "tools/call", &format!(r#""name":"{tool}","arguments":{{"message":"hello"}}"#)));
+        assert!(text(&answer).starts_with(said), "{tool}: {}", answer.body);
+    }
+    front.stop();
+}
+
+#[test]
+fn a_node_is_ready_once_its_required_upstreams_were_seen() {
+    let spare = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!("[[upstream]]\nname = \"back\"\nurl = \"http://{spare}/mcp\"\nrequired = true\nnames = \"plain\"\n");
+    std::fs::write(config.path(), text).expect("it can be written");
+    let front = Server::start(&["--config", &config.path().display().to_string(), "--cores", "2", "--no-pin"]);
+    let ready = || Client::connect(front.admin()).ask("GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n").status;
+    assert_eq!(ready(), 503);
+    let _back = Server::start(&["--listen", &spare.to_string()]);
+    until("it is ready", || ready() == 200);
+    until("its tools keep their names", || tools(&mut Client::connect(front.address())).contains(&"add".to_owned()));
+}
