@@ -36,6 +36,7 @@ impl Front {
             queued_max: 64,
             idle_links_max: 64,
             retries: true,
+            options: ringhub::gateway::config::Options::default(),
         };
         let keys = SealKeys::new(KeyPair::random().expect("randomness"));
         let names = upstreams.iter().map(|(name, _)| (*name).into()).collect();
