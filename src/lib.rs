@@ -9,7 +9,9 @@
 //! executor and all it owns. A *shard* is one slice of the registry, owned by one core. A *conn* is one TCP connection. A
 //! *session* is an MCP session, which only the legacy *era* has: Legacy begins with the `initialize` handshake, Modern
 //! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
-//! in this process. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
+//! in this process, an *upstream* is one that this node fronts. A *link* is a stream of bytes to an upstream: a connection, or a child
+//! process. A *trip* is one request on its way to an upstream, and what is heard of it. A *scout* finds out what an upstream speaks
+//! and has. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
 //! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
 //! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
 //! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
@@ -47,7 +49,30 @@
 //! 4. A tool runs on the connection's own core. When it is done at once, its answer is encoded into the connection's outbound
 //!    buffer: no task, no allocation, no lock. When it is not, its future joins the core's task set and the answer follows
 //!    later, as JSON or as a stream of events.
+//!    When the name is an upstream's, the request is relayed: see below.
 //! 5. All replies of a turn leave in one send per connection, all sends of a turn in one system call.
+//!
+//! # Upstreams
+//!
+//! [`gateway`] is a pure state machine per core. It sees links, which the shell makes: bytes in, bytes out. For each upstream one
+//! core, the owner of the shard that the upstream's name is in, has a *scout*: it asks `server/discover`, falls back to `initialize` as the
+//! official clients do, drains the lists, writes what it found into the registry like any other change, and watches for changes. So
+//! `initialize` and the lists are answered from the registry at once, whatever state an upstream is in, and every core learns from the
+//! entry that it makes its views of anyway which era an upstream speaks.
+//!
+//! A call of an upstream over HTTP goes out from the caller's own core, over a link of that core's pool: no stream crosses cores. Within
+//! the modern era the message goes on byte for byte but for a name that the view changed, and so does its answer. An upstream of the
+//! legacy era has one session per core, shared by all calls of the core, with ids and progress tokens of the gateway's own, opened when it
+//! is first needed and again when the upstream has forgotten it. A child process exists once, on the core of its scout; calls from other
+//! cores hop there.
+//!
+//! An upstream that asks in the midst of a call is answered by that call's client. When a modern upstream answers a legacy client's call
+//! with questions, they become requests on the stream of that call, and the answers go out with the request when it is sent again.
+//! When a legacy upstream asks on the stream of a modern client's call, the call is parked: its client gets a result that asks, with a
+//! sealed handle of the call, and its next request is taken to the core where the call waits.
+//!
+//! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
+//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream.
 //!
 //! # Who owns what
 //!

@@ -162,6 +162,20 @@ pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
 /// A turn longer than this is counted and logged, milliseconds.
 pub const TURN_MS_MAX: u64 = 5;
 
+/// Largest answer of an upstream server, or event of its streams, bytes.
+pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of answers of upstream servers that one core holds while they are not complete.
+pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Buffers of requests to upstream servers that one core keeps for the next ones.
+pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
+/// Bytes that a process may leave unread before its next requests wait.
+pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Most questions of an upstream server about one request that wait for an answer.
+pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
+/// Longest session id of an upstream server, bytes.
+pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Most pages of an upstream server's lists, all together.
+pub const UPSTREAM_PAGES_MAX: usize = 256;
 /// Failures of an upstream one behind the other that open its breaker.
 pub const BREAKER_FAILURES_MAX: u32 = 5;
 /// Failures among an upstream's last 32 results that open its breaker.
@@ -192,18 +206,6 @@ pub const CHILD_LOOPING_MS: u64 = 60_000;
 pub const UPSTREAMS_MAX: usize = 255;
 /// Requests of one core that may wait for an upstream server which has as many in work as it may.
 pub const UPSTREAM_QUEUE_MAX: usize = 1024;
-/// Largest answer of an upstream server, or event of its streams, bytes.
-pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Most bytes of answers of upstream servers that one core holds while they are not complete.
-pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Buffers of requests to upstream servers that one core keeps for the next ones.
-pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
-/// Bytes that a process may leave unread before its next requests wait.
-pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
-/// Longest session id of an upstream server, bytes.
-pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
-/// Most pages of an upstream server's lists, all together.
-pub const UPSTREAM_PAGES_MAX: usize = 256;
 
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
@@ -252,10 +254,10 @@ const _: () = assert!(UPSTREAMS_MAX < SERVERS_PER_ENDPOINT_MAX, "an endpoint sho
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an upstream answers can be sent on");
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
-const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
-const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
+const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
+const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(LOG_BYTES_MAX <= OUTBOUND_BYTES_MAX, "a whole log must be replayable");

@@ -57,6 +57,8 @@ closed_enum! {
         /// See its help.
         UpstreamFailures = "upstream_failures_total", "Requests that an upstream server failed to answer";
         /// See its help.
+        BreakersOpened = "upstream_breakers_opened_total", "Times an upstream server failed so often that it was left alone for a while";
+        /// See its help.
         UpstreamRetries = "upstream_retries_total", "Requests sent once more because a kept link to an upstream server broke";
         /// See its help.
         Panics = "handler_panics_total", "Handlers that panicked";

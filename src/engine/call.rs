@@ -1,23 +1,23 @@
 //! Calls in work: those of native servers, started, polled, answered, called off, timed out; those of upstreams, which [`super::relay`] starts and
 //! answers, are called off and timed out here, too. The same for both eras; what differs is who is answered.
 
-use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use compact_str::CompactString;
 
+use super::calls::{Call, Work};
 use super::legacy;
 use super::mrtr::Binding;
 use super::out::{Effect, Out};
 use super::view::{Signer, rename_contents};
 use super::{Engine, modern};
-use crate::base::ids::{CallId, ConnId, CoreId};
+use crate::base::ids::{CallId, ConnId};
 use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
-use crate::gateway::{Failure, TripId};
+use crate::gateway::Failure;
 use crate::native::Context;
 use crate::native::Server;
 use crate::native::host::{CallSpec, Effect as Wish};
@@ -83,6 +83,8 @@ pub(super) enum Caller {
     Modern(ConnId),
     /// A request of a legacy session.
     Legacy(legacy::Asker),
+    /// A client of the modern era that is to come back: its upstream asked something.
+    Parked,
     /// Nobody any more: the call was called off while its work is on the blocking pool.
     Nobody,
 }
@@ -146,211 +148,6 @@ pub(super) enum Ending {
     TimedOut,
     /// Too many calls in work.
     Overloaded,
-}
-
-/// One call in work.
-pub(super) struct Call {
-    pub id: CallId,
-    pub caller: Caller,
-    pub server: u32,
-    pub signer: Signer,
-    pub kind: TargetKind,
-    /// As the caller named it.
-    pub name: CompactString,
-    /// What the server calls a resource that callers know by another URI.
-    uri: Option<Box<str>>,
-    /// The JSON-RPC id, raw.
-    pub rpc_id: CompactString,
-    work: Work,
-    deadline: Nanos,
-}
-
-/// Where an upstream's work on a call is known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum At {
-    /// On this core.
-    Here(TripId),
-    /// On the core that has the upstream's process.
-    Core(CoreId),
-}
-
-/// Who works on a call.
-enum Work {
-    /// A native server.
-    Native {
-        context: Context,
-        /// What a `requestState` of this call is bound to (modern era).
-        binding: Option<Binding>,
-        /// None: it is on the blocking pool.
-        job: Option<Job>,
-    },
-    /// An upstream.
-    Upstream { number: u32, at: At },
-}
-
-impl Call {
-    /// A call of an upstream.
-    #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
-    pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
-        let rpc_id = CompactString::from_utf8_lossy(rpc_id);
-        let work = Work::Upstream { number, at };
-        Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
-    }
-
-    /// The request that an upstream works on.
-    pub const fn trip(&self) -> Option<TripId> {
-        match self.work {
-            Work::Upstream { at: At::Here(trip), .. } => Some(trip),
-            _ => None,
-        }
-    }
-
-    /// The other core on which an upstream works on it.
-    pub const fn elsewhere(&self) -> Option<CoreId> {
-        match self.work {
-            Work::Upstream { at: At::Core(core), .. } => Some(core),
-            _ => None,
-        }
-    }
-
-    /// The upstream that works on it.
-    pub const fn upstream(&self) -> Option<u32> {
-        match self.work {
-            Work::Upstream { number, .. } => Some(number),
-            Work::Native { .. } => None,
-        }
-    }
-
-    /// What its handler holds.
-    pub const fn context(&self) -> Option<&Context> {
-        match &self.work {
-            Work::Native { context, .. } => Some(context),
-            Work::Upstream { .. } => None,
-        }
-    }
-
-    const fn job(&mut self) -> Option<&mut Option<Job>> {
-        match &mut self.work {
-            Work::Native { job, .. } => Some(job),
-            Work::Upstream { .. } => None,
-        }
-    }
-
-    /// The members of the result with the resource named as the caller names it.
-    pub fn expose<'a>(&self, members: &'a [u8]) -> Cow<'a, [u8]> {
-        match &self.uri {
-            Some(uri) => Cow::Owned(rename_contents(members, uri, &self.name)),
-            None => Cow::Borrowed(members),
-        }
-    }
-}
-
-/// The calls in work, by slot. A slot's number is that of its task.
-#[derive(Default)]
-pub(super) struct Calls {
-    slots: Vec<(u32, Option<Call>)>,
-    free: Vec<u32>,
-    in_work: usize,
-    /// No deadline passes before this moment.
-    due: Nanos,
-    /// The call that is being started, which has no slot yet.
-    starting: Option<(CallId, Caller)>,
-}
-
-impl Calls {
-    pub fn len(&self) -> usize {
-        self.in_work
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.in_work == 0
-    }
-
-    /// When [`Engine::expire_calls`] is due.
-    pub fn next_due(&self) -> Nanos {
-        if self.is_empty() { Nanos::NEVER } else { self.due }
-    }
-
-    /// The id that the next call gets. Never given twice, so that what an earlier call left behind is told apart.
-    pub fn next_id(&mut self) -> CallId {
-        if self.free.is_empty() {
-            self.free.push(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-            self.slots.push((0, None));
-        }
-        let index = self.free[self.free.len() - 1];
-        let generation = &mut self.slots[index as usize].0;
-        *generation = generation.wrapping_add(1);
-        CallId { index, generation: *generation }
-    }
-
-    pub fn insert(&mut self, id: CallId, call: Call) {
-        let index = self.free.pop();
-        debug_assert_eq!(index, Some(id.index), "nothing else takes a slot while a call is started");
-        self.due = if self.in_work == 0 { call.deadline } else { self.due.min(call.deadline) };
-        self.in_work += 1;
-        self.slots[id.index as usize].1 = Some(call);
-    }
-
-    pub fn get(&self, id: CallId) -> Option<&Call> {
-        let (generation, call) = self.slots.get(id.index as usize)?;
-        if *generation == id.generation { call.as_ref() } else { None }
-    }
-
-    pub fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
-        let (generation, call) = self.slots.get_mut(id.index as usize)?;
-        if *generation == id.generation { call.as_mut() } else { None }
-    }
-
-    pub fn remove(&mut self, id: CallId) -> Option<Call> {
-        let (generation, call) = self.slots.get_mut(id.index as usize)?;
-        if *generation != id.generation {
-            return None;
-        }
-        let call = call.take()?;
-        *generation = generation.wrapping_add(1);
-        self.free.push(id.index);
-        self.in_work -= 1;
-        Some(call)
-    }
-
-    /// Takes the call out of its slot for a moment; [`Self::put_back`] follows.
-    fn lift(&mut self, id: CallId) -> Option<Call> {
-        let (generation, call) = self.slots.get_mut(id.index as usize)?;
-        if *generation == id.generation { call.take() } else { None }
-    }
-
-    fn put_back(&mut self, id: CallId, call: Call) {
-        self.slots[id.index as usize].1 = Some(call);
-    }
-
-    /// The calls of this caller.
-    pub fn of(&self, caller: Caller) -> Vec<CallId> {
-        let slots = (0..).zip(&self.slots);
-        let is_its = |call: &Option<Call>| call.as_ref().is_some_and(|call| call.caller == caller);
-        slots.filter(|(_, (_, call))| is_its(call)).map(|(index, (generation, _))| CallId { index, generation: *generation }).collect()
-    }
-
-    /// Gives a call until this moment.
-    pub fn postpone(&mut self, id: CallId, until: Nanos) {
-        if let Some(call) = self.get_mut(id) {
-            call.deadline = until;
-            self.due = self.due.min(until);
-        }
-    }
-
-    /// The id of the call whose task has this slot.
-    fn id_at(&self, index: u32) -> Option<CallId> {
-        let (generation, call) = self.slots.get(index as usize)?;
-        call.as_ref().map(|_| CallId { index, generation: *generation })
-    }
-
-    /// Who hears of the call, also while it is only being started.
-    fn caller(&self, id: CallId) -> Option<Caller> {
-        match self.starting {
-            Some((starting, caller)) if starting == id => Some(caller),
-            _ => self.get(id).map(|call| call.caller),
-        }
-    }
 }
 
 impl Engine {
@@ -529,7 +326,7 @@ impl Engine {
         match call.caller {
             Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &ending, members, out),
             Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &ending, members, out),
-            Caller::Nobody => {}
+            Caller::Nobody | Caller::Parked => {}
         }
     }
 
@@ -605,7 +402,7 @@ impl Engine {
         match caller {
             Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &Ending::TimedOut, &[], out),
             Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &Ending::TimedOut, &[], out),
-            Caller::Nobody => {}
+            Caller::Nobody | Caller::Parked => {}
         }
         call.caller = Caller::Nobody;
         self.calls.put_back(id, call);
@@ -642,7 +439,7 @@ impl Engine {
                 }
             }
             Some(Caller::Legacy(asker)) => legacy::on_wish(self, now, asker, wish, out),
-            Some(Caller::Nobody) | None => {}
+            Some(Caller::Nobody | Caller::Parked) | None => {}
         }
     }
 

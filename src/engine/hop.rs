@@ -13,13 +13,15 @@ use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
 use crate::gateway::{Failure, Forward, Heard, TripId, What};
 use crate::wire::jsonrpc::Id;
-use crate::wire::mcp::{Era, Level, Method, Version};
+use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
 
 /// What crosses.
 #[derive(Debug)]
 pub enum Frame {
     /// A request for an upstream.
     Ask(Request),
+    /// It goes to its upstream again, with these members of its parameters.
+    Resume(CallId, Vec<u8>),
     /// Nobody waits for it any more.
     Cancel(CallId),
     /// Something was heard of it.
@@ -43,6 +45,7 @@ pub struct Request {
     token: Option<Range<usize>>,
     level: Option<Level>,
     client_info: Option<Box<[u8]>>,
+    capabilities: ClientCapabilities,
 }
 
 /// See [`What`].
@@ -52,6 +55,8 @@ pub enum Told {
     Notice(Vec<u8>),
     /// The response, and its HTTP status.
     Answer(u16, Vec<u8>),
+    /// The response that asks something first.
+    Asks(Vec<u8>),
     /// There will be none.
     Failed(Failure),
 }
@@ -94,6 +99,7 @@ impl Request {
             token: forward.progress_token.and_then(range),
             level: forward.level,
             client_info: forward.client_info.map(Into::into),
+            capabilities: forward.capabilities,
         }
     }
 
@@ -112,6 +118,7 @@ impl Request {
             progress_token: self.token.as_ref().and_then(part),
             level: self.level,
             client_info: self.client_info.as_deref(),
+            capabilities: self.capabilities,
             fields: &[],
         })
     }
@@ -146,6 +153,11 @@ impl Engine {
                     Err(failure) => Self::send_hop(from, Box::new(Frame::Told(request.call, Told::Failed(failure))), out),
                 }
             }
+            Frame::Resume(call, members) => {
+                if let Some(trip) = self.hops.trips.get(&(from, call)) {
+                    self.gateway.resume(now.mono, *trip, &members);
+                }
+            }
             Frame::Cancel(call) => {
                 if let Some(trip) = self.hops.trips.remove(&(from, call)) {
                     self.gateway.cancel(now.mono, trip);
@@ -155,6 +167,7 @@ impl Engine {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
                     Told::Answer(status, message) => What::Answer { status, message: message.into() },
+                    Told::Asks(response) => What::Asks(response.into()),
                     Told::Failed(failure) => What::Failed(failure),
                 };
                 self.on_heard(now, Heard { core: self.core, call, what }, out);
@@ -167,9 +180,12 @@ impl Engine {
         let told = match heard.what {
             What::Notice(message) => Told::Notice(message.into_owned()),
             What::Answer { status, message } => Told::Answer(status, message.into_owned()),
+            What::Asks(response) => Told::Asks(response.into_owned()),
+            // A process asks nobody.
+            What::Question { .. } => return,
             What::Failed(failure) => Told::Failed(failure),
         };
-        let is_last = !matches!(told, Told::Notice(_));
+        let is_last = !matches!(told, Told::Notice(_) | Told::Asks(_));
         let is_wanted = match is_last {
             true => self.hops.trips.remove(&(heard.core, heard.call)).is_some(),
             false => self.hops.trips.contains_key(&(heard.core, heard.call)),
@@ -192,7 +208,7 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            Frame::Cancel(_) | Frame::Told(..) => self.hops.owed.push((to, frame)),
+            Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) => self.hops.owed.push((to, frame)),
         }
     }
 

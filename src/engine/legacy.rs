@@ -2,7 +2,8 @@
 //! transports, "Streamable HTTP"). What the methods do stands in [`super::legacy_method`], how streams go on in [`super::legacy_stream`].
 
 use super::batch::{Gather, Plan, plan};
-use super::call::{Call, Ending};
+use super::call::Ending;
+use super::calls::Call;
 use super::exchange::Owner;
 use super::ladder::Fall;
 use super::legacy_method::{self, Answer};
@@ -122,7 +123,7 @@ pub(super) fn on_post(
             engine.accept(now, &post.terms, reply)
         }
         Body::One(Message::Response(response)) => {
-            server_request::on_response(engine, now, key, response);
+            server_request::on_response(engine, now, key, response, out);
             engine.accept(now, &post.terms, reply)
         }
         Body::Batch(batch) => on_batch(engine, now, post, key, batch, reply, out),
@@ -218,7 +219,7 @@ fn on_batch(
         for message in batch.iter().flatten() {
             match message {
                 Message::Notification(notification) => on_notification(engine, now, key, &notification, out),
-                Message::Response(response) => server_request::on_response(engine, now, key, &response),
+                Message::Response(response) => server_request::on_response(engine, now, key, &response, out),
                 Message::Request(_) => {}
             }
         }

@@ -5,7 +5,9 @@
 
 pub mod admin;
 mod batch;
+mod bridge;
 mod call;
+mod calls;
 mod changes;
 pub mod config;
 pub mod directory;
@@ -26,6 +28,7 @@ mod mrtr;
 mod news;
 pub mod out;
 mod params;
+mod park;
 mod pending;
 mod principal;
 mod publish;
@@ -61,7 +64,7 @@ use crate::wire::http1::{DateCache, Request};
 use crate::wire::json::Decoder;
 use crate::wire::jsonrpc::LastRequest;
 use admin::Admin;
-use call::Calls;
+use calls::Calls;
 use changes::Changes;
 use exchange::{Exchanges, Owner};
 use gate::Gate;
@@ -452,6 +455,10 @@ impl Engine {
             engine.end_listens(now, None, out);
             engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
+            // Whoever would come back to these would find another process.
+            for call in engine.calls.of(call::Caller::Parked) {
+                engine.call_off(now, call, out);
+            }
             engine.gateway.on_drain(now.mono);
         });
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::call::{At, Call, Caller, Ending};
+use super::call::{Caller, Ending};
+use super::calls::{At, Call};
 use super::exchange::Owner;
 use super::legacy::{Asker, Carried};
 use super::modern::{self, Post};
 use super::out::{Effect, Out};
+use super::park::Askable;
 use super::reply::RpcFault;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
 use crate::base::ids::{CallId, ConnId, LinkId};
@@ -18,15 +20,13 @@ use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
 use crate::gateway::link::LinkEvent;
-use crate::gateway::{self, Failure, Forward, Heard, What};
+use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
-use crate::wire::mcp::{Envelope, Era, Level, Method};
+use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method};
 
 /// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
 const GRACE: Duration = Duration::from_secs(5);
-/// What the names of header fields that mirror arguments begin with.
-const MIRROR_PREFIX: &str = "Mcp-Param-";
 
 /// A call that leads to an upstream.
 #[derive(Clone, Copy)]
@@ -58,6 +58,7 @@ pub(super) struct Side<'a> {
     pub era: Era,
     pub level: Option<Level>,
     pub client_info: Option<&'a [u8]>,
+    pub capabilities: ClientCapabilities,
     pub caller: Caller,
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -75,13 +76,18 @@ pub(super) fn on_modern(
     reply: &mut Vec<u8>,
     out: &mut Out,
 ) -> Verdict {
-    let mirrored =
-        |(name, _): &(&str, &[u8])| name.get(..MIRROR_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(MIRROR_PREFIX));
-    let fields: ArrayVec<_, HEADERS_MAX> = post.headers.iter().filter(mirrored).take(HEADERS_MAX).collect();
+    let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
-    let side = Side { era: Era::Modern, level: envelope.level, client_info: None, caller, fields: &fields };
+    let side =
+        Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
+            if lead.fronted.version.era() == Era::Legacy
+                && method.may_ask()
+                && let Some(call) = engine.calls.get_mut(call)
+            {
+                call.set_askable(Askable::new(post, request, envelope.capabilities));
+            }
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
             Verdict::Later
         }
@@ -128,6 +134,7 @@ impl Engine {
             progress_token: request.params.meta.progress_token,
             level: side.level,
             client_info: side.client_info,
+            capabilities: side.capabilities,
             fields: side.fields,
         };
         let (upstream, version) = (lead.fronted.number, lead.fronted.version);
@@ -179,7 +186,7 @@ impl Engine {
                         self.exchanges.tell(conn, &date, &message, now.mono, out);
                     }
                     Caller::Legacy(asker) => legacy_stream::tell(self, now, asker.0, &message, out),
-                    Caller::Nobody => {}
+                    Caller::Nobody | Caller::Parked => {}
                 }
                 message
             }
@@ -187,6 +194,11 @@ impl Engine {
                 self.on_answered(now, heard.call, status, &message, out);
                 message
             }
+            What::Asks(response) => {
+                self.bridge(now, heard.call, &response, out);
+                response
+            }
+            What::Question { id, method, params } => return self.on_question(now, heard.call, &id, &method, &params, out),
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };
                 return self.conclude(now, heard.call, Ending::Failed { upstream, failure }, &[], out);
@@ -208,7 +220,7 @@ impl Engine {
                 self.exchanges.finish(conn, &date, status, message, self.is_draining, out);
             }
             Caller::Legacy(asker) => legacy_method::answer(self, now, asker, &call, status, message, out),
-            Caller::Nobody => {}
+            Caller::Nobody | Caller::Parked => {}
         }
     }
 

@@ -2,7 +2,7 @@
 //! (2025-11-25, client features), and the client posts its responses.
 
 use super::Engine;
-use super::call::{Call, Caller};
+use super::call::Caller;
 use super::legacy::Asker;
 use super::legacy_stream;
 use super::out::Out;
@@ -19,7 +19,7 @@ use crate::wire::mcp::ClientCapabilities;
 #[allow(clippy::too_many_arguments, reason = "a wish, taken apart")]
 pub(super) fn ask(engine: &mut Engine, now: Now, asker: Asker, call: CallId, key: &str, method: AskMethod, params: &[u8], out: &mut Out) {
     if let Err(why) = send(engine, now, asker, call, key, method, params, out) {
-        answer(engine, call, key, Err(why));
+        answer(engine, now, call, key, Err(why), out);
     }
 }
 
@@ -59,7 +59,7 @@ fn send(
 }
 
 /// Whether the client declared what the question needs.
-const fn can(capabilities: ClientCapabilities, method: AskMethod) -> bool {
+pub(super) const fn can(capabilities: ClientCapabilities, method: AskMethod) -> bool {
     match method {
         AskMethod::Elicit => capabilities.elicitation_form() || capabilities.elicitation_url(),
         AskMethod::Sample => capabilities.sampling(),
@@ -68,13 +68,13 @@ const fn can(capabilities: ClientCapabilities, method: AskMethod) -> bool {
 }
 
 /// The error that a client without the method would answer.
-fn undeclared(method: AskMethod) -> Vec<u8> {
+pub(super) fn undeclared(method: AskMethod) -> Vec<u8> {
     format!(r#"{{"code":{},"message":"The client did not declare the capability that {} needs"}}"#, code::METHOD_NOT_FOUND, method.method())
         .into_bytes()
 }
 
 /// A posted response. One that answers nothing that was asked in this session is dropped.
-pub(super) fn on_response(engine: &mut Engine, now: Now, key: SessionKey, response: &Response<'_>) {
+pub(super) fn on_response(engine: &mut Engine, now: Now, key: SessionKey, response: &Response<'_>, out: &mut Out) {
     let Some(id) = response.id else { return };
     let Some(session) = engine.legacy.sessions.get_mut(key) else { return };
     let Some(ask) = session.answered(id.raw()) else { return };
@@ -87,14 +87,16 @@ pub(super) fn on_response(engine: &mut Engine, now: Now, key: SessionKey, respon
         (None, Some(error)) => Err(NoResult::Error(error.to_vec())),
         (None, None) => Err(NoResult::Lost),
     };
-    answer(engine, ask.call, &ask.key, reply);
+    answer(engine, now, ask.call, &ask.key, reply, out);
 }
 
-/// Hands the reply to the handler that waits for it.
-fn answer(engine: &mut Engine, call: CallId, key: &str, reply: Result<&[u8], NoResult>) {
+/// Hands the reply to the handler, or the upstream, that waits for it.
+fn answer(engine: &mut Engine, now: Now, call: CallId, key: &str, reply: Result<&[u8], NoResult>, out: &mut Out) {
     let work = engine.calls.get(call).filter(|work| matches!(work.caller, Caller::Legacy(_)));
-    if let Some(context) = work.and_then(Call::context).cloned() {
-        context.answer(key, reply);
+    match work.map(|work| work.context().cloned()) {
+        Some(Some(context)) => context.answer(key, reply),
+        Some(None) => engine.on_upstream_answer(now, call, key, reply, out),
+        None => {}
     }
 }
 

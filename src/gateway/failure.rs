@@ -25,12 +25,14 @@ pub enum Failure {
     TooLarge,
     /// As many requests as may wait for it do.
     Busy,
-    /// It failed too often lately, and is left alone for a while.
+    /// It failed lately, and is left alone for a while.
     Resting,
     /// It did not agree to a session.
     NoSession,
     /// It asked for what the client cannot be asked for.
     Asks,
+    /// It asked for what the client did not give.
+    Unanswered,
 }
 
 impl Failure {
@@ -42,13 +44,14 @@ impl Failure {
             Self::TimedOut => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
             Self::Busy => Kind::UpstreamBusy,
+            Self::Unanswered => Kind::Internal,
         }
     }
 
     /// Whether it speaks against the upstream, as opposed to this gateway or the request.
     pub(super) const fn is_its_fault(&self) -> bool {
         match self {
-            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Asks | Self::TooLarge => false,
+            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Asks | Self::Unanswered | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
             Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
         }
@@ -67,8 +70,9 @@ impl fmt::Display for Failure {
             Self::Garbage(why) => write!(f, "sent what is no answer: {why}"),
             Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
             Self::Busy => f.write_str("has too many requests in work; try again later"),
-            Self::Resting => f.write_str("failed too often lately; it is tried again soon"),
+            Self::Resting => f.write_str("failed lately; it is tried again soon"),
             Self::NoSession => f.write_str("did not agree to a session"),
+            Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),
         }
     }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::link::{Down, LinkEvent};
-use super::scout::{Errand, Reply};
+use super::scout::Errand;
 use super::session;
 use super::slots::Key;
-use super::translate::{self, Heard as Message, Said};
-use super::trip::{Heard, Stage, Trip, Verb, What, Who};
+use super::trip::{Heard, Stage, Verb, What, Who};
 use super::upstream::Session;
 use super::{Effect, Gateway, link_id, link_key};
-use crate::base::ids::{CallId, CoreId, LinkId};
+use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
@@ -32,7 +31,7 @@ pub(super) const IDLE_LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Link {
     upstream: u32,
     /// The request that it carries.
-    trip: Option<Key>,
+    pub trip: Option<Key>,
     /// Carries what is no client's request.
     is_own: bool,
     is_up: bool,
@@ -42,13 +41,15 @@ pub(super) struct Link {
     /// Answers that it carried.
     served: u32,
     /// When it became idle.
-    since: Nanos,
+    pub since: Nanos,
     reader: ResponseReader,
     /// The head of the answer.
-    head: Option<Head>,
+    pub head: Option<Head>,
     /// What came of a body that is not complete.
-    body: Vec<u8>,
-    events: Option<Box<sse::Parser>>,
+    pub body: Vec<u8>,
+    pub events: Option<Box<sse::Parser>>,
+    /// Of the bytes that the core holds: those of an event that is not complete.
+    pub held: usize,
 }
 
 impl Link {
@@ -68,10 +69,10 @@ impl Link {
 
 /// What is kept of the head of an answer.
 #[derive(Debug)]
-struct Head {
-    status: u16,
+pub(super) struct Head {
+    pub status: u16,
     media: Option<Media>,
-    session: Option<Box<[u8]>>,
+    pub session: Option<Box<[u8]>>,
 }
 
 /// One step of reading.
@@ -140,6 +141,7 @@ impl Gateway {
             head: None,
             body: Vec::new(),
             events: None,
+            held: 0,
         };
         let link = link_id(self.links.insert(state));
         let settings = &self.upstreams[upstream as usize].settings;
@@ -317,262 +319,16 @@ impl Gateway {
             && let Some(trip) = self.trips.get_mut(key)
         {
             // Whoever listens may hear nothing for long; it is asked now and then instead.
-            trip.due = if trip.who == Who::Own(Errand::Listen) { Nanos::NEVER } else { now.after(timeout) };
+            // So does who waits for its client to answer.
+            let is_patient = trip.who == Who::Own(Errand::Listen) || trip.questions > 0;
+            trip.due = if is_patient { Nanos::NEVER } else { now.after(timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
     }
 
-    /// The body of an answer is complete; `whole` when it came in one piece.
-    fn on_body_end<'i>(&mut self, now: Nanos, link: LinkId, whole: Option<&'i [u8]>) -> Option<Heard<'i>> {
-        let state = self.links.get_mut(link_key(link))?;
-        let (key, head) = (state.trip?, state.head.as_mut()?);
-        let (status, session, is_stream) = (head.status, head.session.take(), state.events.is_some());
-        let body = std::mem::take(&mut state.body);
-        self.held -= body.len();
-        let trip = self.trips.get(key)?;
-        if is_stream {
-            // Its answer would have ended the trip.
-            self.give_back(body);
-            self.fail(now, key, Failure::Closed);
-            return None;
-        }
-        let upstream = trip.upstream;
-        let heard = match trip.who {
-            Who::Own(errand) => {
-                let reply = Reply { status, session, body: whole.unwrap_or(&body) };
-                self.end_trip(key);
-                // What follows may go over the same link.
-                self.release(now, link);
-                self.on_reply(now, upstream, errand, &reply);
-                None
-            }
-            Who::Call(..) if self.is_session_lost(key, status, whole.unwrap_or(&body)) => {
-                self.renew(now, key);
-                None
-            }
-            Who::Call(..) => {
-                let message = match whole {
-                    Some(whole) => Cow::Borrowed(whole),
-                    None => Cow::Owned(body),
-                };
-                return self.on_answer(now, key, status, message);
-            }
-        };
-        self.give_back(body);
-        heard
-    }
-
-    /// An answer to a client's request, as one JSON body.
-    fn on_answer<'i>(&mut self, now: Nanos, key: Key, status: u16, message: Cow<'i, [u8]>) -> Option<Heard<'i>> {
-        match self.read(key, &message, status) {
-            Ok(Some(((core, call), status, anew))) => {
-                let what = What::Answer { status, message: anew.map_or(message, Cow::Owned) };
-                self.succeed(now, key);
-                Some(Heard { core, call, what })
-            }
-            Ok(None) => {
-                self.fail(
-                    now,
-                    key,
-                    if (200..300).contains(&status) { Failure::Garbage("no answer to what was asked") } else { Failure::Status(status) },
-                );
-                None
-            }
-            Err(failure) => {
-                self.fail(now, key, if (200..300).contains(&status) { failure } else { Failure::Status(status) });
-                None
-            }
-        }
-    }
-
-    /// Reads a response as the client is to have it. `None` when it is none of this request.
-    #[expect(clippy::type_complexity, reason = "an answer in its parts")]
-    fn read(&mut self, key: Key, message: &[u8], _status: u16) -> Result<Option<((CoreId, CallId), u16, Option<Vec<u8>>)>, Failure> {
-        let Some(Trip { who: Who::Call(core, call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
-        let (core, call, upstream) = (*core, *call, *upstream);
-        let mut anew = self.buffer();
-        let up = &self.upstreams[upstream as usize];
-        let Some(trip) = self.trips.get(key) else { return Ok(None) };
-        let terms = trip.terms(up.session.info());
-        let read = match translate::hear(message, &terms) {
-            Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(Some),
-            Ok(_) => Ok(None),
-            Err(failure) => Err(failure),
-        };
-        match read {
-            Ok(Some((status, Said::Anew))) => Ok(Some(((core, call), status, Some(anew)))),
-            Ok(other) => {
-                self.give_back(anew);
-                Ok(other.map(|(status, _)| ((core, call), status, None)))
-            }
-            Err(failure) => {
-                self.give_back(anew);
-                Err(failure)
-            }
-        }
-    }
-
-    /// A piece of a stream.
-    fn on_events(&mut self, now: Nanos, link: LinkId, mut piece: &[u8]) {
-        loop {
-            let Some(state) = self.links.get_mut(link_key(link)) else { return };
-            let Some(mut parser) = state.events.take() else { return };
-            let key = state.trip;
-            let step = match parser.next(&mut piece) {
-                // What comes behind the answer is nobody's.
-                Ok(Some(event)) if !event.data.is_empty() => {
-                    if let Some(key) = key {
-                        self.on_event(now, key, link, event.data);
-                    }
-                    Ok(true)
-                }
-                Ok(Some(_)) => Ok(true),
-                Ok(None) => Ok(false),
-                Err(sse::TooLong) => Err(Failure::TooLarge),
-            };
-            if let Some(state) = self.links.get_mut(link_key(link)) {
-                state.events = Some(parser);
-            }
-            match step {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(failure) => return self.lose(now, link, failure, true),
-            }
-        }
-    }
-
-    /// One message of a stream.
-    fn on_event(&mut self, now: Nanos, key: Key, link: LinkId, message: &[u8]) {
-        let Some(trip) = self.trips.get(key) else { return };
-        let (who, upstream) = (trip.who, trip.upstream);
-        let (core, call) = match who {
-            Who::Own(errand) => return self.on_own_event(now, key, errand, link, message),
-            Who::Call(core, call) => (core, call),
-        };
-        let mut anew = self.buffer();
-        let up = &self.upstreams[upstream as usize];
-        let Some(trip) = self.trips.get(key) else { return };
-        let terms = trip.terms(up.session.info());
-        let heard = match translate::hear(message, &terms) {
-            Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(|(status, said)| Some((Some(status), said))),
-            Ok(Message::Notice(notice)) => Ok(terms.notice(&notice, &mut anew).map(|said| (None, said))),
-            Ok(Message::Question(id, method)) => {
-                if trip.version.era() == Era::Legacy {
-                    let id = id.raw().to_vec();
-                    self.answer_question(now, upstream, &id, method);
-                }
-                Ok(None)
-            }
-            Ok(Message::Stray) => Ok(None),
-            Err(failure) => Err(failure),
-        };
-        let (answer, said) = match heard {
-            Ok(Some(heard)) => heard,
-            Ok(None) => return self.give_back(anew),
-            Err(failure) => {
-                self.give_back(anew);
-                return self.fail(now, key, failure);
-            }
-        };
-        if said == Said::AsIs {
-            anew.extend_from_slice(message);
-        }
-        let message = Cow::Owned(anew);
-        let what = match answer {
-            Some(status) => {
-                self.succeed(now, key);
-                What::Answer { status, message }
-            }
-            None => What::Notice(message),
-        };
-        self.heard.push_back(Heard { core, call, what });
-    }
-
-    /// The session that the head of the answer in work names.
-    pub(super) fn session_of(&self, link: LinkId) -> Option<Box<[u8]>> {
-        self.links.get(link_key(link))?.head.as_ref()?.session.clone()
-    }
-
-    /// The engine is done with a message.
-    pub fn recycle(&mut self, message: Cow<'_, [u8]>) {
-        if let Cow::Owned(buffer) = message {
-            self.give_back(buffer);
-        }
-    }
-
-    /// A request has ended well.
-    pub(super) fn succeed(&mut self, now: Nanos, key: Key) {
-        let link = self.trips.get(key).and_then(Trip::link);
-        let pass = self.trips.get(key).and_then(|trip| trip.pass);
-        if let (Some(upstream), Some(pass)) = (self.end_trip(key), pass) {
-            self.upstreams[upstream as usize].breaker.succeeded(now, pass);
-        }
-        if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
-            state.since = now;
-            self.expect(now.after(IDLE_LOOK));
-        }
-    }
-
-    /// Takes a trip out of work; its link, if it has one, carries the rest of an answer that nobody waits for. Gives the upstream.
-    pub(super) fn end_trip(&mut self, key: Key) -> Option<u32> {
-        let trip = self.trips.remove(key)?;
-        self.gauge();
-        if trip.stage == Stage::Piped {
-            self.forget_piped(&trip);
-        }
-        if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
-            && state.trip == Some(key)
-        {
-            state.trip = None;
-        }
-        self.give_back(trip.head);
-        self.give_back(trip.body);
-        Some(trip.upstream)
-    }
-
-    /// Ends a trip that nobody waits for, and its link.
-    pub(super) fn drop_trip(&mut self, now: Nanos, key: Key) {
-        let (link, pass) = self.trips.get(key).map_or((None, None), |trip| (trip.link(), trip.pass));
-        if let (Some(upstream), Some(pass)) = (self.end_trip(key), pass) {
-            self.upstreams[upstream as usize].breaker.withdrawn(pass);
-        }
-        if let Some(link) = link {
-            self.hang(now, link);
-        }
-    }
-
-    /// A request has failed: its link is hung up.
-    pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
-        let Some(trip) = self.trips.get(key) else { return };
-        let (who, upstream, link, pass) = (trip.who, trip.upstream, trip.link(), trip.pass);
-        if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
-            self.tell_cancelled(now, upstream, number.0);
-        }
-        self.end_trip(key);
-        let up = &mut self.upstreams[upstream as usize];
-        if let Some(pass) = pass {
-            if !failure.is_its_fault() {
-                up.breaker.withdrawn(pass);
-            } else if up.breaker.failed(now, pass) {
-                tracing::warn!(upstream = &*up.settings.name, %failure, "an upstream failed too often: it is left alone for a while");
-            }
-        }
-        if failure.is_its_fault() {
-            self.metrics.count(Counter::UpstreamFailures);
-            tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");
-        }
-        match who {
-            Who::Call(core, call) => self.heard.push_back(Heard { core, call, what: What::Failed(failure) }),
-            Who::Own(errand) => self.on_own_failure(now, upstream, errand, failure),
-        }
-        if let Some(link) = link {
-            self.hang(now, link);
-        }
-    }
-
     /// A link is gone, or, when it `is_there`, is to be closed. What it carried is sent again if that is safe, else it has failed.
-    fn lose(&mut self, now: Nanos, link: LinkId, failure: Failure, is_there: bool) {
+    pub(super) fn lose(&mut self, now: Nanos, link: LinkId, failure: Failure, is_there: bool) {
         let Some(state) = self.links.get(link_key(link)) else { return };
         let (trip, has_head) = (state.trip, state.head.is_some());
         let is_reused = state.served > 0;
@@ -599,7 +355,7 @@ impl Gateway {
     fn remove_link(&mut self, now: Nanos, link: LinkId, is_there: bool) {
         let Some(state) = self.links.remove(link_key(link)) else { return };
         debug_assert!(self.upstreams[state.upstream as usize].pipe.is_none(), "a process is ended elsewhere");
-        self.held -= state.body.len();
+        self.held -= state.body.len() + state.held;
         self.give_back(state.body);
         let up = &mut self.upstreams[state.upstream as usize];
         up.links -= 1;
@@ -624,9 +380,10 @@ impl Gateway {
     }
 
     /// An answer is complete: the link takes the next request, or ends.
-    fn release(&mut self, now: Nanos, link: LinkId) {
+    pub(super) fn release(&mut self, now: Nanos, link: LinkId) {
         let Some(state) = self.links.get_mut(link_key(link)).filter(|state| state.head.is_some()) else { return };
         (state.head, state.events) = (None, None);
+        self.held -= std::mem::take(&mut state.held);
         state.served = state.served.saturating_add(1);
         let (upstream, was_own) = (state.upstream, std::mem::take(&mut state.is_own));
         let is_good = state.reader.keeps_alive() && state.trip.is_none() && !self.is_draining;
@@ -666,6 +423,8 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
     let what = match heard.what {
         What::Notice(message) => What::Notice(Cow::Owned(message.into_owned())),
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
+        What::Asks(message) => What::Asks(Cow::Owned(message.into_owned())),
+        What::Question { id, method, params } => What::Question { id, method, params },
         What::Failed(failure) => What::Failed(failure),
     };
     Heard { core: heard.core, call: heard.call, what }

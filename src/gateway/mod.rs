@@ -12,14 +12,15 @@
 //!
 //! The client's own core sends it over a link of its own pool, so that no stream crosses cores. It takes an idle link, else makes one, else
 //! waits in a bounded queue. From a modern client to a modern upstream the message is passed on byte for byte, and so is its answer; what is
-//! rewritten otherwise stands in [`translate`]. What is said before the answer is passed on as it comes.
+//! rewritten otherwise stands in `translate`. What is said before the answer is passed on as it comes.
 //!
 //! # What never happens
 //!
 //! - A request that calls a tool is sent twice: only when not all of it was with the kernel when its link broke.
 //! - An upstream holds more than [`limits`] allow: of an answer, of a stream's event, of requests that wait.
-//! - The client's credentials go to an upstream: none of its header fields do but `Mcp-Param-*`.
+//! - The client's credentials go to an upstream: of its header fields only those of [`policy`] do.
 
+mod answer;
 pub mod backoff;
 pub mod breaker;
 pub mod config;
@@ -30,6 +31,7 @@ mod pages;
 mod pipe;
 pub mod policy;
 pub mod restart;
+mod rounds;
 mod scout;
 mod session;
 mod slots;
@@ -62,6 +64,7 @@ use write::Number;
 
 pub use failure::Failure;
 pub use pages::{Found, FoundItem, Lists};
+pub use restart::RestartPolicy;
 pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};
@@ -79,7 +82,7 @@ pub enum Effect {
         /// How long that may take.
         timeout: Duration,
     },
-    /// Send these bytes of [`Gateway::bytes`].
+    /// Send these of the bytes that [`Gateway::drain`] shows.
     Feed {
         /// The link.
         link: LinkId,
@@ -143,13 +146,15 @@ const fn link_key(id: LinkId) -> Key {
 }
 
 impl Gateway {
-    /// The side of one core. Nothing is asked for yet. The seed, another one on each core, spreads the moments at which upstreams that failed are
-    /// tried again.
+    /// The side of one core. Nothing is asked for yet. The seed decides on the jitter of waits: cores should not have the same.
     #[must_use]
     pub fn new(settings: &[Settings], seed: u64, metrics: &'static CoreMetrics) -> Self {
         Self {
             by_name: (0..).zip(settings).map(|(number, settings)| (settings.name.clone(), number)).collect(),
-            upstreams: (seed..).zip(settings).map(|(seed, settings)| Upstream::new(settings.clone(), seed)).collect(),
+            upstreams: (0..)
+                .zip(settings)
+                .map(|(number, settings)| Upstream::new(settings.clone(), seed.wrapping_add(number << 32)))
+                .collect(),
             trips: Slots::default(),
             links: Slots::default(),
             effects: Vec::new(),
@@ -197,6 +202,9 @@ impl Gateway {
         if is_full && up.queue.len() >= up.settings.queued_max {
             return Err(Failure::Busy);
         }
+        if up.pipe.as_ref().is_some_and(|pipe| pipe.is_resting(now)) {
+            return Err(Failure::Resting);
+        }
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
         let ends = up.ends(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
@@ -234,6 +242,7 @@ impl Gateway {
             ends,
             is_retried: false,
             is_renewed: false,
+            questions: 0,
         };
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);
@@ -280,7 +289,7 @@ impl Gateway {
         !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty())
     }
 
-    /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes.
+    /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.
     pub fn drain(&mut self, mut each: impl FnMut(Effect, &[u8])) {
         for effect in self.effects.drain(..) {
             each(effect, &self.bytes);
@@ -308,12 +317,14 @@ impl Gateway {
         }
         self.close_idle(now);
         for upstream in 0..self.upstreams.len() {
+            self.end_closed(now, upstream as u32);
             self.tick_scout(now, upstream as u32);
         }
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);
+        let pipes = self.upstreams.iter().filter_map(|upstream| upstream.pipe.as_ref()).map(pipe::Pipe::due);
         let idle = self.links.iter().any(|(_, link)| link.is_vacant()).then(|| now.after(http::IDLE_LOOK));
-        self.due = trips.chain(scouts).chain(idle).min().unwrap_or(Nanos::NEVER);
+        self.due = trips.chain(scouts).chain(pipes).chain(idle).min().unwrap_or(Nanos::NEVER);
     }
 
     /// The process is to end: nobody is watched any more.

@@ -2,16 +2,20 @@
 //! 2026-07-28, transports, "stdio"). All clients share it, so ids and progress tokens are this gateway's own, and what it asks is not
 //! passed on: nobody could say whom it asks.
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 
 use super::failure::Failure;
 use super::http::answer_to;
-use super::link::LinkEvent;
+use super::link::{Down, LinkEvent};
+use super::restart::{Restart, RestartPolicy, Restarts};
 use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::translate::Said;
-use super::trip::{Heard, Stage, Trip, What, Who};
+use super::trip::{Heard, Stage, What, Who};
 use super::upstream::Session;
+use super::write::Number;
 use super::{Effect, Gateway, link_key};
 use crate::base::ids::LinkId;
 use crate::base::limits;
@@ -20,8 +24,11 @@ use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
 use crate::wire::mcp::{self, Method};
 
+/// A process that has closed its standard output has so long to end.
+const END_WAIT: Duration = Duration::from_secs(1);
+
 /// The process of an upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pipe {
     link: Option<LinkId>,
     /// A line whose end has not come.
@@ -30,9 +37,58 @@ pub(super) struct Pipe {
     trips: HashMap<u64, Key>,
     /// Bytes that were fed and are not known to be with the kernel.
     unsent: usize,
+    restarts: Restarts,
+    /// It is not started before this moment.
+    rests_until: Nanos,
+    /// It says nothing more, and is ended at this moment unless it has ended by then.
+    closed: Nanos,
 }
 
 impl Pipe {
+    /// Of a process that was never started.
+    pub fn new(policy: RestartPolicy, seed: u64) -> Self {
+        Self {
+            link: None,
+            line: Vec::new(),
+            trips: HashMap::new(),
+            unsent: 0,
+            restarts: Restarts::new(policy, seed),
+            rests_until: Nanos(0),
+            closed: Nanos::NEVER,
+        }
+    }
+
+    /// Whether it has ended, and is not to be started yet.
+    pub fn is_resting(&self, now: Nanos) -> bool {
+        self.closed != Nanos::NEVER || (self.link.is_none() && now < self.rests_until)
+    }
+
+    /// When [`Gateway::end_closed`] is due.
+    pub const fn due(&self) -> Nanos {
+        self.closed
+    }
+
+    /// When it may be started.
+    pub const fn rests_until(&self) -> Nanos {
+        self.rests_until
+    }
+
+    /// It has ended.
+    fn ended(&mut self, now: Nanos, failure: &Failure) {
+        let code = match failure {
+            Failure::Down(Down::Exited { code }) => *code,
+            _ => None,
+        };
+        self.rests_until = match self.restarts.on_ended(now, code) {
+            Restart::At(at) => at,
+            Restart::LoopingUntil(at) => {
+                tracing::warn!("a process ends again and again, and is left alone for a while");
+                at
+            }
+            Restart::Never => Nanos::NEVER,
+        };
+    }
+
     /// Whether one more of the clients' requests may be sent.
     fn has_room(&self, in_flight_max: usize) -> bool {
         self.trips.len() < in_flight_max && self.unsent <= limits::PIPE_FEED_BYTES_MAX
@@ -70,7 +126,9 @@ impl Gateway {
             pipe.trips.insert(number.0, key);
         }
         self.write_line(upstream, &body);
-        self.give_back(body);
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.body = body;
+        }
         self.expect(due);
         if number.is_none() {
             // A notification: it is not answered.
@@ -114,6 +172,9 @@ impl Gateway {
     pub(super) fn on_piped(&mut self, now: Nanos, upstream: u32, event: &LinkEvent<'_>) {
         match event {
             LinkEvent::Up => {
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.restarts.on_started(now);
+                }
                 let due = now.after(self.upstreams[upstream as usize].settings.first_byte_timeout);
                 let keys: Vec<Key> = self.pipe(upstream).map(|pipe| pipe.trips.values().copied().collect()).unwrap_or_default();
                 for key in keys {
@@ -129,7 +190,14 @@ impl Gateway {
                 self.pump_piped(now, upstream);
             }
             LinkEvent::Bytes(_) => {}
-            LinkEvent::End => self.lose_pipe(now, upstream, &Failure::Closed, true),
+            LinkEvent::End => {
+                // Most say nothing more because they end: how is told then.
+                let due = now.after(END_WAIT);
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.closed = due;
+                }
+                self.expect(due);
+            }
             LinkEvent::Down(down) => self.lose_pipe(now, upstream, &Failure::Down(down.clone()), false),
         }
     }
@@ -138,7 +206,8 @@ impl Gateway {
     fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
         let Some(pipe) = self.pipe(upstream) else { return };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        (pipe.line, pipe.unsent) = (Vec::new(), 0);
+        (pipe.line, pipe.unsent, pipe.closed) = (Vec::new(), 0, Nanos::NEVER);
+        pipe.ended(now, failure);
         let up = &mut self.upstreams[upstream as usize];
         // Who waits for a session waits for the next process.
         if matches!(up.session, Session::Open(_)) {
@@ -159,6 +228,13 @@ impl Gateway {
         self.on_scout_failure(now, upstream, failure);
     }
 
+    /// Ends a process that has closed its standard output and goes on.
+    pub(super) fn end_closed(&mut self, now: Nanos, upstream: u32) {
+        if self.pipe(upstream).is_some_and(|pipe| pipe.closed <= now) {
+            self.lose_pipe(now, upstream, &Failure::Closed, true);
+        }
+    }
+
     /// There may be room for those that wait.
     pub(super) fn pump_piped(&mut self, now: Nanos, upstream: u32) {
         loop {
@@ -173,8 +249,8 @@ impl Gateway {
     }
 
     /// A trip is over: nothing is expected for its number any more.
-    pub(super) fn forget_piped(&mut self, trip: &Trip) {
-        if let (Some(number), Some(pipe)) = (trip.number, self.upstreams[trip.upstream as usize].pipe.as_mut()) {
+    pub(super) fn forget_number(&mut self, upstream: u32, number: Option<Number>) {
+        if let (Some(number), Some(pipe)) = (number, self.pipe(upstream)) {
             pipe.trips.remove(&number.0);
         }
     }
@@ -240,11 +316,11 @@ impl Gateway {
                 let terms = trip.terms(self.upstreams[upstream as usize].session.info());
                 match terms.answer(response, &mut message) {
                     Ok((status, said)) => {
-                        if said == Said::AsIs {
+                        if said != Said::Anew {
                             message.extend_from_slice(line);
                         }
-                        self.succeed(now, key);
-                        self.heard.push_back(Heard { core, call, what: What::Answer { status, message: message.into() } });
+                        let what = self.conclude(now, key, status, said, message.into());
+                        self.heard.push_back(Heard { core, call, what });
                     }
                     Err(failure) => {
                         self.give_back(message);

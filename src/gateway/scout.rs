@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::failure::Failure;
 use super::link::Down;
 use super::pages::{Capabilities, Found, Lists, Next};
@@ -25,7 +26,7 @@ use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Message};
 use crate::wire::mcp::{self, Era, Method, Version};
 
-/// Between the first failure and the next try.
+/// Between the first failure and the next try, at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Between later ones, at most.
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
@@ -133,6 +134,7 @@ pub(super) struct Scout {
     pages: usize,
     /// Failures in a row.
     failures: u32,
+    backoff: Backoff,
     listen: Option<Key>,
     /// It does not tell of changes, whatever it said.
     is_silent: bool,
@@ -140,11 +142,17 @@ pub(super) struct Scout {
     is_stale: bool,
     /// It tells of changes without being asked.
     is_told: bool,
+    /// A session was opened in the place of one that was lost, and nothing was found out in it yet.
+    is_renewed: bool,
+    /// When the stream of changes was opened.
+    listened: Nanos,
+    /// How long to wait before a stream of changes that ended is opened again.
+    reopening: Backoff,
     is_online: bool,
 }
 
 impl Scout {
-    fn new(now: Nanos) -> Self {
+    fn new(now: Nanos, seed: u64) -> Self {
         Self {
             stage: Stage::Waiting,
             due: now,
@@ -154,10 +162,14 @@ impl Scout {
             greeting: Found::default(),
             pages: 0,
             failures: 0,
+            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX, seed),
             listen: None,
             is_silent: false,
             is_stale: false,
             is_told: false,
+            is_renewed: false,
+            listened: Nanos(0),
+            reopening: Backoff::new(BACKOFF_MIN, POLL, seed),
             is_online: false,
         }
     }
@@ -178,7 +190,7 @@ impl Gateway {
     /// This core watches over the upstream from now on.
     pub fn watch(&mut self, now: Nanos, upstream: u32) {
         if let Some(up) = self.upstreams.get_mut(upstream as usize) {
-            up.scout = Some(Scout::new(now));
+            up.scout = Some(Scout::new(now, up.seed));
             self.expect(now);
         }
     }
@@ -239,11 +251,8 @@ impl Gateway {
         self.open_session(now, upstream);
     }
 
-    /// A request of this gateway's own was answered, and is over.
+    /// A request of this gateway's own was answered, and is over. Breakers are for clients' requests: the scout looks however often they failed.
     pub(super) fn on_reply(&mut self, now: Nanos, upstream: u32, errand: Errand, reply: &Reply<'_>) {
-        if reply.status < 500 {
-            self.upstreams[upstream as usize].breaker.close();
-        }
         self.on_errand(now, upstream, errand, Ok(reply));
     }
 
@@ -366,19 +375,28 @@ impl Gateway {
         }
     }
 
-    /// The session is no more.
+    /// The session is no more. An upstream that forgets every session at once fails.
     fn greet_again(&mut self, now: Nanos, upstream: u32) {
-        if let Some(scout) = self.scout(upstream) {
-            scout.stage = Stage::Greeting;
+        let Some(scout) = self.scout(upstream) else { return };
+        if std::mem::replace(&mut scout.is_renewed, true) {
+            return self.on_scout_failure(now, upstream, &Failure::NoSession);
         }
+        scout.stage = Stage::Greeting;
         self.greet_legacy(now, upstream);
     }
 
     /// All lists are there.
     fn publish(&mut self, now: Nanos, upstream: u32) {
         let is_process = self.is_process(upstream);
-        let Some(scout) = self.scout(upstream) else { return };
+        let up = &mut self.upstreams[upstream as usize];
+        let Some(scout) = &mut up.scout else { return };
+        if scout.failures > 0 {
+            // It is back: nobody needs to find that out by trying.
+            up.breaker.close();
+        }
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
+        scout.is_renewed = false;
+        scout.backoff.reset();
         let found = Box::new(std::mem::take(&mut scout.found));
         scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
         let is_listening = scout.is_told || scout.listen.is_some();
@@ -412,7 +430,7 @@ impl Gateway {
             self.ask(now, owned)
         };
         if let Some(scout) = self.scout(upstream) {
-            scout.listen = Some(key);
+            (scout.listen, scout.listened) = (Some(key), now);
         }
     }
 
@@ -463,7 +481,11 @@ impl Gateway {
         // A stream that was opened and ended is opened again after a look at the lists; one that was refused is not asked for again.
         scout.is_silent |= reply.is_ok_and(|reply| reply.status >= 400 || (reply.status == 200 && !reply.is_end_of_listen()));
         if scout.stage == Stage::Watching {
-            scout.due = now.after(if scout.is_silent { POLL } else { BACKOFF_MIN });
+            // One that lasted ended by chance.
+            if now.since(scout.listened) >= POLL {
+                scout.reopening.reset();
+            }
+            scout.due = now.after(if scout.is_silent { POLL } else { scout.reopening.next_wait() });
             scout.is_stale = true;
             let due = scout.due;
             self.expect(due);
@@ -490,6 +512,7 @@ impl Gateway {
 
     /// It begins anew after a while.
     pub(super) fn on_scout_failure(&mut self, now: Nanos, upstream: u32, failure: &Failure) {
+        let not_before = self.upstreams[upstream as usize].pipe.as_ref().map_or(now, super::pipe::Pipe::rests_until);
         let Some(scout) = self.scout(upstream) else { return };
         // What is in work for it may fail as well, and tells nothing new.
         if scout.stage == Stage::Waiting {
@@ -498,8 +521,7 @@ impl Gateway {
         let is_first = scout.failures == 0;
         scout.failures = scout.failures.saturating_add(1);
         scout.stage = Stage::Waiting;
-        let backoff = BACKOFF_MIN.saturating_mul(1 << (scout.failures - 1).min(10)).min(BACKOFF_MAX);
-        scout.due = now.after(backoff);
+        scout.due = now.after(scout.backoff.next_wait()).max(not_before);
         let (due, listen) = (scout.due, scout.listen.take());
         let is_news = scout.failures == OFFLINE_AFTER || (is_first && !scout.is_online && !matches!(failure, Failure::Down(Down::Hung)));
         if scout.failures >= OFFLINE_AFTER {

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::write::{Number, Object};
 use crate::base::fault::code;
 use crate::wire::json::{self, key_is, write_i64, write_str};
-use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
+use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Request, Response};
 use crate::wire::mcp::{self, Era, Level, Method, Version, meta_key};
 
 /// What is to be known of a request to read what is said of it.
@@ -38,6 +38,8 @@ pub(super) enum Said {
     AsIs,
     /// As it was written anew.
     Anew,
+    /// It asks the client something (2026-07-28, basic, "Multi Round-Trip Requests"), and a client of the legacy era must be asked in another way.
+    Asks,
 }
 
 /// An answer, and the HTTP status that goes with it.
@@ -47,8 +49,8 @@ pub(super) type Answered = (u16, Said);
 pub(super) enum Heard<'a> {
     Answer(Response<'a>),
     Notice(Notification<'a>),
-    /// It asks something: its id and method.
-    Question(Id<'a>, Method),
+    /// It asks something.
+    Question(Request<'a>),
     /// An answer to something else, or no single message.
     Stray,
 }
@@ -65,7 +67,7 @@ pub(super) fn hear<'a>(message: &'a [u8], terms: &Terms<'_>) -> Result<Heard<'a>
             Ok(if is_its { Heard::Answer(response) } else { Heard::Stray })
         }
         Body::One(Message::Notification(notification)) => Ok(Heard::Notice(notification)),
-        Body::One(Message::Request(request)) => Ok(Heard::Question(request.id, Method::parse(request.method))),
+        Body::One(Message::Request(request)) => Ok(Heard::Question(request)),
         Body::Batch(_) => Ok(Heard::Stray),
     }
 }
@@ -98,11 +100,12 @@ impl Terms<'_> {
         if self.client == Era::Modern && upstream == Era::Modern && !is_renamed && self.number.is_none() {
             return Ok(Said::AsIs);
         }
-        let is_asking = upstream == Era::Modern
-            && json::get(result, "resultType").is_some_and(|kind| !key_is(kind, "complete"))
-            && self.client == Era::Legacy;
-        if is_asking {
-            return Err(Failure::Asks);
+        let kind = json::get(result, "resultType").filter(|_| upstream == Era::Modern && self.client == Era::Legacy);
+        match kind {
+            Some(kind) if key_is(kind, "input_required") => return Ok(Said::Asks),
+            // Of a task, for instance, the client could make nothing.
+            Some(kind) if !key_is(kind, "complete") => return Err(Failure::Asks),
+            _ => {}
         }
         out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
         out.extend_from_slice(self.id);
@@ -360,7 +363,9 @@ mod tests {
         let modern = r#"{"jsonrpc":"2.0","id":"c","result":{"content":[],"structuredContent":[1],"resultType":"complete","ttlMs":1,"cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{}}}}"#;
         assert_eq!(answered(&terms, modern), Ok((200, r#"{"jsonrpc":"2.0","id":"c","result":{"content":[]}}"#.to_owned())));
         let asks = r#"{"jsonrpc":"2.0","id":"c","result":{"resultType":"input_required","requestState":"s"}}"#;
-        assert_eq!(answered(&terms, asks), Err(Failure::Asks));
+        let Ok(Heard::Answer(response)) = hear(asks.as_bytes(), &terms) else { panic!("an answer") };
+        assert_eq!(terms.answer(&response, &mut Vec::new()), Ok((200, Said::Asks)));
+        assert_eq!(answered(&terms, &asks.replace("input_required", "task")), Err(Failure::Asks));
     }
 
     #[test]

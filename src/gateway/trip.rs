@@ -40,6 +40,21 @@ pub enum What<'i> {
         /// The response.
         message: Cow<'i, [u8]>,
     },
+    /// The upstream asks a client of the legacy era something before it goes on: this is its whole response. [`Gateway::resume`] follows.
+    ///
+    /// [`Gateway::resume`]: super::Gateway::resume
+    Asks(Cow<'i, [u8]>),
+    /// An upstream of the legacy era asks the client something while it works on the request. [`Gateway::answer`] follows.
+    ///
+    /// [`Gateway::answer`]: super::Gateway::answer
+    Question {
+        /// The upstream's id, raw.
+        id: Box<str>,
+        /// What it asks for.
+        method: Box<str>,
+        /// The parameters, a raw object.
+        params: Box<[u8]>,
+    },
     /// There will be no response; nothing follows.
     Failed(Failure),
 }
@@ -70,6 +85,8 @@ pub(super) enum Stage {
     Sent(LinkId),
     /// It was written to a process, which has others.
     Piped,
+    /// The upstream waits for what it asked.
+    Asking,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
@@ -105,6 +122,8 @@ pub(super) struct Trip {
     pub is_retried: bool,
     /// It was sent again because the session had ended.
     pub is_renewed: bool,
+    /// What its upstream asked its client and has no answer to.
+    pub questions: u32,
 }
 
 impl Trip {
@@ -132,7 +151,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting | Stage::Piped => None,
+            Stage::Waiting | Stage::Piped | Stage::Asking => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::link::Dial;
 use super::pipe::Pipe;
 use super::scout::Scout;
@@ -126,7 +127,7 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub settings: Settings,
-    pub breaker: super::breaker::Breaker,
+    pub breaker: Breaker,
     pub session: Session,
     /// Requests that wait until the upstream knows that the session has begun.
     pub greeting: Vec<Key>,
@@ -140,6 +141,8 @@ pub(super) struct Upstream {
     pub idle: Vec<LinkId>,
     /// Requests that wait for a link.
     pub queue: VecDeque<Key>,
+    /// Decides on the jitter of waits.
+    pub seed: u64,
     /// On one core only.
     pub scout: Option<Scout>,
 }
@@ -164,10 +167,10 @@ impl Session {
 
 impl Upstream {
     pub fn new(settings: Settings, seed: u64) -> Self {
-        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(Pipe::default);
+        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(|| Pipe::new(settings.options.restart, seed));
         Self {
             settings,
-            breaker: super::breaker::Breaker::new(seed),
+            breaker: Breaker::new(seed),
             session: Session::None,
             greeting: Vec::new(),
             pipe,
@@ -176,6 +179,7 @@ impl Upstream {
             idle: Vec::new(),
             queue: VecDeque::new(),
             scout: None,
+            seed,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::base::ids::{CallId, CoreId};
 use crate::wire::http1::{Ask, Unsendable};
 use crate::wire::json::{self, key_is, write_str, write_u64};
 use crate::wire::jsonrpc::Id;
-use crate::wire::mcp::{self, Era, Level, Method, NameParam, Version, meta_key};
+use crate::wire::mcp::{self, ClientCapabilities, Era, Level, Method, NameParam, Version, meta_key};
 
 /// A request of a client that is to be relayed.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ pub struct Forward<'a> {
     pub level: Option<Level>,
     /// The client's `Implementation` object: of a legacy session; a modern request brings it itself.
     pub client_info: Option<&'a [u8]>,
+    /// What a client of a legacy session can be asked for; a modern request says it itself.
+    pub capabilities: ClientCapabilities,
     /// Further header fields for the upstream: `Mcp-Param-*`.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -93,9 +95,29 @@ pub(super) fn message(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, nu
     if ask.era == Era::Modern && version.era() == Era::Modern && number.is_none() {
         value(out, ask.params, ask);
     } else {
-        params(out, ask, version, number);
+        params(out, ask, version, number, b"");
     }
     out.push(b'}');
+}
+
+/// Appends a modern request again, with what its upstream asked for: `members` are `inputResponses` and `requestState`.
+pub(super) fn again(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Number, members: &[u8]) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    write_u64(out, number.0);
+    out.extend_from_slice(br#","method":""#);
+    out.extend_from_slice(ask.method.name().as_bytes());
+    out.extend_from_slice(br#"","params":"#);
+    params(out, ask, version, Some(number), members);
+    out.push(b'}');
+}
+
+/// Has the head of a request say another length. It is the last thing that is said there.
+pub(super) fn set_length(head: &mut Vec<u8>, len: usize) {
+    let name = b"Content-Length: ";
+    let Some(at) = memchr::memmem::rfind(head, name) else { return debug_assert!(false, "every POST has a length") };
+    head.truncate(at + name.len());
+    write_u64(head, len as u64);
+    head.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Appends a value, with the upstream's name in the place of the client's if that is in there.
@@ -113,17 +135,22 @@ fn place(outer: &[u8], part: &[u8]) -> Option<usize> {
     (at <= outer.len() && part.len() <= outer.len() - at).then_some(at)
 }
 
-/// Appends the parameters with a `_meta` of the upstream's era.
-fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option<Number>) {
+/// Appends the parameters with a `_meta` of the upstream's era. `members` take the place of what was answered before.
+fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option<Number>, members: &[u8]) {
+    let keeps_answers = version.era() == Era::Modern && members.is_empty();
     let mut object = Object::open(out);
     let mut meta = None;
     for (key, raw) in json::members(ask.params) {
         if key_is(key, "_meta") {
             meta = Some(raw);
-        } else if version.era() == Era::Modern || !(key_is(key, "inputResponses") || key_is(key, "requestState")) {
+        } else if keeps_answers || !(key_is(key, "inputResponses") || key_is(key, "requestState")) {
             object.key(key);
             value(object.out, raw, ask);
         }
+    }
+    if !members.is_empty() {
+        object.comma();
+        object.out.extend_from_slice(members);
     }
     let is_modern = ask.era == Era::Modern && version.era() == Era::Modern;
     let kept = |key: &[u8]| !((!is_modern && meta_key_is_ours(key)) || key_is(key, meta_key::PROGRESS_TOKEN));
@@ -145,7 +172,7 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
         }
     }
     if version.era() == Era::Modern && !is_modern {
-        envelope(&mut inner, version, ask.client_info, ask.level);
+        envelope(&mut inner, version, ask.client_info, ask.level, ask.capabilities);
     }
     inner.close();
     object.close();
@@ -157,13 +184,12 @@ fn meta_key_is_ours(key: &[u8]) -> bool {
     names.into_iter().any(|name| key_is(key, name))
 }
 
-/// What every modern request says of its sender. No capability is declared: what an upstream would ask of a client of the other era cannot be
-/// brought to it.
-fn envelope(meta: &mut Object<'_>, version: Version, client_info: Option<&[u8]>, level: Option<Level>) {
+/// What every modern request says of its sender.
+fn envelope(meta: &mut Object<'_>, version: Version, client_info: Option<&[u8]>, level: Option<Level>, capabilities: ClientCapabilities) {
     meta.name(meta_key::PROTOCOL_VERSION);
     write_str(meta.out, version.as_str());
     meta.name(meta_key::CLIENT_CAPABILITIES);
-    meta.out.extend_from_slice(b"{}");
+    capabilities.write(meta.out);
     meta.name(meta_key::CLIENT_INFO);
     match client_info {
         Some(info) => meta.out.extend_from_slice(info),
@@ -199,18 +225,20 @@ pub(super) fn own_request(out: &mut Vec<u8>, number: Number, method: Method, ver
     if version.era() == Era::Modern {
         object.name("_meta");
         let mut meta = Object::open(object.out);
-        envelope(&mut meta, version, None, None);
+        envelope(&mut meta, version, None, None, ClientCapabilities::NONE);
         meta.close();
     }
     object.close();
     out.push(b'}');
 }
 
-/// The parameters of `initialize` besides `_meta`: this gateway can be asked for nothing.
-pub(super) fn initialize_members(version: Version) -> Vec<u8> {
+/// The parameters of `initialize` besides `_meta`.
+pub(super) fn initialize_members(version: Version, capabilities: ClientCapabilities) -> Vec<u8> {
     let mut out = br#""protocolVersion":"#.to_vec();
     write_str(&mut out, version.as_str());
-    out.extend_from_slice(br#","capabilities":{},"clientInfo":"#);
+    out.extend_from_slice(br#","capabilities":"#);
+    capabilities.write(&mut out);
+    out.extend_from_slice(br#","clientInfo":"#);
     own_info(&mut out);
     out
 }
@@ -274,6 +302,7 @@ mod tests {
             progress_token: Some(b"\"t\""),
             level: Some(Level::Debug),
             client_info: None,
+            capabilities: ClientCapabilities::NONE,
             fields: &[],
         }
     }
@@ -342,6 +371,22 @@ mod tests {
         let read = headed(Method::ResourcesRead, "a:\u{e9}\r\nX: y");
         assert!(read.ends_with("Mcp-Method: resources/read\r\nMcp-Name: =?base64?YTrDqQ0KWDogeQ==?=\r\n\r\n"), "{read}");
         assert!(headed(Method::CompletionComplete, "").ends_with("Mcp-Method: completion/complete\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_request_goes_again_with_what_was_asked_for() {
+        let mut out = Vec::new();
+        again(&mut out, &ask(Era::Modern), Version::V2026_07_28, Number(9), br#""inputResponses":{"k":{}},"requestState":"new""#);
+        let text = String::from_utf8(out).expect("UTF-8");
+        assert!(json::validate(text.as_bytes()).is_ok(), "{text}");
+        assert!(text.contains(r#""id":9,"#) && text.contains(r#","inputResponses":{"k":{}},"requestState":"new","_meta":{"#), "{text}");
+        assert!(
+            !text.contains(r#""requestState":"q""#) && text.contains(r#""progressToken":9"#) && text.contains(r#"{"sampling":{}}"#),
+            "{text}"
+        );
+        let mut head = b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nContent-Length: 7\r\n\r\n".to_vec();
+        set_length(&mut head, 12);
+        assert_eq!(head, b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nContent-Length: 12\r\n\r\n");
     }
 
     #[test]

@@ -42,14 +42,14 @@ pub fn front(upstreams: Vec<Settings>) -> EngineConfig {
 }
 
 /// A front and what is behind it.
-struct Pair {
-    front: Cluster,
-    back: Cluster,
+pub struct Pair {
+    pub front: Cluster,
+    pub back: Cluster,
     conns: BTreeMap<(usize, LinkId), ConnId>,
 }
 
 impl Pair {
-    fn new(cores: u16, dialect: Dialect, era: Eras) -> Self {
+    pub fn new(cores: u16, dialect: Dialect, era: Eras) -> Self {
         let back = EngineConfig { era, ..config() };
         let front = front(vec![Settings { dialect, ..settings("u") }]);
         let mut pair = Self {
@@ -99,7 +99,7 @@ impl Pair {
         panic!("they do not come to rest");
     }
 
-    fn pass(&mut self, duration: Duration) {
+    pub fn pass(&mut self, duration: Duration) {
         let step = Duration::from_millis(20);
         let mut left = duration;
         while !left.is_zero() {
@@ -111,7 +111,7 @@ impl Pair {
         }
     }
 
-    fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
+    pub fn exchange(&mut self, conn: ConnId, request: &[u8]) -> Response {
         self.front.send(conn, request);
         self.pump();
         self.front.take(conn)
@@ -281,4 +281,97 @@ fn an_upstream_that_cannot_be_reached_is_named() {
     let failed = pair.front.take(conn);
     assert_eq!((failed.status, failed.code()), (200, -32603));
     assert!(failed.body.contains("The server u cannot be reached: nobody listens at its port"), "{}", failed.body);
+}
+
+#[test]
+fn a_client_that_reads_slowly_slows_its_upstream_down() {
+    let mut pair = Pair::new(1, Dialect::Auto, Eras::Modern);
+    let session = Client::open(&mut pair.front, "2025-11-25");
+    let modern_conn = pair.front.connect(0);
+    let is_paused = |pair: &Pair| pair.front.links.values().filter(|link| link.is_throttled).count();
+    pair.front.send(modern_conn, &modern("tools/call", Some("forever"), r#""name":"forever","arguments":{}"#));
+    pair.front.send(session.conn, &super::cluster::post(&session.headers(), &client::call("9", "forever")));
+    pair.pump();
+    for conn in [modern_conn, session.conn] {
+        pair.front.choke(conn, true);
+        assert_eq!(is_paused(&pair), 1);
+        pair.front.choke(conn, false);
+        assert_eq!(is_paused(&pair), 0);
+    }
+}
+
+#[test]
+fn names_of_several_upstreams_are_told_apart() {
+    let config = front(vec![settings("a"), settings("b")]);
+    let mut cluster = Cluster::with_servers(2, &config, &[]);
+    let conn = cluster.connect(0);
+    let list = cluster.exchange(conn, &modern("tools/list", None, "")).json();
+    assert_eq!(list["result"]["tools"], serde_json::json!([]), "nothing is found yet, and nobody waits for it");
+    let absent = cluster.exchange(conn, &modern("tools/call", Some("a.echo"), r#""name":"a.echo""#));
+    assert_eq!(absent.code(), -32602);
+}
+
+/// The id of the question that came last on the stream of a call.
+fn question(said: &Response) -> String {
+    let events = said.events();
+    let asked = events.last().unwrap_or_else(|| panic!("a question: {said:?}"));
+    assert_eq!(asked["method"], "elicitation/create", "{asked}");
+    asked["id"].to_string()
+}
+
+#[test]
+fn a_legacy_client_is_asked_what_its_upstream_wants_to_know() {
+    for era in [Eras::Modern, Eras::Legacy] {
+        ask_and_answer(era);
+    }
+}
+
+fn ask_and_answer(era: Eras) {
+    let mut pair = Pair::new(2, Dialect::Auto, era);
+    let session = Client::open(&mut pair.front, "2025-11-25");
+    let start = |pair: &mut Pair, id: &str, tool: &str| {
+        let conn = pair.front.connect(0);
+        pair.front.send(conn, &super::cluster::post(&session.headers(), &client::call(id, tool)));
+        pair.pump();
+        conn
+    };
+    let answer = |pair: &mut Pair, id: &str, result: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},{result}}}"#);
+        let (_, answered) = session.post_aside(&mut pair.front, &body);
+        assert_eq!(answered.status, 202);
+        pair.pump();
+    };
+    let named = |name: &str| format!(r#""result":{{"action":"accept","content":{{"name":"{name}"}}}}"#);
+    // One round, and two.
+    let conn = start(&mut pair, "1", "ask");
+    let id = question(&pair.front.take(conn));
+    answer(&mut pair, &id, &named("Ada"));
+    let done = pair.front.take(conn);
+    assert_eq!((text(&done.events()[0]), &done.events()[0]["id"]), ("Hello, Ada!", &serde_json::json!(1)));
+    assert!(!done.is_open);
+    let conn = start(&mut pair, "2", "ask_twice");
+    for name in ["one", "two"] {
+        let id = question(&pair.front.take(conn));
+        answer(&mut pair, &id, &named(name));
+    }
+    assert_eq!(text(&pair.front.take(conn).events()[0]), "one two one");
+    // Refused by the client.
+    let conn = start(&mut pair, "3", "ask");
+    let id = question(&pair.front.take(conn));
+    answer(&mut pair, &id, r#""error":{"code":-1,"message":"no"}"#);
+    let failed = pair.front.take(conn).events();
+    let is_said = match era {
+        Eras::Modern => failed[0]["error"]["message"].as_str().is_some_and(|why| why.contains("asked for input that was not given")),
+        // The upstream itself was told.
+        _ => failed[0]["result"]["isError"] == true,
+    };
+    assert!(is_said, "{failed:?}");
+    assert!(pair.front.engines[0].calls.is_empty());
+    // A client that cannot be asked is not.
+    let bare = Client::open_with(&mut pair.front, 0, "2025-11-25", "{}");
+    pair.front.send(bare.conn, &super::cluster::post(&bare.headers(), &client::call("4", "ask")));
+    pair.pump();
+    let refused = pair.front.take(bare.conn);
+    assert!(!refused.is_open && refused.field("content-type").as_deref() == Some("application/json"), "{refused:?}");
+    assert!(refused.body.contains("error") || refused.body.contains("did not declare"), "{refused:?}");
 }

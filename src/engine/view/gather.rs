@@ -94,13 +94,15 @@ impl<'a> Bound<'a> {
     /// What they can do together. An endpoint that is not fixed tells that it changes, and has tools when it has nothing else: so
     /// that its clients have a reason to look again.
     pub fn capabilities(&self, is_fixed: bool) -> Capabilities {
-        let nothing = Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed };
+        let nothing =
+            Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed, updates: false };
         let mut all = self.each().map(|(_, one)| one.capabilities()).fold(nothing, |all, one| Capabilities {
             tools: all.tools || one.tools,
             prompts: all.prompts || one.prompts,
             resources: all.resources || one.resources,
             completions: all.completions || one.completions,
             changes: all.changes || one.changes,
+            updates: all.updates || one.updates,
         });
         all.tools |= !(is_fixed || all.prompts || all.resources);
         all
@@ -154,6 +156,8 @@ impl<'a> One<'a> {
                     resources: !(resources.is_empty() && templates.is_empty()),
                     completions: server.spec.fronted.is_some_and(|fronted| fronted.completes),
                     changes: true,
+                    // What it says of single resources is not passed on.
+                    updates: false,
                 }
             }
         }

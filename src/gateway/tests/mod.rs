@@ -19,6 +19,7 @@ use crate::wire::mcp::{Era, Level, Method, Version};
 enum Told {
     Notice(String),
     Answer(u16, String),
+    Asks(String),
     Failed(Failure),
 }
 
@@ -70,6 +71,7 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         progress_token: None,
         level: Some(Level::Info),
         client_info: None,
+        capabilities: crate::wire::mcp::ClientCapabilities::NONE,
         fields: &[],
     }
 }
@@ -178,6 +180,8 @@ fn tell(heard: Heard<'_>) -> (u32, Told) {
     let told = match heard.what {
         What::Notice(message) => Told::Notice(text(message)),
         What::Answer { status, message } => Told::Answer(status, text(message)),
+        What::Asks(message) => Told::Asks(text(message)),
+        What::Question { id, .. } => Told::Asks(id.into()),
         What::Failed(failure) => Told::Failed(failure),
     };
     (heard.call.index, told)
