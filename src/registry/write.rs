@@ -241,6 +241,10 @@ impl Registry {
             return self.finish(now, ticket, out);
         }
         let Some(pending) = self.changing.get_mut(ticket) else { return };
+        if matches!(&pending.next, Answer::Server(Some(entry)) if entry.spec.is_configured) {
+            // It is in the configuration; what was found out of it is found out anew.
+            return self.finish(now, ticket, out);
+        }
         pending.is_persisting = true;
         pending.deadline = now.mono.after(Duration::from_millis(limits::STORE_MS_MAX));
         self.next_due = self.next_due.min(pending.deadline);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::name::Owner;
 use super::page::{Definitions, ListKind, Signature};
 use super::{Member, Seat};
 use crate::base::limits::INSTRUCTIONS_BYTES_MAX;
@@ -91,13 +92,15 @@ impl<'a> Bound<'a> {
     /// What they can do together. An endpoint that is not fixed tells that it changes, and has tools when it has nothing else: so
     /// that its clients have a reason to look again.
     pub fn capabilities(&self, is_fixed: bool) -> Capabilities {
-        let nothing = Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed };
+        let nothing =
+            Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed, updates: false };
         let mut all = self.each().map(|(_, one)| one.capabilities()).fold(nothing, |all, one| Capabilities {
             tools: all.tools || one.tools,
             prompts: all.prompts || one.prompts,
             resources: all.resources || one.resources,
             completions: all.completions || one.completions,
             changes: all.changes || one.changes,
+            updates: all.updates || one.updates,
         });
         all.tools |= !(is_fixed || all.prompts || all.resources);
         all
@@ -134,8 +137,11 @@ impl<'a> Bound<'a> {
         Some(joined).filter(|joined| !joined.is_empty())
     }
 
-    pub fn names(&self) -> Vec<&'a str> {
-        self.members.iter().map(|member| &*member.name).collect()
+    /// The servers as their items are named.
+    pub fn owners(&self) -> Vec<Owner<'a>> {
+        let is_plain =
+            |entry: &Option<Arc<Server>>| entry.as_ref().and_then(|entry| entry.spec.fronted).is_some_and(|fronted| fronted.is_plain);
+        self.members.iter().zip(self.servers).map(|(member, entry)| Owner { name: &member.name, is_plain: is_plain(entry) }).collect()
     }
 
     fn one(&self, member: u32) -> Option<One<'a>> {
@@ -171,6 +177,8 @@ impl<'a> One<'a> {
                     resources: !(resources.is_empty() && templates.is_empty()),
                     completions: server.spec.fronted.is_some_and(|fronted| fronted.completes),
                     changes: true,
+                    // What it says of single resources is not passed on.
+                    updates: false,
                 }
             }
         }

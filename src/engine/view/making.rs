@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::gather::{Bound, naming};
 use super::mirror::Mirrors;
-use super::name::{Naming, Own, Style, Table};
+use super::name::{Naming, Own, Owner, Style, Table};
 use super::page::{self, ListKind, ListWriter, Pages, Paging, Signature};
 use super::rewrite::write_spliced;
 use super::{Family, Member, Seat, Signer, View, offers};
@@ -114,7 +114,7 @@ impl Making {
     /// Goes on as far as the budget allows. `hosted` are the servers it was begun with.
     pub fn step(&mut self, hosted: &[Hosted], budget: &mut Budget) -> Progress {
         let bound = Bound { members: &self.members, servers: &self.servers, hosted };
-        let names = bound.names();
+        let names = bound.owners();
         loop {
             if self.lists.len() == ListKind::ALL.len() {
                 return Progress::Made;
@@ -221,7 +221,7 @@ struct Step {
 
 impl Work {
     /// Handles one item.
-    fn step(&mut self, bound: &Bound<'_>, names: &[&str], signature: &Signature, families: &mut Vec<Family>) -> Step {
+    fn step(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], signature: &Signature, families: &mut Vec<Family>) -> Step {
         match self.stage {
             Stage::Scan { member, item } => self.scan(bound, names, member, item),
             Stage::Name => {
@@ -241,7 +241,7 @@ impl Work {
         }
     }
 
-    fn scan(&mut self, bound: &Bound<'_>, names: &[&str], member: u32, item: u32) -> Step {
+    fn scan(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], member: u32, item: u32) -> Step {
         if member as usize >= bound.members.len() {
             self.stage = Stage::Name;
             return Step::default();
@@ -335,6 +335,7 @@ mod tests {
                 source: Source::Upstream("x".into()),
                 state: State::Offline,
                 fronted: None,
+                is_configured: false,
                 catalog: Catalog { tools: tools.into(), ..Catalog::default() },
             };
             Some(Arc::new(Server { id, version: 1, created_ms: 0, updated_ms: 0, spec }))

@@ -83,6 +83,14 @@ impl Table {
 /// An item to be named: place of its server, and what that calls it.
 pub(super) type Own<'a> = (u32, &'a str);
 
+/// A server as its items are named.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'a> {
+    pub name: &'a str,
+    /// Its items keep their names, unless another has them already.
+    pub is_plain: bool,
+}
+
 /// How a list's items are named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Style {
@@ -96,24 +104,26 @@ pub(super) enum Style {
 
 impl Style {
     /// What the item is called when nothing stands against it.
-    fn plain(self, (member, own): Own<'_>, servers: &[&str]) -> Option<String> {
+    fn plain(self, (member, own): Own<'_>, servers: &[Owner<'_>]) -> Option<String> {
         let Self::Names { separator, are_tools } = self else { return Some(own.to_owned()) };
         let is_alone = servers.len() == 1;
-        let name = if is_alone { own.to_owned() } else { format!("{}{}{own}", servers[member as usize], separator.as_char()) };
+        let server = servers[member as usize];
+        let name = if is_alone || server.is_plain { own.to_owned() } else { format!("{}{}{own}", server.name, separator.as_char()) };
         Some(name).filter(|name| fits(name, is_alone, are_tools))
     }
 
     /// What else it may be called, round by round.
-    fn other(self, (member, own): Own<'_>, servers: &[&str], round: u32) -> Option<String> {
+    fn other(self, (member, own): Own<'_>, servers: &[Owner<'_>], round: u32) -> Option<String> {
         let server = servers[member as usize];
-        let Self::Names { separator, are_tools } = self else { return Some(located(server, own, round)) };
+        let Self::Names { separator, are_tools } = self else { return Some(located(server.name, own, round)) };
         let is_alone = servers.len() == 1;
-        let prefix = if is_alone { String::new() } else { clean(server) };
+        let has_none = is_alone || server.is_plain;
+        let prefix = if has_none { String::new() } else { clean(server.name) };
         if round == 0 {
-            let joined = if is_alone { clean(own) } else { format!("{prefix}{}{}", separator.as_char(), clean(own)) };
+            let joined = if has_none { clean(own) } else { format!("{prefix}{}{}", separator.as_char(), clean(own)) };
             return Some(joined).filter(|joined| fits(joined, is_alone, are_tools));
         }
-        Some(cut(&prefix, separator, &clean(own), &digest(server, own, round)))
+        Some(cut(&prefix, separator, &clean(own), &digest(server.name, own, round)))
     }
 }
 
@@ -131,7 +141,7 @@ fn located(server: &str, uri: &str, round: u32) -> String {
 }
 
 /// Gives every item of a list a name of its own, one item at a time: in the first round those whose plain name is free, then the others.
-/// `servers` are the names of the endpoint's servers; `known` says again what item was added in which place.
+/// `servers` are the endpoint's servers; `known` says again what item was added in which place.
 #[derive(Debug)]
 pub(super) struct Naming {
     style: Style,
@@ -154,7 +164,7 @@ impl Naming {
     }
 
     /// The first round, for one item; it gets the next place.
-    pub fn add<'k>(&mut self, item: Own<'_>, servers: &[&str], known: impl Fn(u32) -> Own<'k>) {
+    pub fn add<'k>(&mut self, item: Own<'_>, servers: &[Owner<'_>], known: impl Fn(u32) -> Own<'k>) {
         let (hash, place) = (self.table.hasher.hash_one(item), self.named.len() as u32);
         self.named.push(NAMELESS);
         if self.seen.find(hash, |&(other, at)| other == hash && known(at) == item).is_some() {
@@ -168,7 +178,7 @@ impl Naming {
     }
 
     /// The second round, for one item. False: every item was named.
-    pub fn name_next<'k>(&mut self, servers: &[&str], known: impl Fn(u32) -> Own<'k>) -> bool {
+    pub fn name_next<'k>(&mut self, servers: &[Owner<'_>], known: impl Fn(u32) -> Own<'k>) -> bool {
         let Some(place) = self.rest.pop_front() else { return false };
         let item = known(place);
         let style = self.style;
@@ -242,10 +252,14 @@ fn digest(server: &str, own: &str, round: u32) -> String {
 mod tests {
     use super::*;
 
+    fn owners<'a>(servers: &[&'a str]) -> Vec<Owner<'a>> {
+        servers.iter().map(|name| Owner { name, is_plain: false }).collect()
+    }
+
     const DOTTED: Style = Style::Names { separator: Separator::Dot, are_tools: true };
 
     /// Names all of them. None for one that its server has twice.
-    fn name_all(own: &[Own<'_>], servers: &[&str], style: Style) -> (Vec<Option<String>>, Table) {
+    fn name_all(own: &[Own<'_>], servers: &[Owner<'_>], style: Style) -> (Vec<Option<String>>, Table) {
         let mut naming = Naming::new(style, own.len());
         let known = |place: u32| own[place as usize];
         own.iter().for_each(|&item| naming.add(item, servers, known));
@@ -255,7 +269,7 @@ mod tests {
     }
 
     fn named(own: &[Own<'_>], servers: &[&str]) -> Vec<String> {
-        let (exposed, table) = name_all(own, servers, DOTTED);
+        let (exposed, table) = name_all(own, &owners(servers), DOTTED);
         let exposed: Vec<_> = exposed.into_iter().map(Option::unwrap_or_default).collect();
         for (name, own) in exposed.iter().zip(own).filter(|(name, _)| !name.is_empty()) {
             let found = table.find(name).expect("it is in the table");
@@ -267,16 +281,28 @@ mod tests {
     #[test]
     fn one_server_keeps_its_names() {
         assert_eq!(named(&[(0, "get"), (0, "a/b.c-d"), (0, "a b")], &["weather"]), ["get", "a/b.c-d", "a_b"]);
-        let (exposed, _) = name_all(&[(0, "Review my code")], &["weather"], Style::Names { separator: Separator::Dot, are_tools: false });
+        let (exposed, _) =
+            name_all(&[(0, "Review my code")], &owners(&["weather"]), Style::Names { separator: Separator::Dot, are_tools: false });
         assert_eq!(exposed[0].as_deref(), Some("Review my code"), "a prompt's name is for people");
     }
 
     #[test]
     fn several_servers_are_told_apart_by_theirs() {
         assert_eq!(named(&[(0, "get"), (1, "get")], &["a", "b"]), ["a.get", "b.get"]);
-        let (exposed, _) = name_all(&[(0, "get")], &["a", "b"], Style::Names { separator: Separator::Underscore, are_tools: true });
+        let (exposed, _) =
+            name_all(&[(0, "get")], &owners(&["a", "b"]), Style::Names { separator: Separator::Underscore, are_tools: true });
         assert_eq!(exposed[0].as_deref(), Some("a_get"));
         assert_eq!(named(&[(0, "get/it")], &["io.example/weather", "b"]), ["io.example_weather.get_it"]);
+    }
+
+    #[test]
+    fn a_plain_server_keeps_its_names_among_others() {
+        let servers = [Owner { name: "a", is_plain: true }, Owner { name: "b", is_plain: false }, Owner { name: "c", is_plain: true }];
+        let (exposed, table) = name_all(&[(0, "get"), (1, "get"), (2, "get"), (0, "b.put"), (1, "put")], &servers, DOTTED);
+        let exposed: Vec<_> = exposed.iter().map(|name| name.as_deref().unwrap_or_default()).collect();
+        assert_eq!((exposed[0], exposed[1], exposed[3]), ("get", "b.get", "b.put"));
+        assert!(exposed[2].starts_with("get-") && exposed[4].starts_with("b.put-"), "{exposed:?}");
+        assert_eq!(table.find(exposed[2]).map(|named| named.member), Some(2));
     }
 
     #[test]
@@ -314,7 +340,7 @@ mod tests {
     #[test]
     fn a_uri_changes_only_when_two_servers_have_it() {
         let own = [(0, "file:///a"), (1, "file:///a"), (1, "file:///b"), (2, "file:///a")];
-        let (exposed, table) = name_all(&own, &["one", "2_two", "2-two"], Style::Uris);
+        let (exposed, table) = name_all(&own, &owners(&["one", "2_two", "2-two"]), Style::Uris);
         let exposed: Vec<_> = exposed.iter().flatten().map(|uri| &**uri).collect();
         assert_eq!(exposed[..3], ["file:///a", "s2-two+file:///a", "file:///b"]);
         assert!(exposed[3].starts_with("s2-two-") && exposed[3].ends_with("+file:///a"), "{}", exposed[3]);
