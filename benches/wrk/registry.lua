@@ -60,7 +60,7 @@ function init(args)
     local turn, place = math.floor(registered / OWN_NAMES) % 2, registered % OWN_NAMES
     registered = registered + 1
     local name = opts.work .. "_" .. number .. "_" .. place
-    if turn == 0 then return wrk.format("POST", "/v1/servers", write, '{"name":"' .. name .. '","target":"x"}') end
+    if turn == 0 then return wrk.format("POST", "/v1/servers", write, '{"name":"' .. name .. '","target":"http://x/"}') end
     return wrk.format("DELETE", "/v1/servers/" .. name, write)
   end
   function operations.bind()

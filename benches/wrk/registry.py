@@ -38,7 +38,7 @@ def preload(address, count):
     conn = http.client.HTTPConnection(*address, timeout=20)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     for n in range(1, count + 1):
-        server = {"name": f"server_{n}", "target": "x"}
+        server = {"name": f"server_{n}", "target": "http://x/"}
         endpoint = {"path": f"/mcp/transport_{n}", "servers": [f"server_{n % count + 1}"]}
         for path, body in (("/v1/servers", server), ("/v1/endpoints", endpoint)):
             conn.request("POST", path, json.dumps(body), headers)

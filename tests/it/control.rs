@@ -196,7 +196,7 @@ fn a_web_page_cannot_drive_it() {
 #[test]
 fn there_is_room_for_so_many_and_the_refusal_says_what_helps() {
     let admin = Admin::start(&["--max-servers", "20", "--max-endpoints", "4"]);
-    let server: fn(&str) -> Value = |name| json!({"name": name, "target": "x"});
+    let server: fn(&str) -> Value = |name| json!({"name": name, "target": "http://x/"});
     let endpoint: fn(&str) -> Value = |path| json!({"path": path});
     for (list, flag, body) in [("servers", "--max-servers", server), ("endpoints", "--max-endpoints", endpoint)] {
         let (mut made, mut is_refused) = (Vec::new(), false);

@@ -149,7 +149,7 @@ fn server(name: &str, offers: [&[String]; 3]) -> Value {
     let named = |names: &[String]| names.iter().map(|name| json!({"name": name, "inputSchema": {"type": "object"}})).collect::<Vec<_>>();
     let prompts: Vec<_> = offers[1].iter().map(|prompt| json!({"name": prompt})).collect();
     let resources: Vec<_> = offers[2].iter().map(|uri| json!({"name": uri, "uri": format!("it://{name}/{uri}")})).collect();
-    json!({"name": name, "target": "x", "tools": named(offers[0]), "prompts": prompts, "resources": resources})
+    json!({"name": name, "target": "http://x/", "tools": named(offers[0]), "prompts": prompts, "resources": resources})
 }
 
 /// What the registry says that clients of the endpoint see.

@@ -88,7 +88,7 @@ fn what_a_list_leaves_out_makes_no_page_shorter() {
     let mut cluster = cluster();
     for number in 0..40 {
         let state = if number % 4 == 0 { "online" } else { "offline" };
-        let made = ask(&mut cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number:02}","target":"x","state":"{state}"}}"#));
+        let made = ask(&mut cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number:02}","target":"http://x/","state":"{state}"}}"#));
         assert_eq!(made.status, 201, "{}", made.body);
         let servers = if number % 10 == 0 {
             r#""a","s00","b""#
@@ -125,7 +125,7 @@ fn nobody_is_told_that_a_change_was_not_made_while_the_store_has_it() {
     let mut cluster = Cluster::new(1, &config, server);
     let begin = |cluster: &mut Cluster, name: &str| {
         let conn = cluster.connect_as(0, Role::Admin);
-        cluster.send(conn, &request("POST", "/v1/servers", &format!(r#"{{"name":"{name}","target":"x"}}"#)));
+        cluster.send(conn, &request("POST", "/v1/servers", &format!(r#"{{"name":"{name}","target":"http://x/"}}"#)));
         conn
     };
     let code = |answer: &Response| (answer.status, answer.json()["code"].as_str().unwrap_or_default().to_owned());
@@ -163,7 +163,7 @@ fn who_cannot_be_helped_since_a_lane_is_full_is_told_so_at_once() {
             let (method, target, body) = if number % 2 == 0 {
                 ("GET", format!("/v1/servers/s{number}"), String::new())
             } else {
-                ("POST", "/v1/servers".to_owned(), format!(r#"{{"name":"s{number}","target":"x"}}"#))
+                ("POST", "/v1/servers".to_owned(), format!(r#"{{"name":"s{number}","target":"http://x/"}}"#))
             };
             cluster.send(conn, &request(method, &target, &body));
             conn
