@@ -88,7 +88,8 @@ fn what_a_list_leaves_out_makes_no_page_shorter() {
     let mut cluster = cluster();
     for number in 0..40 {
         let state = if number % 4 == 0 { "online" } else { "offline" };
-        let made = ask(&mut cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number:02}","target":"http://x/","state":"{state}"}}"#));
+        let made =
+            ask(&mut cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number:02}","target":"http://x/","state":"{state}"}}"#));
         assert_eq!(made.status, 201, "{}", made.body);
         let servers = if number % 10 == 0 {
             r#""a","s00","b""#
