@@ -12,7 +12,7 @@ use super::super::ring::{Completion, Op};
 use super::super::wheel::{tick_after, ticks};
 use super::process::{Process, is_foster_parent};
 use super::stderr::Lines;
-use super::{Common, News, Stage};
+use super::{Common, News, Queue, Stage};
 use crate::base::limits::{CHILD_EOF_MS_MAX, CHILD_READ_BYTES_MAX, CHILD_READS_MAX, CHILD_REST_MS_MAX, CHILD_TERM_MS_MAX};
 use crate::base::metrics::Counter;
 use crate::gateway::link::{Dial, Down, LinkEvent};
@@ -224,7 +224,7 @@ impl Core {
         if common.is_hung || common.stage == Stage::Closed || common.has_ended {
             return self.bury_child(index);
         }
-        common.fed = super::Queue::default();
+        common.fed = Queue::default();
         // A process that it has left behind may hold its output open.
         self.links.set_due(index, tick_after(tick, ticks(Duration::from_millis(CHILD_REST_MS_MAX))));
         self.read_child(index);
@@ -384,7 +384,7 @@ impl Core {
             let Some((common, child)) = self.links.child(index) else { return };
             let Some(process) = &child.process else { return };
             let Some(stdin) = &process.stdin else {
-                common.fed = super::Queue::default();
+                common.fed = Queue::default();
                 return;
             };
             if common.fed.is_empty() {
@@ -401,7 +401,7 @@ impl Core {
                 Moved::Later => return self.watch_child(index, Op::ChildIn),
                 Moved::Over => {
                     // It wants no more input: it is about to end, or should be.
-                    common.fed = super::Queue::default();
+                    common.fed = Queue::default();
                     self.close_stdin(index);
                     return self.ask_to_end(index);
                 }

@@ -1,7 +1,7 @@
 //! TLS of links: whom it trusts, and one session driven over the bytes that the ring moves.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
@@ -35,10 +35,7 @@ impl Trust {
         let native = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(native.certs);
         if let Some(path) = &self.ca_file {
-            let unusable = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display()).into_boxed_str();
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
-                roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
-            }
+            add_file(&mut roots, path).map_err(|why| format!("{}: {why}", path.display()))?;
         }
         if roots.is_empty() {
             let why = native.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
@@ -52,6 +49,16 @@ impl Trust {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::clone(self.config.get_or_init(|| Arc::new(config))))
     }
+}
+
+/// Adds the authorities of a file.
+fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let before = roots.len();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    if roots.len() == before { Err("there is no certificate in PEM".to_owned()) } else { Ok(()) }
 }
 
 /// The same settings with sessions to resume of its own: cores share no lock.
@@ -128,5 +135,44 @@ impl Session {
     /// Whether the other end has said that it says no more.
     pub(super) const fn has_ended(&self) -> bool {
         self.has_ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_without_authorities_is_refused_by_its_name() {
+        let why = |path: PathBuf| Trust::new(Some(path)).load().map(|_| ()).expect_err("nobody to believe");
+        let absent = why("/no/such/file.pem".into());
+        assert!(absent.starts_with("/no/such/file.pem: ") && absent.contains("No such file"), "{absent}");
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        assert!(why(file.path().to_owned()).ends_with(": there is no certificate in PEM"));
+        file.write_all(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("a write");
+        let broken = why(file.path().to_owned());
+        assert!(broken.contains("invalid peer certificate"), "{broken}");
+    }
+
+    #[test]
+    fn a_host_that_no_certificate_could_name_has_no_session() {
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let config = for_core(&config);
+        for host in ["", "no name", "a..b"] {
+            let why = Session::new(Arc::clone(&config), host).map(|_| ()).expect_err("no session");
+            assert!(why.contains("not a name that a certificate could have"), "{why}");
+        }
+        for host in ["localhost", "a.example", "127.0.0.1", "::1"] {
+            let mut session = Session::new(Arc::clone(&config), host).map_err(|why| panic!("{why}")).expect("a session");
+            let mut wire = Vec::new();
+            session.drain(&mut wire);
+            assert_eq!((wire[0], session.is_handshaking(), session.has_output()), (22, true, false), "a handshake record");
+        }
     }
 }

@@ -40,7 +40,7 @@ impl Rig {
     }
 
     pub(super) fn dial_tcp(&mut self, link: u32, address: SocketAddr) {
-        self.dial(link, "tcp", 5000, &[&address.ip().to_string(), &address.port().to_string()]);
+        self.dial(link, "tcp", 15_000, &[&address.ip().to_string(), &address.port().to_string()]);
     }
 
     pub(super) fn seen(&mut self, link: u32) -> String {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use super::client::{RINGS, eventually};
 use super::links::Rig;
 use super::upstreams::pattern;
+use crate::base::metrics::Counter;
 
 impl Rig {
     fn start(&mut self, link: u32, script: &str) {
-        self.dial(link, "child", 10_000, &["sh", "-c", script]);
+        self.dial(link, "child", 15_000, &["sh", "-c", script]);
     }
 
     /// Takes what the child has written once it is this long.
@@ -265,4 +266,17 @@ fn a_process_that_is_killed_takes_its_children_with_it() {
     parent.kill().expect("a signal");
     parent.wait().expect("its end");
     eventually("the child is dead", || !runs(child));
+}
+
+#[test]
+fn what_it_writes_to_standard_error_is_read_to_the_end_and_a_flood_is_not_logged() {
+    for ring in RINGS {
+        let mut rig = Rig::new(ring);
+        // More than a pipe holds: it would stand still if nobody read.
+        rig.start(1, "head -c 1000000 /dev/zero | tr '\\0' '\\n' | sed s/^/line/ >&2; echo done; exec cat");
+        assert_eq!(rig.wrote(1, 5), "done\n");
+        let dropped = || rig.running.metrics()[0].counter(Counter::ChildLinesDropped);
+        eventually("they are counted", || dropped() > 900_000);
+        assert!(dropped() < 1_000_000, "some are logged");
+    }
 }

@@ -65,7 +65,7 @@ fn accept(listener: &TcpListener, config: &Arc<ServerConfig>) -> Stream {
 
 impl Rig {
     fn dial_tls(&mut self, link: u32, host: &str, address: SocketAddr) {
-        self.dial(link, "tls", 5000, &[host, &address.port().to_string()]);
+        self.dial(link, "tls", 15_000, &[host, &address.port().to_string()]);
     }
 }
 
@@ -201,6 +201,7 @@ fn a_session_that_is_paused_keeps_its_place() {
     for ring in RINGS {
         let mut rig = authority.rig(ring);
         let (listener, address) = listener();
+        let all: Vec<u8> = (0..MANY).map(pattern).collect();
         rig.dial_tls(1, "127.0.0.1", address);
         // The handshake is not held up by that.
         rig.call(1, "pause", b"");
@@ -208,7 +209,6 @@ fn a_session_that_is_paused_keeps_its_place() {
         let sent = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&sent);
         let thread = std::thread::spawn(move || {
-            let all: Vec<u8> = (0..MANY).map(pattern).collect();
             for part in all.chunks(65_536) {
                 stream.write_all(part).expect("a write");
                 counted.fetch_add(part.len(), Ordering::Relaxed);
