@@ -137,6 +137,19 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "RINGHUB_BLOCKING_THREADS")]
     pub blocking_threads: Option<usize>,
 
+    /// MCP server to front, as NAME=https://HOST:PORT/path or 'NAME=stdio:COMMAND ARGS'; may be given several times (in the environment,
+    /// one per line)
+    #[arg(long, value_name = "NAME=TARGET", env = "RINGHUB_UPSTREAM", value_delimiter = '\n')]
+    pub upstream: Vec<String>,
+
+    /// JSON file with MCP servers to front, as desktop clients write it: {"mcpServers": {NAME: {"command": ...} or {"url": ...}}}
+    #[arg(long, value_name = "FILE", env = "RINGHUB_MCP_SERVERS")]
+    pub mcp_servers: Option<PathBuf>,
+
+    /// Let the control API register servers that are started by a command: who may write there can then run programs here
+    #[arg(long, env = "RINGHUB_ALLOW_STDIO_API")]
+    pub allow_stdio_api: bool,
+
     /// What to log to standard error: a level, or levels per module such as info,ringhub::rt=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "RINGHUB_LOG")]
     pub log: Option<String>,

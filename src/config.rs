@@ -1,16 +1,22 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
+mod mcp_servers;
+mod upstream;
+
 use crate::base::limits;
 use crate::cli::{Eras, IoUring, Separator, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{self, EngineConfig};
 use crate::wire::http1::HttpLimits;
-use crate::{registry, rt};
+use crate::{gateway, registry, rt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use upstream::{Endpoint, Upstream};
 
 /// The configuration in force. Serialised, it is the file that would give the same.
 #[derive(Clone, Debug, Serialize)]
@@ -81,8 +87,19 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     /// Threads for blocking tools.
     pub blocking_threads: usize,
+    /// Whether the control API may register servers that are started by a command.
+    pub allow_stdio_api: bool,
     /// What is logged.
     pub log: String,
+    /// The servers that are fronted, wherever they were named. Secrets are not written out.
+    #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
+    /// Paths, and the servers bound to them.
+    #[serde(rename = "endpoint", skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+    /// The same upstreams as every core is told of them, secrets included.
+    #[serde(skip)]
+    fronted: Arc<[gateway::Settings]>,
 }
 
 /// The file as it is written: every key optional, unknown ones refused.
@@ -115,7 +132,13 @@ struct File {
     state: Option<PathBuf>,
     admin_token_file: Option<PathBuf>,
     blocking_threads: Option<usize>,
+    mcp_servers: Option<PathBuf>,
+    allow_stdio_api: Option<bool>,
     log: Option<String>,
+    #[serde(default)]
+    upstream: Vec<Upstream>,
+    #[serde(default)]
+    endpoint: Vec<Endpoint>,
 }
 
 /// CPUs as a list of numbers or as text such as `0,2-5`.
@@ -209,8 +232,27 @@ impl Config {
             local_only: !self.is_exposed(),
             session_idle_timeout: self.session_timeout,
             sessions_max: self.max_sessions,
+            upstreams: Arc::clone(&self.fronted),
+            endpoints: self.engine_endpoints(),
+            stdio_api: self.allow_stdio_api,
             ..EngineConfig::new(SealKeys::new(keys))
         })
+    }
+
+    /// The endpoints that are there from the start: those of the file, and `/mcp`, which has everything unless the file says otherwise.
+    fn engine_endpoints(&self) -> Vec<engine::Endpoint> {
+        let own = engine::Endpoint {
+            path: DEFAULT_PATH.into(),
+            servers: [0].into(),
+            upstreams: self.upstreams.iter().map(|upstream| upstream.name.as_str().into()).collect(),
+        };
+        let own = (!self.endpoints.iter().any(|endpoint| endpoint.path == DEFAULT_PATH)).then_some(own);
+        let bound = |endpoint: &Endpoint| engine::Endpoint {
+            path: endpoint.path.as_str().into(),
+            servers: Box::default(),
+            upstreams: endpoint.servers.iter().map(|name| name.as_str().into()).collect(),
+        };
+        own.into_iter().chain(self.endpoints.iter().map(bound)).collect()
     }
 
     /// The configuration as TOML.
@@ -225,6 +267,9 @@ impl Config {
         self.listen.iter().chain(&self.admin).any(|address| !address.ip().is_loopback())
     }
 }
+
+/// Where clients find everything.
+const DEFAULT_PATH: &str = "/mcp";
 
 fn read_keys(path: &Path) -> Result<KeyPair, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("--seal-key {}: {error}", path.display()))?;
@@ -246,6 +291,8 @@ impl Resolver {
     fn resolve(mut self, args: &ServeArgs, file: File) -> Result<Config, Problems> {
         let listen = if args.listen.is_empty() { file.listen.unwrap_or_default() } else { args.listen.clone() };
         let seconds_of = |flag: Option<f64>, file: Option<f64>, default: f64| flag.or(file).unwrap_or(default);
+        let upstreams = self.upstreams(args, file.mcp_servers.as_deref(), file.upstream);
+        let fronted: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.resolve(&mut self.problems)).collect();
         let config = Config {
             listen: self.listen(&listen),
             admin: self.admin(args.admin.as_deref().or(file.admin.as_deref())),
@@ -273,9 +320,14 @@ impl Resolver {
             state: args.state.clone().or(file.state),
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
+            allow_stdio_api: args.allow_stdio_api || file.allow_stdio_api.unwrap_or(false),
+            upstreams,
+            endpoints: file.endpoint,
+            fronted: fronted.into(),
             log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
         };
         self.relations(&config);
+        self.endpoints(&config.endpoints);
         if self.problems.is_empty() { Ok(config) } else { Err(Problems(self.problems)) }
     }
 
@@ -301,6 +353,54 @@ impl Resolver {
         }
     }
 
+    /// Every upstream, wherever it is named. None wins over another of the same name: that is reported.
+    fn upstreams(&mut self, args: &ServeArgs, json: Option<&Path>, mut all: Vec<Upstream>) -> Vec<Upstream> {
+        if let Some(path) = args.mcp_servers.as_deref().or(json) {
+            all.extend(mcp_servers::read(path, &mut self.problems));
+        }
+        for text in args.upstream.iter().filter(|text| !text.is_empty()) {
+            match Upstream::of_flag(text) {
+                Ok(upstream) => all.push(upstream),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        if all.len() > limits::UPSTREAMS_MAX {
+            self.problems.push(format!(
+                "there are {} upstreams, and {} at most are taken: leave some out",
+                all.len(),
+                limits::UPSTREAMS_MAX
+            ));
+        }
+        for (at, upstream) in all.iter().enumerate() {
+            if all[..at].iter().any(|other| other.name == upstream.name) {
+                self.problems.push(format!("two upstreams are called `{}`: rename one", upstream.name));
+            }
+        }
+        all
+    }
+
+    fn endpoints(&mut self, endpoints: &[Endpoint]) {
+        for (at, Endpoint { path, servers }) in endpoints.iter().enumerate() {
+            let mut wrong = |why: &str| self.problems.push(format!("endpoint `{path}`: {why}"));
+            if let Some(why) = registry::problem_with_path(path) {
+                wrong(why);
+            }
+            if endpoints[..at].iter().any(|other| other.path == *path) {
+                wrong("it is there twice: leave one out");
+            }
+            for (at, name) in servers.iter().enumerate() {
+                if let Some(why) = registry::problem_with_name(name) {
+                    wrong(&format!("servers: `{name}`: {why}"));
+                } else if servers[..at].contains(name) {
+                    wrong(&format!("servers: `{name}` is there twice: leave one out"));
+                }
+            }
+            if servers.len() > limits::SERVERS_PER_ENDPOINT_MAX {
+                wrong(&format!("it has {} servers, and {} at most are taken", servers.len(), limits::SERVERS_PER_ENDPOINT_MAX));
+            }
+        }
+    }
+
     fn within(&mut self, flag: &str, value: usize, least: usize, most: usize) {
         if !(least..=most).contains(&value) {
             self.problems.push(format!("--{flag} {value}: it must be from {least} to {most}"));
@@ -308,13 +408,10 @@ impl Resolver {
     }
 
     fn timeout(&mut self, flag: &str, seconds: f64) -> Duration {
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(duration) if !duration.is_zero() && seconds <= 365.0 * 86_400.0 => duration,
-            _ => {
-                self.problems.push(format!("--{flag} {seconds}: it must be a number of seconds above 0, a year at most"));
-                Duration::ZERO
-            }
-        }
+        duration(seconds).unwrap_or_else(|| {
+            self.problems.push(format!("--{flag} {seconds}: it must be a number of seconds above 0, a year at most"));
+            Duration::ZERO
+        })
     }
 
     fn listen(&mut self, texts: &[String]) -> Vec<SocketAddr> {
@@ -351,6 +448,11 @@ impl Resolver {
         };
         parsed.map_err(|problem| self.problems.push(format!("--cpus {problem}"))).ok()
     }
+}
+
+/// A time that can be waited for.
+fn duration(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero() && seconds <= 365.0 * 86_400.0)
 }
 
 fn either(flag: &[String], file: Option<Vec<String>>) -> Vec<String> {

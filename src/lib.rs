@@ -64,8 +64,12 @@
 //! the modern era the message goes on byte for byte but for a name that the view changed, and so does its answer. An upstream of the
 //! legacy era has one session per core, shared by all calls of the core, with ids and progress tokens of the gateway's own, opened when it
 //! is first needed and again when the upstream has forgotten it. A child process exists once, on the core of its scout; calls from other
-//! cores hop there. When a modern upstream answers a legacy client's call with questions, they become requests on the stream of that
-//! call, and the answers go out with the request when it is sent again.
+//! cores hop there.
+//!
+//! An upstream that asks in the midst of a call is answered by that call's client. When a modern upstream answers a legacy client's call
+//! with questions, they become requests on the stream of that call, and the answers go out with the request when it is sent again.
+//! When a legacy upstream asks on the stream of a modern client's call, the call is parked: its client gets a result that asks, with a
+//! sealed handle of the call, and its next request is taken to the core where the call waits.
 //!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
 //! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream.

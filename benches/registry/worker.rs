@@ -79,6 +79,7 @@ pub fn spec(name: &str) -> ServerSpec {
         software_version: Box::default(),
         source: Source::Upstream("http://10.0.0.1:8080/mcp".into()),
         state: State::Online,
+        is_configured: false,
         fronted: None,
         catalog: Catalog::default(),
     }

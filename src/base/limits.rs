@@ -170,6 +170,8 @@ pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
 /// Bytes that a process may leave unread before its next requests wait.
 pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Most questions of an upstream server about one request that wait for an answer.
+pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
 /// Most pages of an upstream server's lists, all together.
@@ -199,6 +201,11 @@ pub const CHILD_STABLE_MS: u64 = 30_000;
 pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
+
+/// Most upstream servers that a configuration can have.
+pub const UPSTREAMS_MAX: usize = 255;
+/// Requests of one core that may wait for an upstream server which has as many in work as it may.
+pub const UPSTREAM_QUEUE_MAX: usize = 1024;
 
 /// Most resources one `subscriptions/listen` or one session may subscribe to.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
@@ -243,6 +250,7 @@ const _: () = assert!(LANE_FRAMES_MIN >= LANE_FRAMES_PER_RESERVED, "questions an
 const _: () = assert!(lookups_per_owner(1) <= LOOKUPS_WAITING_MAX, "one owner's share is a part of the whole");
 const _: () = assert!(SHARD_WARN_US < SHARD_ALARM_US, "a warning comes before the alarm");
 const _: () = assert!(REQUEST_STATE_BYTES_MAX < BODY_BYTES_DEFAULT, "a client must be able to send its state back");
+const _: () = assert!(UPSTREAMS_MAX < SERVERS_PER_ENDPOINT_MAX, "an endpoint shows them all, and a native server");
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an upstream answers can be sent on");
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

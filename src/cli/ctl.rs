@@ -105,8 +105,8 @@ pub enum ServersCommand {
 /// What is said of a server.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServerArgs {
-    /// URL of the MCP server, or the command that starts it
-    #[arg(long, value_name = "URL")]
+    /// Where the MCP server is: https://HOST:PORT/path, or 'stdio:COMMAND ARGS' if the server was started with --allow-stdio-api
+    #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
     /// A name for people
     #[arg(long, value_name = "TEXT")]

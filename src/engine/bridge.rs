@@ -1,9 +1,10 @@
-//! Upstreams of the modern era that ask, for clients of the legacy era: every question of a result that asks becomes a request to the client on
+//! Upstreams that ask, for clients of the legacy era. Of one in the modern era every question of a result that asks becomes a request to the client on
 //! the stream of its call, and when all are answered the request goes to the upstream again (2026-07-28, basic, "Multi Round-Trip
-//! Requests"; 2025-11-25, client features).
+//! Requests"; 2025-11-25, client features). What one in the legacy era asks on the stream of a call is asked on the stream of the client's.
 
 use super::call::{Caller, Ending};
 use super::out::Out;
+use super::park::Question;
 use super::{Engine, hop, server_request};
 use crate::base::ids::CallId;
 use crate::base::limits::{ASK_ROUNDS_MAX, ASKS_PER_SESSION_MAX, BODY_BYTES_DEFAULT};
@@ -31,18 +32,23 @@ struct Asked {
     state: Option<Vec<u8>>,
 }
 
+/// What a client can be asked for.
+fn method_of(name: &str) -> Option<AskMethod> {
+    Some(match name {
+        "elicitation/create" => AskMethod::Elicit,
+        "sampling/createMessage" => AskMethod::Sample,
+        "roots/list" => AskMethod::Roots,
+        _ => return None,
+    })
+}
+
 /// Reads the questions of a response; none when it asks what cannot be asked.
 fn read(response: &[u8]) -> Option<Asked> {
     let Ok(Body::One(Message::Response(response))) = jsonrpc::parse(response) else { return None };
     let result = response.result?;
     let mut questions = Vec::new();
     for (key, question) in json::members(json::get(result, "inputRequests").unwrap_or_default()) {
-        let method = match &*json::get(question, "method").and_then(json::string)? {
-            "elicitation/create" => AskMethod::Elicit,
-            "sampling/createMessage" => AskMethod::Sample,
-            "roots/list" => AskMethod::Roots,
-            _ => return None,
-        };
+        let method = method_of(&json::get(question, "method").and_then(json::string)?)?;
         let params = json::get(question, "params").filter(|raw| raw.starts_with(b"{")).unwrap_or(b"{}");
         questions.push((json::string(key)?.into(), method, params.to_vec()));
         if questions.len() > ASKS_PER_SESSION_MAX {
@@ -103,9 +109,39 @@ impl Engine {
         }
     }
 
+    /// An upstream of the legacy era asks the client of a call something.
+    pub(super) fn on_question(&mut self, now: Now, id: CallId, question: &str, method: &str, params: &[u8], out: &mut Out) {
+        let Some(call) = self.calls.get(id) else { return };
+        let (caller, trip) = (call.caller, call.trip());
+        let unknown = br#"{"code":-32601,"message":"Clients cannot be asked for that"}"#;
+        match (caller, method_of(method), trip) {
+            (Caller::Legacy(asker), Some(method), _) => server_request::ask(self, now, asker, id, question, method, params, out),
+            (Caller::Modern(conn), Some(method), _) => {
+                self.park(now, id, conn, Question { id: question.into(), method, params: params.into() }, out);
+            }
+            (Caller::Parked, Some(method), _) => self.park_more(id, Question { id: question.into(), method, params: params.into() }),
+            (_, _, Some(trip)) => self.gateway.answer(now.mono, trip, question, Err(unknown)),
+            _ => {}
+        }
+    }
+
     /// The client has answered a question of an upstream, or did not.
     pub(super) fn on_upstream_answer(&mut self, now: Now, id: CallId, key: &str, reply: Result<&[u8], NoResult>, out: &mut Out) {
-        let Some(round) = self.calls.get_mut(id).and_then(|call| call.round_mut()?.as_mut()) else { return };
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let trip = call.trip();
+        let round = call.round_mut().and_then(Option::as_mut).filter(|round| round.answers.iter().any(|(asked, _)| **asked == *key));
+        let Some(round) = round else {
+            // An upstream of the legacy era waits for it.
+            let lost = br#"{"code":-32603,"message":"The client did not answer"}"#;
+            let reply = reply.map_err(|why| match why {
+                NoResult::Error(error) => error,
+                NoResult::Lost => lost.to_vec(),
+            });
+            if let Some(trip) = trip {
+                self.gateway.answer(now.mono, trip, key, reply.as_ref().map(|result| *result).map_err(|error| &**error));
+            }
+            return;
+        };
         let Ok(answer) = reply else { return self.fail_relay(now, id, Failure::Unanswered, out) };
         if round.bytes() + answer.len() > BODY_BYTES_DEFAULT {
             return self.fail_relay(now, id, Failure::Unanswered, out);

@@ -83,6 +83,8 @@ pub(super) enum Caller {
     Modern(ConnId),
     /// A request of a legacy session.
     Legacy(legacy::Asker),
+    /// A client of the modern era that is to come back: its upstream asked something.
+    Parked,
     /// Nobody any more: the call was called off while its work is on the blocking pool.
     Nobody,
 }
@@ -324,7 +326,7 @@ impl Engine {
         match call.caller {
             Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &ending, members, out),
             Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &ending, members, out),
-            Caller::Nobody => {}
+            Caller::Nobody | Caller::Parked => {}
         }
     }
 
@@ -400,7 +402,7 @@ impl Engine {
         match caller {
             Caller::Modern(conn) => modern::on_ended(self, now, conn, &call, &Ending::TimedOut, &[], out),
             Caller::Legacy(asker) => legacy::on_ended(self, now, asker, &call, &Ending::TimedOut, &[], out),
-            Caller::Nobody => {}
+            Caller::Nobody | Caller::Parked => {}
         }
         call.caller = Caller::Nobody;
         self.calls.put_back(id, call);
@@ -437,7 +439,7 @@ impl Engine {
                 }
             }
             Some(Caller::Legacy(asker)) => legacy::on_wish(self, now, asker, wish, out),
-            Some(Caller::Nobody) | None => {}
+            Some(Caller::Nobody | Caller::Parked) | None => {}
         }
     }
 

@@ -7,6 +7,7 @@ use compact_str::CompactString;
 use super::bridge::Round;
 use super::call::{Caller, TargetKind};
 use super::mrtr::Binding;
+use super::park::Askable;
 use super::view::{Signer, rename_contents};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::time::Nanos;
@@ -56,6 +57,8 @@ pub(super) enum Work {
         at: At,
         /// What it asked its client last, and what was answered.
         round: Option<Box<Round>>,
+        /// What is to be known to ask a client of the modern era.
+        askable: Option<Box<Askable>>,
     },
 }
 
@@ -64,7 +67,7 @@ impl Call {
     #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
     pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
-        let work = Work::Upstream { number, at, round: None };
+        let work = Work::Upstream { number, at, round: None, askable: None };
         Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
     }
 
@@ -97,6 +100,21 @@ impl Call {
         match &mut self.work {
             Work::Upstream { round, .. } => Some(round),
             Work::Native { .. } => None,
+        }
+    }
+
+    /// What is to be known to ask its client of the modern era.
+    pub fn askable_mut(&mut self) -> Option<&mut Askable> {
+        match &mut self.work {
+            Work::Upstream { askable, .. } => askable.as_deref_mut(),
+            Work::Native { .. } => None,
+        }
+    }
+
+    /// Its client of the modern era may be asked.
+    pub fn set_askable(&mut self, new: Option<Box<Askable>>) {
+        if let Work::Upstream { askable, .. } = &mut self.work {
+            *askable = new;
         }
     }
 

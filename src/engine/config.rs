@@ -88,6 +88,8 @@ pub struct EngineConfig {
     pub registry: registry::Config,
     /// The servers that are fronted.
     pub upstreams: Arc<[gateway::Settings]>,
+    /// Whether the control API may register servers that are started by a command.
+    pub stdio_api: bool,
     /// What names of tools and prompts are joined with.
     pub name_separator: Separator,
     /// How long a request may be in work before it is answered with an error and its handler is dropped.
@@ -125,6 +127,7 @@ impl EngineConfig {
             era: Eras::Both,
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
             upstreams: Arc::new([]),
+            stdio_api: false,
             kept: Arc::new([]),
             started_ms: 0,
             admin_token: None,

@@ -51,6 +51,7 @@ pub(super) fn fronted(settings: &Settings) -> ServerSpec {
         software_version: Box::default(),
         source: Source::Upstream(settings.url.clone()),
         state: State::Offline,
+        is_configured: true,
         fronted: None,
         catalog: Catalog::default(),
     }
@@ -72,13 +73,15 @@ fn spec(number: u32, name: &str, server: &Server) -> ServerSpec {
         software_version: server.version().into(),
         source: Source::Native(number),
         state: State::Online,
+        is_configured: true,
         fronted: None,
         catalog,
     }
 }
 
 /// A server's own name in the characters that the registry knows.
-fn registered_name(own: &str) -> String {
+#[must_use]
+pub fn registered_name(own: &str) -> String {
     let known = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-') { c } else { '-' };
     own.chars().take(NAME_CHARS_MAX).map(known).collect()
 }

@@ -28,6 +28,7 @@ mod mrtr;
 mod news;
 pub mod out;
 mod params;
+mod park;
 mod pending;
 mod principal;
 mod publish;
@@ -81,6 +82,7 @@ use view::Signature;
 
 pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
+pub use hosted::registered_name;
 pub use out::{Effect, Frame, Lane, Lists, Out};
 pub use session_id::ConnMemo;
 
@@ -92,6 +94,8 @@ pub struct Shared {
     metrics: Box<[CoreMetrics]>,
     sessions: SessionDirectory,
     is_ready: AtomicBool,
+    /// Upstreams without which the process is not ready, and that were not seen yet.
+    upstreams_missing: AtomicUsize,
     change_listeners: AtomicUsize,
 }
 
@@ -102,7 +106,15 @@ impl Shared {
     pub fn new(node: NodeId, cores: u16, sessions_max: usize, boot: [u8; NONCE_PREFIX_BYTES]) -> Self {
         let metrics = (0..cores).map(|_| CoreMetrics::default()).collect();
         let sessions = SessionDirectory::new(sessions_max.saturating_mul(usize::from(cores)));
-        Self { node, boot, metrics, sessions, is_ready: AtomicBool::new(false), change_listeners: AtomicUsize::new(0) }
+        Self {
+            node,
+            boot,
+            metrics,
+            sessions,
+            is_ready: AtomicBool::new(false),
+            upstreams_missing: AtomicUsize::new(0),
+            change_listeners: AtomicUsize::new(0),
+        }
     }
 
     /// The counters of every core.
@@ -147,7 +159,17 @@ impl Shared {
     /// Whether the process should be sent requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Relaxed)
+        self.is_ready.load(Relaxed) && self.upstreams_missing.load(Relaxed) == 0
+    }
+
+    /// The process is not ready before one more upstream was seen.
+    fn upstream_required(&self) {
+        self.upstreams_missing.fetch_add(1, Relaxed);
+    }
+
+    /// One of those was seen.
+    fn upstream_seen(&self) {
+        self.upstreams_missing.fetch_sub(1, Relaxed);
     }
 }
 
@@ -268,13 +290,12 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let mut gateway = Gateway::new(
-            &config.upstreams,
-            u64::from_le_bytes(*nonce_prefix.first_chunk().expect("a boot is longer than a number")),
-            metrics,
-        );
-        for (number, _) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
+        let mut gateway = Gateway::new(&config.upstreams, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
+        for (number, settings) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
             gateway.watch(Nanos(0), number);
+            if settings.options.is_required {
+                shared.upstream_required();
+            }
         }
         Ok(Self {
             core,
@@ -457,6 +478,10 @@ impl Engine {
             engine.end_listens(now, None, out);
             engine.on_admin_drain(out);
             legacy::on_drain(engine, now, out);
+            // Whoever would come back to these would find another process.
+            for call in engine.calls.of(call::Caller::Parked) {
+                engine.call_off(now, call, out);
+            }
             engine.gateway.on_drain(now.mono);
         });
     }

@@ -13,7 +13,7 @@ use super::principal::Principal;
 use super::relay::{self, Lead};
 use super::reply::{RpcFault, Terms};
 use super::view::{ListKind, Reach, ResultType, Signer, View};
-use super::{Engine, Verdict, listen, params};
+use super::{Engine, Verdict, listen, params, park};
 use crate::base::fault::{Kind, code};
 use crate::base::ids::{CallId, ConnId};
 use crate::base::time::Now;
@@ -23,7 +23,7 @@ use crate::registry::Fronted;
 use crate::wire::http1::Headers;
 use crate::wire::json::{self, write_str};
 use crate::wire::jsonrpc::{self, Id, Request};
-use crate::wire::mcp::{Envelope, Method, Version};
+use crate::wire::mcp::{Envelope, Era, Method, Version};
 
 /// What a POST brings besides its body.
 #[derive(Debug)]
@@ -137,6 +137,10 @@ fn call(
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
             let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            let state = request.params.request_state.filter(|raw| fronted.version.era() == Era::Legacy && *raw != b"null");
+            if let Some(state) = state {
+                return park::on_retry(engine, now, post, request, &lead, state, reply, out);
+            }
             return Ok(relay::on_modern(engine, now, post, request, method, envelope, &lead, reply, out));
         }
         Err(ending) => return Ok(unreached(engine, now, post, request, kind_of(method), &named, &ending, reply)),

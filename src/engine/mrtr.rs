@@ -40,6 +40,11 @@ impl Binding {
         Self { digest: *hasher.finalize().as_bytes(), round: 0 }
     }
 
+    /// Rounds so far.
+    pub const fn round(&self) -> u32 {
+        self.round
+    }
+
     /// Opens what the client brought back, and counts its round. The server's own state follows. None when it is not ours, is of another
     /// request or principal, or is too old.
     pub fn open(&mut self, sealer: &mut Sealer, now: Now, raw: &[u8]) -> Option<Vec<u8>> {
@@ -87,15 +92,23 @@ impl Engine {
             out.extend_from_slice(&question.params);
             out.push(b'}');
         }
-        out.extend_from_slice(br#"},"requestState":""#);
+        out.extend_from_slice(br#"},"requestState":"#);
+        let mut members = std::mem::take(out);
+        self.seal_state(now, binding, &state, &mut members);
+        self.scratch.members = members;
+        Some(Ending::InputRequired)
+    }
+
+    /// Appends a `requestState` that the client may bring back in the next round: a JSON string.
+    pub(super) fn seal_state(&mut self, now: Now, binding: &Binding, state: &[u8], out: &mut Vec<u8>) {
         let ttl_ms = u64::try_from(self.config.request_state_ttl.as_millis()).unwrap_or(u64::MAX);
         let mut payload = Vec::with_capacity(PREFIX_BYTES + state.len());
         payload.extend_from_slice(&now.wall_ms.saturating_add(ttl_ms).to_le_bytes());
         payload.extend_from_slice(&(binding.round + 1).to_le_bytes());
-        payload.extend_from_slice(&state);
+        payload.extend_from_slice(state);
+        out.push(b'"');
         self.sealer.seal(Purpose::RequestState, &payload, &binding.digest, out);
         out.push(b'"');
-        Some(Ending::InputRequired)
     }
 }
 

@@ -10,6 +10,7 @@ use super::config::EngineConfig;
 use super::out::Out;
 use super::route::OTHERS;
 use crate::base::time::{Nanos, Now};
+use crate::gateway::config::{Naming, ToolFilter};
 use crate::gateway::{Finding, Found, FoundItem, Lists, News};
 use crate::native::header_params;
 use crate::registry::{self, Catalog, Change, Changed, Effects, Fronted, Item, Refusal, ServerSpec, Source, State, Waiter};
@@ -30,6 +31,8 @@ struct Publication {
     /// What it is to be told.
     next: Option<Box<ServerSpec>>,
     is_under_way: bool,
+    /// It was online before.
+    was_seen: bool,
     /// The entry is to be made anew.
     is_absent: bool,
     /// Not tried before.
@@ -59,12 +62,16 @@ impl Engine {
     pub(super) fn publish(&mut self, now: Now, news: News, out: &mut Out) {
         let News { upstream, finding } = news;
         let Some(settings) = self.gateway.settings(upstream) else { return };
-        let (name, url) = (settings.name.clone(), settings.url.clone());
+        let (name, url, shown) = (settings.name.clone(), settings.url.clone(), settings.options.tools.clone());
+        let (is_plain, is_required) = (settings.options.naming == Naming::Plain, settings.options.is_required);
         let publication = &mut self.publications.each[upstream as usize];
         let last = publication.next.as_ref().or(publication.told.as_ref());
         let spec = match finding {
             Finding::Online(found) => {
-                let spec = spec(upstream, name, url, *found);
+                if is_required && !std::mem::replace(&mut publication.was_seen, true) {
+                    self.shared.upstream_seen();
+                }
+                let spec = spec(upstream, name, url, (&shown, is_plain), *found);
                 if last.is_none_or(|last| last.state != State::Online) {
                     tracing::info!(upstream = &*spec.name, tools = spec.catalog.tools.len(), version = ?spec.fronted.map(|fronted| fronted.version), "an upstream is online");
                 }
@@ -149,11 +156,11 @@ impl Engine {
 }
 
 /// What the registry is told of an upstream.
-fn spec(upstream: u32, name: Box<str>, url: Box<str>, found: Found) -> ServerSpec {
-    let fronted = found.version.map(|version| Fronted { number: upstream, version, completes: found.completes });
+fn spec(upstream: u32, name: Box<str>, url: Box<str>, (shown, is_plain): (&ToolFilter, bool), found: Found) -> ServerSpec {
+    let fronted = found.version.map(|version| Fronted { number: upstream, version, completes: found.completes, is_plain });
     let [tools, prompts, resources, templates] = found.items;
     let items = |items: Vec<FoundItem>| items.into_iter().map(|FoundItem { name, json }| Item { name, json }).collect();
-    let tools = tools.into_iter().filter(|tool| is_sound(&tool.name, &tool.json)).collect();
+    let tools = tools.into_iter().filter(|tool| shown.admits(&tool.name) && is_sound(&tool.name, &tool.json)).collect();
     debug_assert_eq!(Lists::ALL.len(), 4, "the order in which items are found");
     ServerSpec {
         name,
@@ -162,6 +169,7 @@ fn spec(upstream: u32, name: Box<str>, url: Box<str>, found: Found) -> ServerSpe
         software_version: found.software_version.into(),
         source: Source::Upstream(url),
         state: State::Online,
+        is_configured: true,
         fronted,
         catalog: Catalog { tools: items(tools), prompts: items(prompts), resources: items(resources), templates: items(templates) },
     }

@@ -12,6 +12,7 @@ use super::exchange::Owner;
 use super::legacy::{Asker, Carried};
 use super::modern::{self, Post};
 use super::out::{Effect, Out};
+use super::park::Askable;
 use super::reply::RpcFault;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
 use crate::base::ids::{CallId, ConnId, LinkId};
@@ -81,6 +82,12 @@ pub(super) fn on_modern(
         Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
+            if lead.fronted.version.era() == Era::Legacy
+                && method.may_ask()
+                && let Some(call) = engine.calls.get_mut(call)
+            {
+                call.set_askable(Askable::new(post, request, envelope.capabilities));
+            }
             engine.exchanges.open(post.conn, &post.terms, Owner::Call(call), now.mono);
             Verdict::Later
         }
@@ -179,7 +186,7 @@ impl Engine {
                         self.exchanges.tell(conn, &date, &message, now.mono, out);
                     }
                     Caller::Legacy(asker) => legacy_stream::tell(self, now, asker.0, &message, out),
-                    Caller::Nobody => {}
+                    Caller::Nobody | Caller::Parked => {}
                 }
                 message
             }
@@ -191,6 +198,7 @@ impl Engine {
                 self.bridge(now, heard.call, &response, out);
                 response
             }
+            What::Question { id, method, params } => return self.on_question(now, heard.call, &id, &method, &params, out),
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };
                 return self.conclude(now, heard.call, Ending::Failed { upstream, failure }, &[], out);
@@ -212,7 +220,7 @@ impl Engine {
                 self.exchanges.finish(conn, &date, status, message, self.is_draining, out);
             }
             Caller::Legacy(asker) => legacy_method::answer(self, now, asker, &call, status, message, out),
-            Caller::Nobody => {}
+            Caller::Nobody | Caller::Parked => {}
         }
     }
 

@@ -59,7 +59,7 @@ fn send(
 }
 
 /// Whether the client declared what the question needs.
-const fn can(capabilities: ClientCapabilities, method: AskMethod) -> bool {
+pub(super) const fn can(capabilities: ClientCapabilities, method: AskMethod) -> bool {
     match method {
         AskMethod::Elicit => capabilities.elicitation_form() || capabilities.elicitation_url(),
         AskMethod::Sample => capabilities.sampling(),
@@ -68,7 +68,7 @@ const fn can(capabilities: ClientCapabilities, method: AskMethod) -> bool {
 }
 
 /// The error that a client without the method would answer.
-fn undeclared(method: AskMethod) -> Vec<u8> {
+pub(super) fn undeclared(method: AskMethod) -> Vec<u8> {
     format!(r#"{{"code":{},"message":"The client did not declare the capability that {} needs"}}"#, code::METHOD_NOT_FOUND, method.method())
         .into_bytes()
 }

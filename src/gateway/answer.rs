@@ -9,9 +9,11 @@ use super::translate::{self, Heard as Message, Said};
 use super::trip::{Heard, Stage, Trip, What, Who};
 use super::{Gateway, http, link_key};
 use crate::base::ids::{CallId, CoreId, LinkId};
+use crate::base::limits;
 use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
-use crate::wire::mcp::Era;
+use crate::wire::jsonrpc::Request;
+use crate::wire::mcp::{Era, Method};
 use crate::wire::sse;
 
 impl Gateway {
@@ -124,8 +126,11 @@ impl Gateway {
                 Err(sse::TooLong) => Err(Failure::TooLarge),
             };
             if let Some(state) = self.links.get_mut(link_key(link)) {
-                state.events = Some(parser);
+                let held = parser.held_bytes();
+                self.held = self.held - state.held + held;
+                (state.held, state.events) = (held, Some(parser));
             }
+            let step = if self.held > limits::UPSTREAM_HELD_BYTES_MAX { Err(Failure::TooLarge) } else { step };
             match step {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -149,12 +154,9 @@ impl Gateway {
         let heard = match translate::hear(message, &terms) {
             Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(|(status, said)| Some((Some(status), said))),
             Ok(Message::Notice(notice)) => Ok(terms.notice(&notice, &mut anew).map(|said| (None, said))),
-            Ok(Message::Question(id, method)) => {
-                if trip.version.era() == Era::Legacy {
-                    let id = id.raw().to_vec();
-                    self.answer_question(now, upstream, &id, method);
-                }
-                Ok(None)
+            Ok(Message::Question(request)) => {
+                self.give_back(anew);
+                return self.on_question(now, key, (core, call), &request);
             }
             Ok(Message::Stray) => Ok(None),
             Err(failure) => Err(failure),
@@ -175,6 +177,26 @@ impl Gateway {
             Some(status) => self.conclude(now, key, status, said, message),
             None => What::Notice(message),
         };
+        self.heard.push_back(Heard { core, call, what });
+    }
+
+    /// An upstream asks something while it works on a client's request.
+    fn on_question(&mut self, now: Nanos, key: Key, (core, call): (CoreId, CallId), request: &Request<'_>) {
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        let (upstream, method) = (trip.upstream, Method::parse(request.method));
+        if trip.version.era() == Era::Modern {
+            // That era has no such requests.
+            return;
+        }
+        if method == Method::Ping || trip.questions >= limits::UPSTREAM_QUESTIONS_MAX {
+            let id = request.id.raw().to_vec();
+            return self.answer_question(now, upstream, &id, method);
+        }
+        trip.questions += 1;
+        // A person may be asked: whoever waits for the request says when that is too long.
+        (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
+        let id = String::from_utf8_lossy(request.id.raw()).into();
+        let what = What::Question { id, method: request.method.into(), params: request.params.raw.unwrap_or(b"{}").into() };
         self.heard.push_back(Heard { core, call, what });
     }
 

@@ -133,6 +133,14 @@ impl Breaker {
         }
     }
 
+    /// Closes it: the upstream was seen to be well.
+    pub fn close(&mut self) {
+        self.backoff.reset();
+        if self.state != State::Closed {
+            self.become_state(State::Closed);
+        }
+    }
+
     /// What it lets through. When the time of leaving the upstream alone is over, one request.
     #[must_use]
     pub const fn lets(&self, now: Nanos) -> Lets {
@@ -270,6 +278,17 @@ mod tests {
         breaker.trip(at_ms(2));
         assert!(matches!(lets, Lets::NoneUntil(_)));
         assert_eq!(breaker.lets(at_ms(2)), lets);
+    }
+
+    #[test]
+    fn it_is_closed_by_who_knows_better() {
+        let (mut breaker, _) = opened(at_ms(1));
+        breaker.close();
+        assert_eq!(breaker.lets(at_ms(1)), Lets::All);
+        let pass = breaker.allows(at_ms(1)).expect("it is closed");
+        breaker.close();
+        assert!(!breaker.failed(at_ms(1), pass));
+        assert_eq!(breaker.recent, 1, "one that is closed goes on counting");
     }
 
     /// Draws what happens, and checks every step against the rules: `RINGHUB_TEST_SEED` repeats a run.

@@ -48,6 +48,8 @@ pub(super) struct Link {
     /// What came of a body that is not complete.
     pub body: Vec<u8>,
     pub events: Option<Box<sse::Parser>>,
+    /// Of the bytes that the core holds: those of an event that is not complete.
+    pub held: usize,
 }
 
 impl Link {
@@ -139,6 +141,7 @@ impl Gateway {
             head: None,
             body: Vec::new(),
             events: None,
+            held: 0,
         };
         let link = link_id(self.links.insert(state));
         let settings = &self.upstreams[upstream as usize].settings;
@@ -316,7 +319,9 @@ impl Gateway {
             && let Some(trip) = self.trips.get_mut(key)
         {
             // Whoever listens may hear nothing for long; it is asked now and then instead.
-            trip.due = if trip.who == Who::Own(Errand::Listen) { Nanos::NEVER } else { now.after(timeout) };
+            // So does who waits for its client to answer.
+            let is_patient = trip.who == Who::Own(Errand::Listen) || trip.questions > 0;
+            trip.due = if is_patient { Nanos::NEVER } else { now.after(timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
@@ -350,7 +355,7 @@ impl Gateway {
     fn remove_link(&mut self, now: Nanos, link: LinkId, is_there: bool) {
         let Some(state) = self.links.remove(link_key(link)) else { return };
         debug_assert!(self.upstreams[state.upstream as usize].pipe.is_none(), "a process is ended elsewhere");
-        self.held -= state.body.len();
+        self.held -= state.body.len() + state.held;
         self.give_back(state.body);
         let up = &mut self.upstreams[state.upstream as usize];
         up.links -= 1;
@@ -378,6 +383,7 @@ impl Gateway {
     pub(super) fn release(&mut self, now: Nanos, link: LinkId) {
         let Some(state) = self.links.get_mut(link_key(link)).filter(|state| state.head.is_some()) else { return };
         (state.head, state.events) = (None, None);
+        self.held -= std::mem::take(&mut state.held);
         state.served = state.served.saturating_add(1);
         let (upstream, was_own) = (state.upstream, std::mem::take(&mut state.is_own));
         let is_good = state.reader.keeps_alive() && state.trip.is_none() && !self.is_draining;
@@ -418,6 +424,7 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
         What::Notice(message) => What::Notice(Cow::Owned(message.into_owned())),
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
         What::Asks(message) => What::Asks(Cow::Owned(message.into_owned())),
+        What::Question { id, method, params } => What::Question { id, method, params },
         What::Failed(failure) => What::Failed(failure),
     };
     Heard { core: heard.core, call: heard.call, what }

@@ -23,6 +23,7 @@
 mod answer;
 pub mod backoff;
 pub mod breaker;
+pub mod config;
 mod failure;
 mod http;
 pub mod link;
@@ -241,6 +242,7 @@ impl Gateway {
             ends,
             is_retried: false,
             is_renewed: false,
+            questions: 0,
         };
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);
@@ -315,12 +317,14 @@ impl Gateway {
         }
         self.close_idle(now);
         for upstream in 0..self.upstreams.len() {
+            self.end_closed(now, upstream as u32);
             self.tick_scout(now, upstream as u32);
         }
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);
+        let pipes = self.upstreams.iter().filter_map(|upstream| upstream.pipe.as_ref()).map(pipe::Pipe::due);
         let idle = self.links.iter().any(|(_, link)| link.is_vacant()).then(|| now.after(http::IDLE_LOOK));
-        self.due = trips.chain(scouts).chain(idle).min().unwrap_or(Nanos::NEVER);
+        self.due = trips.chain(scouts).chain(pipes).chain(idle).min().unwrap_or(Nanos::NEVER);
     }
 
     /// The process is to end: nobody is watched any more.

@@ -2,6 +2,8 @@
 //! 2026-07-28, transports, "stdio"). All clients share it, so ids and progress tokens are this gateway's own, and what it asks is not
 //! passed on: nobody could say whom it asks.
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 
 use super::failure::Failure;
@@ -22,6 +24,9 @@ use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
 use crate::wire::mcp::{self, Method};
 
+/// A process that has closed its standard output has so long to end.
+const END_WAIT: Duration = Duration::from_secs(1);
+
 /// The process of an upstream.
 #[derive(Debug)]
 pub(super) struct Pipe {
@@ -35,6 +40,8 @@ pub(super) struct Pipe {
     restarts: Restarts,
     /// It is not started before this moment.
     rests_until: Nanos,
+    /// It says nothing more, and is ended at this moment unless it has ended by then.
+    closed: Nanos,
 }
 
 impl Pipe {
@@ -47,12 +54,18 @@ impl Pipe {
             unsent: 0,
             restarts: Restarts::new(policy, seed),
             rests_until: Nanos(0),
+            closed: Nanos::NEVER,
         }
     }
 
     /// Whether it has ended, and is not to be started yet.
     pub fn is_resting(&self, now: Nanos) -> bool {
-        self.link.is_none() && now < self.rests_until
+        self.closed != Nanos::NEVER || (self.link.is_none() && now < self.rests_until)
+    }
+
+    /// When [`Gateway::end_closed`] is due.
+    pub const fn due(&self) -> Nanos {
+        self.closed
     }
 
     /// When it may be started.
@@ -177,7 +190,14 @@ impl Gateway {
                 self.pump_piped(now, upstream);
             }
             LinkEvent::Bytes(_) => {}
-            LinkEvent::End => self.lose_pipe(now, upstream, &Failure::Closed, true),
+            LinkEvent::End => {
+                // Most say nothing more because they end: how is told then.
+                let due = now.after(END_WAIT);
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.closed = due;
+                }
+                self.expect(due);
+            }
             LinkEvent::Down(down) => self.lose_pipe(now, upstream, &Failure::Down(down.clone()), false),
         }
     }
@@ -186,7 +206,7 @@ impl Gateway {
     fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
         let Some(pipe) = self.pipe(upstream) else { return };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        (pipe.line, pipe.unsent) = (Vec::new(), 0);
+        (pipe.line, pipe.unsent, pipe.closed) = (Vec::new(), 0, Nanos::NEVER);
         pipe.ended(now, failure);
         let up = &mut self.upstreams[upstream as usize];
         // Who waits for a session waits for the next process.
@@ -206,6 +226,13 @@ impl Gateway {
             self.fail(now, key, failure.clone());
         }
         self.on_scout_failure(now, upstream, failure);
+    }
+
+    /// Ends a process that has closed its standard output and goes on.
+    pub(super) fn end_closed(&mut self, now: Nanos, upstream: u32) {
+        if self.pipe(upstream).is_some_and(|pipe| pipe.closed <= now) {
+            self.lose_pipe(now, upstream, &Failure::Closed, true);
+        }
     }
 
     /// There may be room for those that wait.

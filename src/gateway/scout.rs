@@ -11,7 +11,6 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::breaker::Breaker;
 use super::failure::Failure;
 use super::link::Down;
 use super::pages::{Capabilities, Found, Lists, Next};
@@ -143,6 +142,12 @@ pub(super) struct Scout {
     is_stale: bool,
     /// It tells of changes without being asked.
     is_told: bool,
+    /// A session was opened in the place of one that was lost, and nothing was found out in it yet.
+    is_renewed: bool,
+    /// When the stream of changes was opened.
+    listened: Nanos,
+    /// How long to wait before a stream of changes that ended is opened again.
+    reopening: Backoff,
     is_online: bool,
 }
 
@@ -162,6 +167,9 @@ impl Scout {
             is_silent: false,
             is_stale: false,
             is_told: false,
+            is_renewed: false,
+            listened: Nanos(0),
+            reopening: Backoff::new(BACKOFF_MIN, POLL, seed),
             is_online: false,
         }
     }
@@ -367,11 +375,13 @@ impl Gateway {
         }
     }
 
-    /// The session is no more.
+    /// The session is no more. An upstream that forgets every session at once fails.
     fn greet_again(&mut self, now: Nanos, upstream: u32) {
-        if let Some(scout) = self.scout(upstream) {
-            scout.stage = Stage::Greeting;
+        let Some(scout) = self.scout(upstream) else { return };
+        if std::mem::replace(&mut scout.is_renewed, true) {
+            return self.on_scout_failure(now, upstream, &Failure::NoSession);
         }
+        scout.stage = Stage::Greeting;
         self.greet_legacy(now, upstream);
     }
 
@@ -382,9 +392,10 @@ impl Gateway {
         let Some(scout) = &mut up.scout else { return };
         if scout.failures > 0 {
             // It is back: nobody needs to find that out by trying.
-            up.breaker = Breaker::new(up.seed);
+            up.breaker.close();
         }
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
+        scout.is_renewed = false;
         scout.backoff.reset();
         let found = Box::new(std::mem::take(&mut scout.found));
         scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
@@ -419,7 +430,7 @@ impl Gateway {
             self.ask(now, owned)
         };
         if let Some(scout) = self.scout(upstream) {
-            scout.listen = Some(key);
+            (scout.listen, scout.listened) = (Some(key), now);
         }
     }
 
@@ -470,7 +481,11 @@ impl Gateway {
         // A stream that was opened and ended is opened again after a look at the lists; one that was refused is not asked for again.
         scout.is_silent |= reply.is_ok_and(|reply| reply.status >= 400 || (reply.status == 200 && !reply.is_end_of_listen()));
         if scout.stage == Stage::Watching {
-            scout.due = now.after(if scout.is_silent { POLL } else { BACKOFF_MIN });
+            // One that lasted ended by chance.
+            if now.since(scout.listened) >= POLL {
+                scout.reopening.reset();
+            }
+            scout.due = now.after(if scout.is_silent { POLL } else { scout.reopening.next_wait() });
             scout.is_stale = true;
             let due = scout.due;
             self.expect(due);

@@ -1,18 +1,24 @@
 //! Sessions of upstreams of the legacy era: one per core and upstream, opened when it is first needed, shared by all requests, and opened anew when
 //! the upstream has forgotten it (2025-11-25, transports, "Session Management").
 
+use compact_str::CompactString;
+
 use super::failure::Failure;
 use super::http::answer_to;
 use super::scout::{Errand, Reply};
 use super::slots::Key;
-use super::trip::{Stage, Trip, Verb, Who};
+use super::trip::{Stage, Trip, TripId, Verb, Who};
 use super::upstream::{Open, Session, Starts};
 use super::write::{self, Number};
 use super::{Gateway, Owned};
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::json;
-use crate::wire::mcp::{Era, Method, Version};
+use crate::wire::jsonrpc::Id;
+use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
+
+/// What clients of the legacy era can be asked for through this gateway.
+const RELAYED: ClientCapabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
 
 /// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
 pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
@@ -50,7 +56,9 @@ impl Gateway {
 
     fn initialize(&mut self, now: Nanos, upstream: u32) {
         let version = Version::LEGACY_NEWEST;
-        let members = write::initialize_members(version);
+        // What is asked on the stream of a call is passed on to who called. On a shared pipe nobody could say who that is.
+        let is_process = self.upstreams[upstream as usize].pipe.is_some();
+        let members = write::initialize_members(version, if is_process { ClientCapabilities::NONE } else { RELAYED });
         self.ask(now, Owned { upstream, errand: Errand::Initialize, method: Method::Initialize, version, members: &members });
     }
 
@@ -158,6 +166,38 @@ impl Gateway {
         self.give_back(message);
     }
 
+    /// The client has answered what the upstream asked while it worked on a request: a result, or an error object.
+    pub fn answer(&mut self, now: Nanos, trip: TripId, id: &str, reply: Result<&[u8], &[u8]>) {
+        let Some(trip) = self.trips.get_mut((trip.0, trip.1)) else { return };
+        trip.questions = trip.questions.saturating_sub(1);
+        let upstream = trip.upstream;
+        if trip.questions == 0 {
+            let up = &self.upstreams[upstream as usize];
+            (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
+            let due = trip.due.min(trip.ends);
+            self.expect(due);
+        }
+        let mut message = self.buffer();
+        message.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+        message.extend_from_slice(id.as_bytes());
+        let (name, value) = match reply {
+            Ok(result) => (&br#","result":"#[..], result),
+            Err(error) => (&br#","error":"#[..], error),
+        };
+        message.extend_from_slice(name);
+        message.extend_from_slice(value);
+        message.push(b'}');
+        self.notify(now, upstream, Errand::Tell, &message);
+        self.give_back(message);
+    }
+
+    /// Another request of the client waits for what the first one did: its id and progress token are put in their places.
+    pub fn readdress(&mut self, trip: TripId, id: Id<'_>, token: Option<&[u8]>) {
+        let Some(trip) = self.trips.get_mut((trip.0, trip.1)) else { return };
+        trip.id = CompactString::from_utf8_lossy(id.raw());
+        trip.token = token.map(CompactString::from_utf8_lossy).unwrap_or_default();
+    }
+
     /// Ends the sessions that were opened.
     pub(super) fn end_sessions(&mut self, now: Nanos) {
         for upstream in 0..self.upstreams.len() {
@@ -214,15 +254,16 @@ impl Gateway {
             method,
             head,
             body,
-            id: compact_str::CompactString::default(),
+            id: CompactString::default(),
             number: None::<Number>,
-            token: compact_str::CompactString::default(),
+            token: CompactString::default(),
             names: None,
             level: None,
             due: Nanos::NEVER,
             ends,
             is_retried: false,
             is_renewed: false,
+            questions: 0,
         };
         self.trips.insert(trip)
     }

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::write::{Number, Object};
 use crate::base::fault::code;
 use crate::wire::json::{self, key_is, write_i64, write_str};
-use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
+use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Request, Response};
 use crate::wire::mcp::{self, Era, Level, Method, Version, meta_key};
 
 /// What is to be known of a request to read what is said of it.
@@ -49,8 +49,8 @@ pub(super) type Answered = (u16, Said);
 pub(super) enum Heard<'a> {
     Answer(Response<'a>),
     Notice(Notification<'a>),
-    /// It asks something: its id and method.
-    Question(Id<'a>, Method),
+    /// It asks something.
+    Question(Request<'a>),
     /// An answer to something else, or no single message.
     Stray,
 }
@@ -67,7 +67,7 @@ pub(super) fn hear<'a>(message: &'a [u8], terms: &Terms<'_>) -> Result<Heard<'a>
             Ok(if is_its { Heard::Answer(response) } else { Heard::Stray })
         }
         Body::One(Message::Notification(notification)) => Ok(Heard::Notice(notification)),
-        Body::One(Message::Request(request)) => Ok(Heard::Question(request.id, Method::parse(request.method))),
+        Body::One(Message::Request(request)) => Ok(Heard::Question(request)),
         Body::Batch(_) => Ok(Heard::Stray),
     }
 }

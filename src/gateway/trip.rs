@@ -44,6 +44,17 @@ pub enum What<'i> {
     ///
     /// [`Gateway::resume`]: super::Gateway::resume
     Asks(Cow<'i, [u8]>),
+    /// An upstream of the legacy era asks the client something while it works on the request. [`Gateway::answer`] follows.
+    ///
+    /// [`Gateway::answer`]: super::Gateway::answer
+    Question {
+        /// The upstream's id, raw.
+        id: Box<str>,
+        /// What it asks for.
+        method: Box<str>,
+        /// The parameters, a raw object.
+        params: Box<[u8]>,
+    },
     /// There will be no response; nothing follows.
     Failed(Failure),
 }
@@ -82,7 +93,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Trip {
     pub upstream: u32,
-    /// Leave of the breaker; requests of this gateway's own need none.
+    /// The breaker's leave; none for what the gateway asks itself, which is how it sees that an upstream is back.
     pub pass: Option<Pass>,
     pub who: Who,
     pub stage: Stage,
@@ -111,6 +122,8 @@ pub(super) struct Trip {
     pub is_retried: bool,
     /// It was sent again because the session had ended.
     pub is_renewed: bool,
+    /// What its upstream asked its client and has no answer to.
+    pub questions: u32,
 }
 
 impl Trip {

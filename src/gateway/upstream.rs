@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::breaker::Breaker;
 use super::link::Dial;
 use super::pipe::Pipe;
-use super::restart::RestartPolicy;
 use super::scout::Scout;
 use super::slots::Key;
 use super::trip::Verb;
@@ -57,8 +56,8 @@ pub struct Settings {
     pub idle_links_max: usize,
     /// Whether requests that change nothing are sent once more when the answer to the first was lost.
     pub retries: bool,
-    /// When a process that has ended is started again.
-    pub restart: RestartPolicy,
+    /// What is not about how it is reached.
+    pub options: super::config::Options,
 }
 
 /// How the heads of requests to an upstream begin: what is the same in all of them was checked once.
@@ -168,7 +167,7 @@ impl Session {
 
 impl Upstream {
     pub fn new(settings: Settings, seed: u64) -> Self {
-        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(|| Pipe::new(settings.restart, seed));
+        let pipe = matches!(&*settings.dial, Dial::Child(_)).then(|| Pipe::new(settings.options.restart, seed));
         Self {
             settings,
             breaker: Breaker::new(seed),

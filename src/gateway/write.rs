@@ -232,11 +232,13 @@ pub(super) fn own_request(out: &mut Vec<u8>, number: Number, method: Method, ver
     out.push(b'}');
 }
 
-/// The parameters of `initialize` besides `_meta`: this gateway can be asked for nothing.
-pub(super) fn initialize_members(version: Version) -> Vec<u8> {
+/// The parameters of `initialize` besides `_meta`.
+pub(super) fn initialize_members(version: Version, capabilities: ClientCapabilities) -> Vec<u8> {
     let mut out = br#""protocolVersion":"#.to_vec();
     write_str(&mut out, version.as_str());
-    out.extend_from_slice(br#","capabilities":{},"clientInfo":"#);
+    out.extend_from_slice(br#","capabilities":"#);
+    capabilities.write(&mut out);
+    out.extend_from_slice(br#","clientInfo":"#);
     own_info(&mut out);
     out
 }

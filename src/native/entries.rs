@@ -20,18 +20,21 @@ pub(crate) struct Capabilities {
     pub prompts: bool,
     pub resources: bool,
     pub completions: bool,
-    /// Lists and resources may change, and clients may subscribe.
+    /// Lists may change.
     pub changes: bool,
+    /// Clients may subscribe to single resources.
+    pub updates: bool,
 }
 
 impl Capabilities {
     /// Appends the `ServerCapabilities` object, the same in both eras.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"logging":{}"#);
+        let resources = if self.updates { "{\"listChanged\":true,\"subscribe\":true}" } else { "{\"listChanged\":true}" };
         let parts: [(bool, &str, &str, &str); 4] = [
             (self.tools, "tools", "{\"listChanged\":true}", "{}"),
             (self.prompts, "prompts", "{\"listChanged\":true}", "{}"),
-            (self.resources, "resources", "{\"listChanged\":true,\"subscribe\":true}", "{}"),
+            (self.resources, "resources", resources, "{}"),
             (self.completions, "completions", "{}", "{}"),
         ];
         for (has, name, changing, fixed) in parts {
@@ -82,6 +85,7 @@ impl Server {
             resources: !(self.resources.is_empty() && self.templates.is_empty()),
             completions: !self.completers.is_empty(),
             changes: self.changes,
+            updates: self.changes,
         }
     }
 

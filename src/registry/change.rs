@@ -87,7 +87,7 @@ pub enum Refusal {
     /// A lane or a table is full, a core that knows the entry did not answer in time, the same entry is being changed by too many, or
     /// shards are alarmed: try again later.
     Overloaded,
-    /// The entry is not to be changed this way: a native server is what the program says it is.
+    /// The entry is not to be changed this way: a native server is what the program says it is, a configured one what the configuration says.
     NotPermitted,
     /// The entry has another version than the one named.
     VersionMismatch {

@@ -30,6 +30,8 @@ pub struct Fronted {
     pub version: Version,
     /// Whether it completes arguments.
     pub completes: bool,
+    /// Whether its tools and prompts keep their names where several servers share an endpoint.
+    pub is_plain: bool,
 }
 
 /// Whether a server can be called.
@@ -88,6 +90,8 @@ pub struct ServerSpec {
     pub source: Source,
     /// Whether it can be called.
     pub state: State,
+    /// It is part of the configuration: nobody changes it but this process, and it is not kept.
+    pub is_configured: bool,
     /// Set once this process has found out how; none for every server that it does not front.
     pub fronted: Option<Fronted>,
     /// What it offers.

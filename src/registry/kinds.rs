@@ -101,19 +101,21 @@ impl Entry for Server {
 
     fn after(change: Change, current: Option<&Self>) -> Result<Next<Self>, Refusal> {
         let is_native = current.is_some_and(|server| matches!(server.spec.source, Source::Native(_)));
+        let is_configured = current.is_some_and(|server| server.spec.is_configured);
         match change {
             Change::Register(_) if current.is_some() => Err(Refusal::Taken),
             Change::Register(spec) => Ok(Next::Put(Self { id: NO_ID, version: 0, created_ms: 0, updated_ms: 0, spec: *spec })),
             Change::Update { spec, if_version } => {
                 check(current, if_version)?;
-                if is_native {
+                // What it found out of an upstream that is configured, this process says itself.
+                if is_native || (is_configured && !spec.is_configured) {
                     return Err(Refusal::NotPermitted);
                 }
                 Ok(Next::Put(Self { id: NO_ID, version: 0, created_ms: 0, updated_ms: 0, spec: *spec }))
             }
             Change::Unregister { if_version, .. } => {
                 check(current, if_version)?;
-                if is_native { Err(Refusal::NotPermitted) } else { Ok(Next::Remove) }
+                if is_native || is_configured { Err(Refusal::NotPermitted) } else { Ok(Next::Remove) }
             }
             _ => Err(Refusal::Invalid("a change of an endpoint")),
         }
@@ -145,9 +147,10 @@ impl Entry for Server {
         self.created_ms
     }
 
-    /// A native server is what the program says it is.
+    /// A native server is what the program says it is, an upstream of the configuration what that says.
     fn takes_the_place_of(&self, kept: &Self) -> bool {
-        matches!((&self.spec.source, &kept.spec.source), (Source::Native(_), Source::Upstream(_)))
+        let is_native = |server: &Self| matches!(server.spec.source, Source::Native(_));
+        (is_native(self) || self.spec.is_configured) && !is_native(kept) && !kept.spec.is_configured
     }
 }
 

@@ -373,7 +373,7 @@ impl Registry {
     }
 
     /// Adds a server when its shard is at home here: what the configuration names, at start. Whether it did: what was kept of that name stays,
-    /// unless this one is native and that one is not. Nobody is told, so it must be done before the first lookup.
+    /// unless this one is native or configured, and that one is not. Nobody is told, so it must be done before the first lookup.
     pub fn load_server(&mut self, now: Now, spec: ServerSpec) -> bool {
         let entry = Server { id: ServerId { node: self.node, number: 0 }, version: 0, created_ms: 0, updated_ms: 0, spec };
         self.load(now, entry)

@@ -194,6 +194,10 @@ impl Registry {
             return self.finish(now, ticket, out);
         }
         let Some(pending) = self.changing.get_mut(ticket) else { return };
+        if matches!(&pending.next, Answer::Server(Some(entry)) if entry.spec.is_configured) {
+            // It is in the configuration; what was found out of it is found out anew.
+            return self.finish(now, ticket, out);
+        }
         pending.is_persisting = true;
         let record = match &pending.next {
             Answer::Server(Some(entry)) => Server::record(entry),

@@ -4,6 +4,7 @@ pub(crate) mod token;
 
 use crate::cli::ServeArgs;
 use crate::config::{Config, Problems};
+use crate::engine;
 use crate::engine::admin::Token;
 use crate::native::{BuildError, Server};
 use crate::rt;
@@ -53,7 +54,8 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
     let mut engine = config.engine().map_err(Failure::Config)?;
     crate::log::start(&config.log).map_err(|problem| Failure::Config(Problems(vec![problem])))?;
     // Once before the cores do, so that what is wrong with it is said in words.
-    factory().map_err(Failure::Server)?;
+    let own = engine::registered_name(factory().map_err(Failure::Server)?.name());
+    check_names(&config, &own).map_err(|problem| Failure::Config(Problems(vec![problem])))?;
     if config.seal_key.is_none() {
         tracing::info!("sealing with a key of this start: sessions and request states end with it (--seal-key FILE keeps them)");
     }
@@ -76,6 +78,20 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
         }
     })
     .map_err(Failure::Start)
+}
+
+/// Whether the upstreams can be told from the program's own server. Says which servers are bound and not known.
+fn check_names(config: &Config, own: &str) -> Result<(), String> {
+    if config.upstreams.iter().any(|upstream| upstream.name == own) {
+        return Err(format!("upstream `{own}`: the server of this program is called so: rename the upstream"));
+    }
+    for endpoint in &config.endpoints {
+        let is_known = |name: &String| name == own || config.upstreams.iter().any(|upstream| upstream.name == *name);
+        for name in endpoint.servers.iter().filter(|name| !is_known(name)) {
+            tracing::warn!(path = endpoint.path, server = name, "no such server is configured: it is seen there once it is registered");
+        }
+    }
+    Ok(())
 }
 
 /// What is printed when everything listens.

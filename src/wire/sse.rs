@@ -142,6 +142,12 @@ impl Parser {
         &self.last_id
     }
 
+    /// Bytes of an event, and of a line, that are not complete.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.line.len() + self.data.len()
+    }
+
     /// How long the stream asked to wait before reconnecting, milliseconds.
     #[must_use]
     pub const fn retry_ms(&self) -> Option<u64> {

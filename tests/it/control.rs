@@ -254,8 +254,8 @@ fn a_client_of_the_registry_api_finds_servers() {
     let admin = Admin::start(&[]);
     let long = "ä".repeat(300);
     admin.register("io.example/weather");
-    admin.write("POST", "/v1/servers", &json!({"name": "plain", "target": "x", "description": long}));
-    admin.write("POST", "/v1/servers", &json!({"name": "no/such/name", "target": "x"}));
+    admin.write("POST", "/v1/servers", &json!({"name": "plain", "target": "http://x/", "description": long}));
+    admin.write("POST", "/v1/servers", &json!({"name": "no/such/name", "target": "http://x/"}));
     let list = json!({"type": "object", "required": ["servers", "metadata"], "properties": {"servers": {"type": "array", "items": public_server()},
         "metadata": {"type": "object", "properties": {"count": {"type": "integer"}, "nextCursor": {"type": "string"}}}}});
     let fits = |schema: &Value, found: &Response| {

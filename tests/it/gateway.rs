@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{Endpoint, EngineConfig};
-use ringhub::gateway::link::Dial;
-use ringhub::gateway::{Dialect, RestartPolicy, Settings, Starts};
+use ringhub::gateway::config::Options;
+use ringhub::gateway::link::{Command, Dial};
+use ringhub::gateway::{Dialect, Settings, Starts};
 use ringhub::rt;
 
 use crate::client::{self, Client, Response, echo, modern, modern_with, post};
@@ -22,11 +23,24 @@ struct Front {
 
 impl Front {
     fn start(upstreams: &[(&str, SocketAddr)]) -> Self {
-        let settings = |(name, address): &(&str, SocketAddr)| Settings {
-            name: (*name).into(),
-            url: format!("http://{address}/mcp").into(),
-            dial: Arc::new(Dial::Tcp { host: address.ip().to_string().into(), port: address.port(), tls: false }),
-            starts: Starts::new("/mcp", &address.to_string(), &[]).expect("what can be sent"),
+        let dial = |address: &SocketAddr| Dial::Tcp { host: address.ip().to_string().into(), port: address.port(), tls: false };
+        Self::start_with(upstreams.iter().map(|(name, address)| (*name, dial(address), address.to_string())).collect())
+    }
+
+    /// One that runs a shell script.
+    fn start_script(name: &str, script: &str) -> Self {
+        let args: Box<[Box<str>]> = Box::new(["-c".into(), script.into()]);
+        let command = Command { name: name.into(), program: "sh".into(), args, env: Box::default(), cwd: None };
+        Self::start_with(vec![(name, Dial::Child(Box::new(command)), "localhost".to_owned())])
+    }
+
+    fn start_with(upstreams: Vec<(&str, Dial, String)>) -> Self {
+        let names = upstreams.iter().map(|(name, ..)| (*name).into()).collect();
+        let settings = |(name, dial, authority): (&str, Dial, String)| Settings {
+            name: name.into(),
+            url: format!("http://{authority}/mcp").into(),
+            dial: Arc::new(dial),
+            starts: Starts::new("/mcp", &authority, &[]).expect("what can be sent"),
             dialect: Dialect::Auto,
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(3),
@@ -36,13 +50,12 @@ impl Front {
             queued_max: 64,
             idle_links_max: 64,
             retries: true,
-            restart: RestartPolicy::Always,
+            options: Options::default(),
         };
         let keys = SealKeys::new(KeyPair::random().expect("randomness"));
-        let names = upstreams.iter().map(|(name, _)| (*name).into()).collect();
         let engine = EngineConfig {
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: Box::default(), upstreams: names }],
-            upstreams: upstreams.iter().map(settings).collect(),
+            upstreams: upstreams.into_iter().map(settings).collect(),
             ..EngineConfig::new(keys)
         };
         let config =
@@ -287,4 +300,84 @@ fn what_an_upstream_says_on_the_way_arrives_on_the_way() {
     let second = String::from_utf8(client.chunk().expect("a chunk").expect("an event")).expect("UTF-8");
     assert!(second.contains(r#""resultType":"complete""#), "{second}");
     assert_eq!(client.chunk().expect("the end"), None);
+}
+
+/// A server of the handshake over standard input and output. It says which process it is.
+const SCRIPT: &str = r#"
+say() { printf '%s\n' "{\"jsonrpc\":\"2.0\",\"id\":$id,$1}"; }
+echo "this is no message"
+while read -r line; do
+    id=${line#*\"id\":}; id=${id%%,*}
+    case $line in
+        *server/discover*) say '"error":{"code":-32601,"message":"unknown"}' ;;
+        *'"initialize"'*) say '"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"script","version":"1"}}' ;;
+        *tools/list*) say '"result":{"tools":[{"name":"echo","inputSchema":{"type":"object"}},{"name":"die","inputSchema":{"type":"object"}}]}' ;;
+        *'"name":"die"'*) exit 3 ;;
+        *tools/call*) text=${line#*\"message\":\"}; text=${text%%\"*}; say "\"result\":{\"content\":[{\"type\":\"text\",\"text\":\"$text from $$\"}]}" ;;
+    esac
+done
+"#;
+
+#[test]
+fn one_process_serves_all_and_is_started_again_when_it_dies() {
+    let front = Front::start_script("script", SCRIPT);
+    front.wait_for("echo");
+    let processes: Vec<String> = thread::scope(|scope| {
+        let ask = |who: usize| {
+            let front = &front;
+            scope.spawn(move || {
+                let mut client = front.connect();
+                let mut process = String::new();
+                for round in 0..20 {
+                    let said = text(&client.ask(echo(1, &format!("{who}-{round}"))));
+                    let (message, pid) = said.split_once(" from ").expect("a process");
+                    assert_eq!(message, format!("{who}-{round}"));
+                    pid.clone_into(&mut process);
+                }
+                process
+            })
+        };
+        let asking: Vec<_> = (0..8).map(ask).collect();
+        asking.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(processes.iter().all(|process| *process == processes[0]), "{processes:?}");
+    let mut client = front.connect();
+    let died = client.ask(modern(1, "tools/call", r#""name":"die","arguments":{}"#));
+    assert!(died.status == 200 && died.body.contains("The server script cannot be reached: it exited with code 3"), "{}", died.body);
+    until("it is there again", || front.connect().ask(echo(1, "x")).json()["result"].is_object());
+    assert!(!text(&client.ask(echo(1, "x"))).contains(&processes[0]), "another process");
+}
+
+#[test]
+fn the_flags_of_the_program_front_servers_beside_its_own() {
+    let back = Server::start(&["--era", "legacy"]);
+    let script = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(script.path(), SCRIPT).expect("it can be written");
+    let url = format!("back=http://{}/mcp", back.address());
+    let command = format!("script=stdio:sh {}", script.path().display());
+    let front = Server::start(&["--upstream", &url, "--upstream", &command, "--cores", "2", "--no-pin"]);
+    let mut client = Client::connect(front.address());
+    until("both are listed", || {
+        let tools = tools(&mut Client::connect(front.address()));
+        ["back.echo", "script.echo", "ringhub.echo"].iter().all(|tool| tools.iter().any(|name| name == tool))
+    });
+    for (tool, said) in [("back.echo", "hello"), ("ringhub.echo", "hello"), ("script.echo", "hello from ")] {
+        let answer = client.ask(modern(1, "tools/call", &format!(r#""name":"{tool}","arguments":{{"message":"hello"}}"#)));
+        assert!(text(&answer).starts_with(said), "{tool}: {}", answer.body);
+    }
+    front.stop();
+}
+
+#[test]
+fn a_node_is_ready_once_its_required_upstreams_were_seen() {
+    let spare = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!("[[upstream]]\nname = \"back\"\nurl = \"http://{spare}/mcp\"\nrequired = true\nnames = \"plain\"\n");
+    std::fs::write(config.path(), text).expect("it can be written");
+    let front = Server::start(&["--config", &config.path().display().to_string(), "--cores", "2", "--no-pin"]);
+    let ready = || Client::connect(front.admin()).ask("GET /health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n").status;
+    assert_eq!(ready(), 503);
+    let _back = Server::start(&["--listen", &spare.to_string()]);
+    until("it is ready", || ready() == 200);
+    until("its tools keep their names", || tools(&mut Client::connect(front.address())).contains(&"add".to_owned()));
 }

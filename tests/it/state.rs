@@ -98,9 +98,9 @@ fn entries_bindings_and_versions_survive_a_restart() {
     let mut client = Client::connect(server.admin());
     let mut write = |method: &str, target: &str, body: Value| client.ask(request(&token, method, target, &body)).status;
     let tool = json!({"name": "rain", "inputSchema": {"type": "object"}});
-    assert_eq!(write("POST", "/v1/servers", json!({"name": "a", "target": "x", "tools": [tool]})), 201);
-    assert_eq!(write("POST", "/v1/servers", json!({"name": "b", "target": "x"})), 201);
-    assert_eq!(write("PUT", "/v1/servers/a", json!({"target": "y", "tools": [tool]})), 200);
+    assert_eq!(write("POST", "/v1/servers", json!({"name": "a", "target": "http://x/", "tools": [tool]})), 201);
+    assert_eq!(write("POST", "/v1/servers", json!({"name": "b", "target": "http://x/"})), 201);
+    assert_eq!(write("PUT", "/v1/servers/a", json!({"target": "http://y/", "tools": [tool]})), 200);
     assert_eq!(write("POST", "/v1/endpoints", json!({"path": "/mcp/a", "servers": ["a"]})), 201);
     assert_eq!(write("POST", "/v1/bindings", json!({"endpoint": "/mcp/a", "server": "b"})), 201);
     assert_eq!(write("POST", "/v1/bindings", json!({"endpoint": "/mcp", "server": "b"})), 201);
@@ -115,7 +115,7 @@ fn entries_bindings_and_versions_survive_a_restart() {
         assert_eq!(get(&server, &format!("/v1/{what}")).body, before);
     }
     assert_eq!(get(&server, "/v1/servers/b").status, 404);
-    let again = Client::connect(server.admin()).ask(request(&token, "POST", "/v1/servers", &json!({"name": "b", "target": "x"})));
+    let again = Client::connect(server.admin()).ask(request(&token, "POST", "/v1/servers", &json!({"name": "b", "target": "http://x/"})));
     assert!(again.json()["version"].as_u64().is_some_and(|version| version > 1), "no version is given twice: {}", again.body);
 }
 
@@ -135,7 +135,7 @@ fn a_file_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
     let server = start(state);
     let mut client = Client::connect(server.admin());
     for number in 0..50 {
-        let body = json!({"name": format!("s{number}"), "target": "x", "description": "d".repeat(500)});
+        let body = json!({"name": format!("s{number}"), "target": "http://x/", "description": "d".repeat(500)});
         assert_eq!(client.ask(request(&token(state), "POST", "/v1/servers", &body)).status, 201);
     }
     server.stop();

@@ -12,7 +12,8 @@ use crate::base::time::{Now, rfc3339};
 use crate::engine::Engine;
 use crate::engine::admin::gather::Gather;
 use crate::engine::out::{Effect, Frame, Lane, Out};
-use crate::registry::{self, Change, Changed, Endpoint, Lookup, Page, Refusal, Server, Waiter};
+use crate::gateway::config::Target;
+use crate::registry::{self, Change, Changed, Endpoint, Lookup, Page, Refusal, Server, ServerSpec, Source, Waiter};
 use crate::wire::http1::Method;
 use crate::wire::json::{write_str, write_u64};
 use std::num::NonZeroU64;
@@ -95,7 +96,8 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
             None => Problem::absent(what, name),
         },
         Refusal::NotPermitted => {
-            let detail = format!("`{name}` is part of this program and is not changed here: restart the program with another one");
+            let detail =
+                format!("`{name}` is part of this program or of its configuration and is not changed here: change that, and restart it");
             Problem::new(403, "not_permitted", detail)
         }
         Refusal::VersionMismatch { current } => Problem {
@@ -173,7 +175,7 @@ impl Engine {
         match (route, method) {
             (Route::Servers, Method::Post) => self.register(call, out),
             (Route::Server(name), Method::Put) => {
-                let spec = Box::new(read_spec(call.body, Some(name))?);
+                let spec = Box::new(self.check_target(read_spec(call.body, Some(name))?)?);
                 self.ask_change(call, Change::Update { spec, if_version: call.if_version }, 200, None, out)
             }
             (Route::Server(name), Method::Delete) => {
@@ -210,8 +212,22 @@ impl Engine {
         }
     }
 
+    /// Whether what a server is registered with can be fronted, and may be: a command is a program that would run here.
+    fn check_target(&self, spec: ServerSpec) -> Result<ServerSpec, Problem> {
+        let Source::Upstream(target) = &spec.source else { return Ok(spec) };
+        match Target::parse(target) {
+            Ok(target) if target.is_stdio() && !self.config.stdio_api => {
+                let detail = "`target` is a command, and this server does not let its control API start programs: restart `ringhub serve` with \
+                              --allow-stdio-api, or name the server in its configuration (--upstream)";
+                Err(Problem::new(403, "not_permitted", detail))
+            }
+            Ok(_) => Ok(spec),
+            Err(why) => Err(Problem::new(422, "invalid", format!("`target`: {why}"))),
+        }
+    }
+
     fn register(&mut self, call: &Call<'_>, out: &mut Out) -> Result<Option<Answer>, Problem> {
-        let spec = Box::new(read_spec(call.body, None)?);
+        let spec = Box::new(self.check_target(read_spec(call.body, None)?)?);
         let location = located("/v1/servers/", &[&spec.name]);
         self.ask_change(call, Change::Register(spec), 201, Some(location), out)
     }

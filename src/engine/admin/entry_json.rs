@@ -209,6 +209,7 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         software_version: text("softwareVersion")?,
         source: Source::Upstream(target.into()),
         state,
+        is_configured: false,
         fronted: None,
         catalog: Catalog { tools: tools?, prompts: prompts?, resources: resources?, templates: templates? },
     })

@@ -29,7 +29,7 @@ fn ask(cluster: &mut Cluster, method: &str, target: &str, body: &str) -> Respons
 
 fn register(cluster: &mut Cluster, count: usize) {
     for number in 0..count {
-        let made = ask(cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number}","target":"x"}}"#));
+        let made = ask(cluster, "POST", "/v1/servers", &format!(r#"{{"name":"s{number}","target":"http://x/"}}"#));
         assert_eq!(made.status, 201, "{}", made.body);
     }
 }
@@ -65,6 +65,42 @@ fn full_lanes_are_told_and_leave_nothing_behind() {
     assert_eq!(ask(&mut cluster, "GET", "/v1/shards", "").status, 200);
     assert_eq!(ask(&mut cluster, "GET", "/v1/servers", "").json()["items"].as_array().map(Vec::len), Some(10));
     assert!(cluster.engines.iter().all(crate::engine::Engine::is_idle));
+}
+
+#[test]
+fn a_command_is_registered_only_where_that_is_allowed() {
+    let body = r#"{"name":"c","target":"stdio:sh -c 'exit 0'"}"#;
+    let mut closed = cluster();
+    let refused = ask(&mut closed, "POST", "/v1/servers", body);
+    assert_eq!(refused.status, 403);
+    assert!(refused.body.contains("--allow-stdio-api"), "{}", refused.body);
+    register(&mut closed, 1);
+    assert_eq!(ask(&mut closed, "PUT", "/v1/servers/s0", r#"{"target":"stdio:x"}"#).status, 403);
+    for bad in ["", "x", "sh -c x", "ftp://h/", "http://u@h/", "https://h/#f"] {
+        let refused = ask(&mut closed, "POST", "/v1/servers", &format!(r#"{{"name":"c","target":"{bad}"}}"#));
+        assert_eq!(refused.status, 422, "{bad}: {}", refused.body);
+    }
+    let mut config = config();
+    (config.admin_token, config.stdio_api) = (Some(Token::new("a-token-for-tests")), true);
+    let mut open = Cluster::new(CORES, &config, server);
+    assert_eq!(ask(&mut open, "POST", "/v1/servers", body).status, 201);
+    assert_eq!(ask(&mut open, "POST", "/v1/servers", r#"{"name":"d","target":"stdio:'a"}"#).status, 422);
+}
+
+#[test]
+fn an_upstream_of_the_configuration_is_fixed() {
+    let mut config = super::upstream::front(vec![super::upstream::settings("u")]);
+    config.admin_token = Some(Token::new("a-token-for-tests"));
+    let mut cluster = Cluster::new(CORES, &config, server);
+    let entry = ask(&mut cluster, "GET", "/v1/servers/u", "").json();
+    assert_eq!((entry["target"].as_str(), entry["state"].as_str()), (Some("http://u.test/mcp"), Some("offline")));
+    for (method, body) in [("PUT", r#"{"target":"http://elsewhere/"}"#), ("DELETE", "")] {
+        let refused = ask(&mut cluster, method, "/v1/servers/u", body);
+        assert_eq!(refused.status, 403, "{method}: {}", refused.body);
+        assert!(refused.body.contains("configuration"), "{}", refused.body);
+    }
+    assert_eq!(ask(&mut cluster, "POST", "/v1/servers", r#"{"name":"u","target":"http://x/"}"#).status, 409);
+    assert_eq!(ask(&mut cluster, "GET", "/v1/servers/u", "").json()["version"], entry["version"]);
 }
 
 #[test]

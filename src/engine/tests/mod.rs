@@ -13,6 +13,7 @@ mod handshake;
 mod ladder;
 mod listening;
 mod methods;
+mod parked;
 mod process;
 mod questions;
 mod rounds;

@@ -202,6 +202,7 @@ fn a_process_that_dies_is_started_again() {
             stage.exchange(conn, &modern("tools/call", Some("hold"), r#""name":"hold""#));
         }
         let (core, link) = stage.link.expect("it runs");
+        stage.cluster.on_link(core, link, LinkEvent::End);
         stage.cluster.links.remove(&(core, link));
         stage.cluster.on_link(core, link, LinkEvent::Down(Down::Exited { code: Some(3) }));
         for conn in conns {
@@ -239,6 +240,19 @@ fn a_line_without_an_end_ends_the_process() {
         stage.cluster.on_link(core, link, LinkEvent::Bytes(&piece));
     }
     stage.cluster.links.remove(&(core, link));
+    stage.pass(Duration::from_secs(1));
+    assert_eq!(stage.started, 2);
+}
+
+#[test]
+fn a_process_that_says_nothing_more_is_ended() {
+    let mut stage = Stage::new(1, Kind::Modern);
+    let (core, link) = stage.link.expect("it runs");
+    stage.cluster.on_link(core, link, LinkEvent::End);
+    let conn = stage.cluster.connect(0);
+    assert_eq!(stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("x"))).code(), -32603);
+    stage.cluster.pass(Duration::from_secs(2));
+    assert!(stage.cluster.links.remove(&(core, link)).is_some_and(|link| link.is_hung));
     stage.pass(Duration::from_secs(1));
     assert_eq!(stage.started, 2);
 }

@@ -117,6 +117,7 @@ pub fn upstream(name: &str, tools: &[&str]) -> Box<ServerSpec> {
         software_version: "7".into(),
         source: Source::Upstream("http://127.0.0.1:1/mcp".into()),
         state: State::Offline,
+        is_configured: false,
         fronted: None,
         catalog: Catalog {
             tools: tools.iter().map(|tool| item("name", tool)).collect(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::name::{self, Table};
+use super::name::{self, Owner, Table};
 use super::page::{Definitions, ListKind, Signature};
 use super::rewrite::splice;
 use super::{Member, Seat};
@@ -94,13 +94,15 @@ impl<'a> Bound<'a> {
     /// What they can do together. An endpoint that is not fixed tells that it changes, and has tools when it has nothing else: so
     /// that its clients have a reason to look again.
     pub fn capabilities(&self, is_fixed: bool) -> Capabilities {
-        let nothing = Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed };
+        let nothing =
+            Capabilities { tools: false, prompts: false, resources: false, completions: false, changes: !is_fixed, updates: false };
         let mut all = self.each().map(|(_, one)| one.capabilities()).fold(nothing, |all, one| Capabilities {
             tools: all.tools || one.tools,
             prompts: all.prompts || one.prompts,
             resources: all.resources || one.resources,
             completions: all.completions || one.completions,
             changes: all.changes || one.changes,
+            updates: all.updates || one.updates,
         });
         all.tools |= !(is_fixed || all.prompts || all.resources);
         all
@@ -137,6 +139,12 @@ impl<'a> Bound<'a> {
         Some(joined).filter(|joined| !joined.is_empty())
     }
 
+    fn owners(&self) -> Vec<Owner<'a>> {
+        let is_plain =
+            |entry: &Option<Arc<Server>>| entry.as_ref().and_then(|entry| entry.spec.fronted).is_some_and(|fronted| fronted.is_plain);
+        self.members.iter().zip(self.servers).map(|(member, entry)| Owner { name: &member.name, is_plain: is_plain(entry) }).collect()
+    }
+
     fn names(&self) -> Vec<&'a str> {
         self.members.iter().map(|member| &*member.name).collect()
     }
@@ -154,6 +162,8 @@ impl<'a> One<'a> {
                     resources: !(resources.is_empty() && templates.is_empty()),
                     completions: server.spec.fronted.is_some_and(|fronted| fronted.completes),
                     changes: true,
+                    // What it says of single resources is not passed on.
+                    updates: false,
                 }
             }
         }
@@ -266,7 +276,7 @@ fn show<'a>(bound: &Bound<'a>, kind: ListKind, separator: Separator) -> Shown<'a
     }
     let servers = bound.names();
     let (exposed, table) = match kind {
-        ListKind::Tools | ListKind::Prompts => name::name_all(&own, &servers, separator, kind == ListKind::Tools),
+        ListKind::Tools | ListKind::Prompts => name::name_all(&own, &bound.owners(), separator, kind == ListKind::Tools),
         ListKind::Resources | ListKind::Templates => name::locate_all(&own, &servers),
     };
     let shown = definitions.into_iter().zip(&own).zip(exposed).filter_map(|((definition, (_, own)), exposed)| {

@@ -377,6 +377,6 @@ fn offers(capabilities: &Capabilities, is_fixed: bool) -> Offers {
         resources: lists[2].0,
         completions: capabilities.completions,
         changes,
-        updates: lists[2].0 && told,
+        updates: lists[2].0 && capabilities.updates,
     }
 }

@@ -87,13 +87,22 @@ impl Table {
 /// An item to be named: place of its server, and what that calls it.
 pub(super) type Own<'a> = (u32, &'a str);
 
-/// Names tools or prompts. `servers` are the names of the endpoint's servers. Gives the exposed name of each, in the same order; none for
+/// A server as its items are named.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'a> {
+    pub name: &'a str,
+    /// Its items keep their names, unless another has them already.
+    pub is_plain: bool,
+}
+
+/// Names tools or prompts. `servers` are the endpoint's servers. Gives the exposed name of each, in the same order; none for
 /// one that its server has twice. Of tools, which models call, a server alone keeps no character either that could be refused; a prompt is
 /// chosen by people.
-pub(super) fn name_all(own: &[Own<'_>], servers: &[&str], separator: Separator, are_tools: bool) -> (Vec<Option<Box<str>>>, Table) {
+pub(super) fn name_all(own: &[Own<'_>], servers: &[Owner<'_>], separator: Separator, are_tools: bool) -> (Vec<Option<Box<str>>>, Table) {
     let is_alone = servers.len() == 1;
     let name = |&(member, own): &Own<'_>| {
-        if is_alone { own.to_owned() } else { format!("{}{}{own}", servers[member as usize], separator.as_char()) }
+        let server = servers[member as usize];
+        if is_alone || server.is_plain { own.to_owned() } else { format!("{}{}{own}", server.name, separator.as_char()) }
     };
     // A server alone keeps the slashes that names of its tools may have.
     let fits = |name: &str| {
@@ -105,12 +114,13 @@ pub(super) fn name_all(own: &[Own<'_>], servers: &[&str], separator: Separator, 
         |item| Some(name(item)).filter(|name| fits(name)),
         |&(member, own), round| {
             let server = servers[member as usize];
-            let prefix = if is_alone { String::new() } else { clean(server) };
+            let has_none = is_alone || server.is_plain;
+            let prefix = if has_none { String::new() } else { clean(server.name) };
             if round == 0 {
-                let joined = if is_alone { clean(own) } else { format!("{prefix}{}{}", separator.as_char(), clean(own)) };
+                let joined = if has_none { clean(own) } else { format!("{prefix}{}{}", separator.as_char(), clean(own)) };
                 return Some(joined).filter(|joined| fits(joined));
             }
-            Some(cut(&prefix, separator, &clean(own), &digest(server, own, round)))
+            Some(cut(&prefix, separator, &clean(own), &digest(server.name, own, round)))
         },
     )
 }
@@ -199,8 +209,12 @@ fn digest(server: &str, own: &str, round: u32) -> String {
 mod tests {
     use super::*;
 
+    fn owners<'a>(servers: &[&'a str]) -> Vec<Owner<'a>> {
+        servers.iter().map(|name| Owner { name, is_plain: false }).collect()
+    }
+
     fn named(own: &[Own<'_>], servers: &[&str]) -> Vec<String> {
-        let (exposed, table) = name_all(own, servers, Separator::Dot, true);
+        let (exposed, table) = name_all(own, &owners(servers), Separator::Dot, true);
         let exposed: Vec<_> = exposed.into_iter().map(|name| name.map(String::from).unwrap_or_default()).collect();
         for (name, own) in exposed.iter().zip(own).filter(|(name, _)| !name.is_empty()) {
             let found = table.find(name).expect("it is in the table");
@@ -212,16 +226,26 @@ mod tests {
     #[test]
     fn one_server_keeps_its_names() {
         assert_eq!(named(&[(0, "get"), (0, "a/b.c-d"), (0, "a b")], &["weather"]), ["get", "a/b.c-d", "a_b"]);
-        let (exposed, _) = name_all(&[(0, "Review my code")], &["weather"], Separator::Dot, false);
+        let (exposed, _) = name_all(&[(0, "Review my code")], &owners(&["weather"]), Separator::Dot, false);
         assert_eq!(exposed[0].as_deref(), Some("Review my code"), "a prompt's name is for people");
     }
 
     #[test]
     fn several_servers_are_told_apart_by_theirs() {
         assert_eq!(named(&[(0, "get"), (1, "get")], &["a", "b"]), ["a.get", "b.get"]);
-        let (exposed, _) = name_all(&[(0, "get")], &["a", "b"], Separator::Underscore, true);
+        let (exposed, _) = name_all(&[(0, "get")], &owners(&["a", "b"]), Separator::Underscore, true);
         assert_eq!(exposed[0].as_deref(), Some("a_get"));
         assert_eq!(named(&[(0, "get/it")], &["io.example/weather", "b"]), ["io.example_weather.get_it"]);
+    }
+
+    #[test]
+    fn a_plain_server_keeps_its_names_among_others() {
+        let servers = [Owner { name: "a", is_plain: true }, Owner { name: "b", is_plain: false }, Owner { name: "c", is_plain: true }];
+        let (exposed, table) = name_all(&[(0, "get"), (1, "get"), (2, "get"), (0, "b.put"), (1, "put")], &servers, Separator::Dot, true);
+        let exposed: Vec<_> = exposed.iter().map(|name| name.as_deref().unwrap_or_default()).collect();
+        assert_eq!((exposed[0], exposed[1], exposed[3]), ("get", "b.get", "b.put"));
+        assert!(exposed[2].starts_with("get-") && exposed[4].starts_with("b.put-"), "{exposed:?}");
+        assert_eq!(table.find(exposed[2]).map(|named| named.member), Some(2));
     }
 
     #[test]

@@ -124,7 +124,21 @@ fn answers_are_bounded() {
         told.extend(bench.bytes(link, &piece));
     }
     assert_eq!(told, failed(1, Failure::TooLarge));
-    assert_eq!(bench.hung(), [link]);
+    assert_eq!((bench.hung(), bench.gateway.held), (vec![link], 0));
+    // Many events, of many upstreams.
+    let mut bench = Bench::new(Settings { in_flight_max: 64, ..settings() });
+    let mut told = Vec::new();
+    for index in 0..32 {
+        bench.relay(index).expect("it is taken");
+        let link = bench.dialled()[0];
+        bench.up(link);
+        bench.bytes(link, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: ");
+        for _ in 0..3 {
+            told.extend(bench.bytes(link, &piece));
+        }
+    }
+    assert!(told.iter().all(|(_, told)| *told == Told::Failed(Failure::TooLarge)) && !told.is_empty(), "{told:?}");
+    assert!(bench.gateway.held <= limits::UPSTREAM_HELD_BYTES_MAX);
 }
 
 #[test]
@@ -180,7 +194,12 @@ fn a_legacy_upstream_is_told_and_asked_in_its_session() {
     // It asks something meanwhile.
     let link = sent[0].0;
     let question = r#"{"jsonrpc":"2.0","id":"q","method":"roots/list"}"#;
-    assert_eq!(bench.bytes(link, &format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {question}\n\n")), []);
+    let said = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {question}\n\n");
+    assert_eq!(bench.bytes(link, &said), [(1, Told::Asks("\"q\"".to_owned()))]);
+    assert_eq!(bench.pass(Duration::from_mins(10)), [], "a person may be slow");
+    bench.fed();
+    bench.gateway.answer(bench.now, trip, "\"q\"", Err(br#"{"code":-32601,"message":"no"}"#));
+    bench.take();
     let answered = bench.fed();
     assert!(answered[0].1.contains(r#""id":"q","error":{"code":-32601"#), "{answered:?}");
     // Its client leaves.
@@ -198,4 +217,37 @@ fn a_legacy_upstream_is_told_and_asked_in_its_session() {
         []
     );
     assert!(bench.fed().iter().any(|(_, text)| text.contains(r#""method":"initialize""#)));
+}
+
+#[test]
+fn a_scout_that_is_led_in_circles_takes_its_time() {
+    let mut bench = Bench::new(Settings { dialect: Dialect::Legacy, ..settings() });
+    bench.gateway.watch(bench.now, 0);
+    let mut asked = 0;
+    for _ in 0..200 {
+        bench.pass(Duration::from_millis(50));
+        for link in bench.dialled() {
+            bench.up(link);
+        }
+        // It opens every session and knows none.
+        while let Some((link, text)) = bench.fed().pop() {
+            asked += 1;
+            let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+            let id = crate::wire::json::get(body.as_bytes(), "id").map(|raw| String::from_utf8_lossy(raw).into_owned());
+            let reply = match id {
+                Some(id) if body.contains("initialize\"") => {
+                    let result = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}"#;
+                    let text = response(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+                    text.replacen("\r\n", "\r\nMcp-Session-Id: s\r\n", 1)
+                }
+                Some(_) => status("404 Not Found", ""),
+                None => "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            };
+            bench.bytes(link, &reply);
+            for link in bench.dialled() {
+                bench.up(link);
+            }
+        }
+    }
+    assert!((6..200).contains(&asked), "{asked} requests in ten seconds");
 }

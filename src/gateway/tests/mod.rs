@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
-use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, RestartPolicy, Settings, Starts, TripId, What};
+use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
@@ -48,7 +48,7 @@ fn settings() -> Settings {
         queued_max: 2,
         idle_links_max: 2,
         retries: true,
-        restart: RestartPolicy::Always,
+        options: crate::gateway::config::Options::default(),
     }
 }
 
@@ -181,6 +181,7 @@ fn tell(heard: Heard<'_>) -> (u32, Told) {
         What::Notice(message) => Told::Notice(text(message)),
         What::Answer { status, message } => Told::Answer(status, text(message)),
         What::Asks(message) => Told::Asks(text(message)),
+        What::Question { id, .. } => Told::Asks(id.into()),
         What::Failed(failure) => Told::Failed(failure),
     };
     (heard.call.index, told)

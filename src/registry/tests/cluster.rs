@@ -37,6 +37,7 @@ pub fn spec(name: &str) -> ServerSpec {
         software_version: "1.0".into(),
         source: Source::Upstream("http://localhost:1/".into()),
         state: State::Online,
+        is_configured: false,
         fronted: None,
         catalog: Catalog::default(),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, WAITER, register, spec, unregister, update};
 use crate::base::ids::{CoreId, NodeId};
 use crate::base::limits;
-use crate::registry::{Change, Changed, Config, Effect, Lookup, Record, Refusal, Registry, ServerSpec, Source, Waiter};
+use crate::registry::{Change, Changed, Config, Effect, Lookup, Record, Refusal, Registry, ServerSpec, Source, State, Waiter};
 
 fn create(path: &str, servers: &[&str]) -> Change {
     Change::Create { path: path.into(), servers: servers.iter().map(|name| (*name).into()).collect() }
@@ -47,6 +47,17 @@ fn every_core_sees_every_change_once_it_is_acknowledged() {
         }
         assert!(cluster.frames_sent - sent <= 4, "it is asked for once by each core that is not the owner");
     }
+}
+
+#[test]
+fn a_server_of_the_configuration_is_changed_by_this_process_alone_and_not_kept() {
+    let mut cluster = Cluster::new(1, &Config { is_durable: true, ..Config::default() });
+    let configured = ServerSpec { is_configured: true, state: State::Offline, ..spec("u") };
+    assert!(cluster.registries[0].load_server(cluster.now, configured.clone()));
+    assert_eq!(cluster.change(0, update("u", None)), Err(Refusal::NotPermitted));
+    assert_eq!(cluster.change(0, unregister("u")), Err(Refusal::NotPermitted));
+    let found_out = Change::Update { spec: Box::new(ServerSpec { state: State::Online, ..configured }), if_version: None };
+    assert_eq!(cluster.change(0, found_out).expect("without the store").version, 2);
 }
 
 #[test]
@@ -252,6 +263,8 @@ fn a_native_server_takes_the_place_of_one_that_was_kept() {
     assert!(registry.restore(kept("a")) && registry.restore(kept("b")));
     assert!(!registry.load_server(cluster.now, spec("b")), "it was changed while the process ran");
     assert!(registry.load_server(cluster.now, ServerSpec { source: Source::Native(0), ..spec("a") }));
+    assert!(registry.restore(kept("c")));
+    assert!(registry.load_server(cluster.now, ServerSpec { is_configured: true, ..spec("c") }), "so does one of the configuration");
     let found = registry.server(cluster.now, "a", WAITER, &cluster.metrics);
     let Lookup::Here(server) = found else { panic!("it is at home: {found:?}") };
     assert_eq!((&server.spec.source, server.version), (&Source::Native(0), 4));

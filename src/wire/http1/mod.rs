@@ -19,6 +19,7 @@ mod respond;
 mod response;
 #[cfg(test)]
 mod tests;
+mod url;
 mod view;
 
 pub use accept::{Media, accepts};
@@ -34,4 +35,5 @@ pub use respond::{
     stream_head,
 };
 pub use response::{Broken, Part, ResponseHead, ResponseReader};
+pub use url::Url;
 pub use view::{HeaderSlots, Headers, Request, view};

@@ -78,6 +78,12 @@ impl ClientCapabilities {
         found
     }
 
+    /// Both together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether everything in `needed` was declared.
     #[must_use]
     pub const fn contains(self, needed: Self) -> bool {
