@@ -222,12 +222,13 @@ impl Terms<'_> {
     fn error(&self, error: &[u8], has_id: bool, out: &mut Vec<u8>) -> Result<Answered, Failure> {
         let code = json::get(error, "code").and_then(|raw| std::str::from_utf8(raw).ok()?.parse::<i32>().ok());
         let code = code.ok_or(Failure::Garbage("an error without a code"))?;
-        // What is wrong between the gateway and its upstream is no business of the client's.
-        if matches!(code, code::HEADER_MISMATCH | code::UNSUPPORTED_VERSION) {
+        // What is wrong between the gateway and its upstream is no business of the client's. The fields that mirror arguments are its own.
+        let is_clients = code == code::HEADER_MISMATCH && self.client == Era::Modern && self.number.is_none();
+        if matches!(code, code::HEADER_MISMATCH | code::UNSUPPORTED_VERSION) && !is_clients {
             return Err(Failure::Garbage("it does not understand this gateway's headers"));
         }
         let status = match (self.client, code) {
-            (Era::Modern, code::MISSING_CAPABILITY) => 400,
+            (Era::Modern, code::MISSING_CAPABILITY | code::HEADER_MISMATCH) => 400,
             (Era::Modern, code::METHOD_NOT_FOUND) => 404,
             _ => 200,
         };
@@ -380,7 +381,10 @@ mod tests {
         let capability = r#"{"jsonrpc":"2.0","id":"c","error":{"code":-32021,"message":"m"}}"#;
         assert_eq!(answered(&modern, capability), Ok((400, capability.to_owned())));
         let headers = r#"{"jsonrpc":"2.0","id":"c","error":{"code":-32020,"message":"m"}}"#;
-        assert!(matches!(answered(&modern, headers), Err(Failure::Garbage(_))));
+        assert_eq!(answered(&modern, headers), Ok((400, headers.to_owned())));
+        assert!(matches!(answered(&Terms { client: Era::Legacy, ..modern }, headers), Err(Failure::Garbage(_))));
+        let version = headers.replace("-32020", "-32022");
+        assert!(matches!(answered(&modern, &version), Err(Failure::Garbage(_))));
         let nameless = r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"m"}}"#;
         assert_eq!(answered(&modern, nameless).map(|(_, text)| text.contains(r#""id":"c""#)), Ok(true));
     }

@@ -57,12 +57,12 @@ fn servers_and_endpoints_are_managed_from_the_command_line() {
 #[test]
 fn what_is_wrong_is_said_with_what_helps() {
     let admin = Admin::start(&[]);
-    said(&admin, &["servers", "add", "a", "--target", "x"]);
-    assert!(refused(&admin, &["servers", "add", "a", "--target", "x"]).contains("There is a server `a` already"));
+    said(&admin, &["servers", "add", "a", "--target", "http://127.0.0.1:1/mcp"]);
+    assert!(refused(&admin, &["servers", "add", "a", "--target", "http://127.0.0.1:1/mcp"]).contains("There is a server `a` already"));
     assert!(refused(&admin, &["servers", "add", "b"]).contains("--target"));
     assert!(refused(&admin, &["servers", "get", "none"]).contains("There is no server `none`"));
     assert!(refused(&admin, &["servers", "remove", "a", "--if-version", "7"]).contains("has version 1 by now"));
-    assert!(refused(&admin, &["servers", "add", "b c", "--target", "x"]).contains("io.example/weather"));
+    assert!(refused(&admin, &["servers", "add", "b c", "--target", "http://127.0.0.1:1/mcp"]).contains("io.example/weather"));
     assert!(refused(&admin, &["--token-file", "/nowhere", "servers", "remove", "a"]).contains("/nowhere"));
     assert!(refused(&admin, &["--admin", "http://127.0.0.1:1", "servers", "list"]).contains("--admin"));
     assert!(refused(&admin, &["--admin", "https://h", "servers", "list"]).contains("TLS"));
@@ -73,7 +73,9 @@ fn the_token_of_a_server_of_this_user_is_found_by_its_port() {
     let server = crate::server::Server::start(&["--cores", "1"]);
     let url = format!("http://{}", server.admin());
     let add = |url: &str| {
-        Command::new(env!("CARGO_BIN_EXE_ringhub")).args(["ctl", "--admin", url, "servers", "add", "a", "--target", "x"]).output()
+        Command::new(env!("CARGO_BIN_EXE_ringhub"))
+            .args(["ctl", "--admin", url, "servers", "add", "a", "--target", "http://127.0.0.1:1/mcp"])
+            .output()
     };
     let output = add(&url).expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
