@@ -137,6 +137,9 @@ fn call(
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
             let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            if method == Method::ToolsCall && !engine.sees_headers(fronted) {
+                params::check(post.view.header_params(&lead), post.headers, request.params.arguments.filter(|raw| *raw != b"null"))?;
+            }
             let state = request.params.request_state.filter(|raw| fronted.version.era() == Era::Legacy && *raw != b"null");
             if let Some(state) = state {
                 return park::on_retry(engine, now, post, request, &lead, state, reply, out);

@@ -19,7 +19,7 @@ use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
-use crate::gateway::link::LinkEvent;
+use crate::gateway::link::{Dial, LinkEvent};
 use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
@@ -164,6 +164,13 @@ impl Engine {
         self.scratch.body.clear();
         RpcFault { id: Some(id), message: Some(&message), data: None }.write(&mut self.scratch.body, kind);
         kind.status()
+    }
+
+    /// Whether an upstream judges the header fields that clients of the modern era send: one that is a process gets none, and one of the
+    /// legacy era knows none of them.
+    pub(super) fn sees_headers(&self, fronted: Fronted) -> bool {
+        let is_process = self.gateway.settings(fronted.number).is_some_and(|settings| matches!(*settings.dial, Dial::Child(_)));
+        fronted.version.era() == Era::Modern && !is_process
     }
 
     /// What is said of a failure of an upstream: it is named.

@@ -9,8 +9,8 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use crate::{
     peer,
     server::Server,
-    support::process,
-    verdict::{self, Demand},
+    support::process::{self, Ended},
+    verdict::{self, Demand, Scenario},
 };
 
 const RUN_MAX: Duration = Duration::from_secs(240);
@@ -20,29 +20,17 @@ const NEWEST: &str = "conformance";
 const STABLE: &str = "conformance-0.1";
 
 /// One run of the suite.
-struct Run<'a> {
-    package: &'a str,
-    options: &'a [&'a str],
-    demand: Demand<'a>,
+pub struct Run<'a> {
+    pub package: &'a str,
+    pub options: &'a [&'a str],
+    pub demand: Demand<'a>,
 }
 
 impl Run<'_> {
     /// Runs it against a server on `cores` cores. `name` names the directory for its results.
     fn on(&self, cores: usize, name: &str) {
         let server = Server::start(cores, "both");
-        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.package).join(format!("{name}-on-{cores}"));
-        if output.exists() {
-            fs::remove_dir_all(&output).expect("old results can be removed");
-        }
-        let package = peer::provisioned(self.package);
-        let mut node = Command::new(peer::provisioned("bin/node"));
-        node.arg(package.join("node_modules/@modelcontextprotocol/conformance/dist/index.js"))
-            .args(["server", "--url", server.url()])
-            .args(self.options)
-            .arg("--output-dir")
-            .arg(&output);
-        let ended = process::run(node, b"", RUN_MAX);
-        let found = verdict::read(&output).unwrap_or_else(|error| panic!("the suite left no results: {error}\n{}", ended.printed()));
+        let (found, ended) = self.against(server.url(), &format!("{name}-on-{cores}"));
         let wrong = verdict::judge(&found, &self.demand);
         assert!(
             wrong.is_empty(),
@@ -56,15 +44,33 @@ impl Run<'_> {
         println!("{} scenarios, {checks} checks passed", found.len());
         server.stop();
     }
+
+    /// Runs it against the server at `url`: what it found, and how it ended. `name` names the directory for its results.
+    pub fn against(&self, url: &str, name: &str) -> (Vec<Scenario>, Ended) {
+        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.package).join(name);
+        if output.exists() {
+            fs::remove_dir_all(&output).expect("old results can be removed");
+        }
+        let package = peer::provisioned(self.package);
+        let mut node = Command::new(peer::provisioned("bin/node"));
+        node.arg(package.join("node_modules/@modelcontextprotocol/conformance/dist/index.js"))
+            .args(["server", "--url", url])
+            .args(self.options)
+            .arg("--output-dir")
+            .arg(&output);
+        let ended = process::run(node, b"", RUN_MAX);
+        let found = verdict::read(&output).unwrap_or_else(|error| panic!("the suite left no results: {error}\n{}", ended.printed()));
+        (found, ended)
+    }
 }
 
 /// A module per run, with a test per number of cores.
 macro_rules! runs {
     ($($name:ident: $run:expr;)*) => {$(
-        mod $name {
+        pub mod $name {
             use super::*;
 
-            const RUN: Run<'_> = $run;
+            pub const RUN: Run<'_> = $run;
 
             #[test]
             fn with_one_core() {

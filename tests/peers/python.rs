@@ -7,14 +7,17 @@ use crate::{
     seen::{LEGACY, MODERN, conversation},
 };
 
+/// The client, told to talk to the server at `url`, and what is put on its standard input.
+pub fn client(url: &str, mode: &str) -> (Command, Vec<u8>) {
+    let mut python = Command::new(peer::provisioned("python/bin/python"));
+    // Isolated: neither the environment nor the working directory adds modules.
+    python.arg("-I").arg(peer::source("clients/python.py"));
+    python.args([url, mode]);
+    (python, Vec::new())
+}
+
 fn talk(mode: &str, era: &str, protocol: &str) {
-    conversation(era, protocol, |url| {
-        let mut python = Command::new(peer::provisioned("python/bin/python"));
-        // Isolated: neither the environment nor the working directory adds modules.
-        python.arg("-I").arg(peer::source("clients/python.py"));
-        python.args([url, mode]);
-        (python, Vec::new())
-    });
+    conversation(era, protocol, |url| client(url, mode));
 }
 
 #[test]

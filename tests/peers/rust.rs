@@ -7,12 +7,15 @@ use crate::{
     seen::{LEGACY, MODERN, conversation},
 };
 
+/// The client, told to talk to the server at `url`, and what is put on its standard input.
+pub fn client(url: &str, mode: &str) -> (Command, Vec<u8>) {
+    let mut client = Command::new(peer::rmcp_client());
+    client.args([url, mode]);
+    (client, Vec::new())
+}
+
 fn talk(mode: &str, era: &str, protocol: &str) {
-    conversation(era, protocol, |url| {
-        let mut client = Command::new(peer::rmcp_client());
-        client.args([url, mode]);
-        (client, Vec::new())
-    });
+    conversation(era, protocol, |url| client(url, mode));
 }
 
 /// It offers 2026-07-28 in `initialize`, which is no such revision: the answer must be the newest legacy one.

@@ -18,8 +18,16 @@ pub const MODERN: &str = "2026-07-28";
 pub fn conversation(era: &str, protocol: &str, client: impl FnOnce(&str) -> (Command, Vec<u8>)) -> Value {
     let server = Server::start(2, era);
     let (command, input) = client(server.url());
-    let ended = process::run(command, &input, CLIENT_MAX);
-    assert!(ended.status.success(), "the client failed ({})\n{}\n--- the server\n{}", ended.status, ended.printed(), server.log());
+    let seen = judged(protocol, command, &input, || server.log());
+    server.stop();
+    seen
+}
+
+/// Runs a client, with `input` on its standard input, and judges what it saw. It must have settled on `protocol`. `log` is what the server
+/// has printed.
+pub fn judged(protocol: &str, client: Command, input: &[u8], log: impl FnOnce() -> String) -> Value {
+    let ended = process::run(client, input, CLIENT_MAX);
+    assert!(ended.status.success(), "the client failed ({})\n{}\n--- the server\n{}", ended.status, ended.printed(), log());
     let line = ended.stdout.lines().last().unwrap_or_default();
     let seen: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not an observation: {error}\n{}", ended.printed()));
     assert_eq!(seen["protocol"], protocol, "the revision agreed on");
@@ -30,7 +38,6 @@ pub fn conversation(era: &str, protocol: &str, client: impl FnOnce(&str) -> (Com
         _ => legacy(&seen),
     }
     assert_eq!(seen["closed"], true, "the client closed in order");
-    server.stop();
     seen
 }
 

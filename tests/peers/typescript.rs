@@ -7,14 +7,17 @@ use crate::{
     seen::{LEGACY, MODERN, conversation},
 };
 
+/// The client, told to talk to the server at `url`, and what is put on its standard input.
+pub fn client(url: &str, mode: &str) -> (Command, Vec<u8>) {
+    let script = fs::read(peer::source("clients/typescript.mjs")).expect("the client is there");
+    let mut node = Command::new(peer::provisioned("bin/node"));
+    // A module on standard input finds its packages from the working directory.
+    node.args(["--input-type=module", "-", url, mode]).current_dir(peer::provisioned("typescript"));
+    (node, script)
+}
+
 fn talk(mode: &str, era: &str, protocol: &str) {
-    let seen = conversation(era, protocol, |url| {
-        let script = fs::read(peer::source("clients/typescript.mjs")).expect("the client is there");
-        let mut node = Command::new(peer::provisioned("bin/node"));
-        // A module on standard input finds its packages from the working directory.
-        node.args(["--input-type=module", "-", url, mode]).current_dir(peer::provisioned("typescript"));
-        (node, script)
-    });
+    let seen = conversation(era, protocol, |url| client(url, mode));
     assert_eq!(seen["session"], protocol == LEGACY, "only the legacy era has sessions");
 }
 

@@ -29,7 +29,7 @@ pub struct Scenario {
 /// A check that failed, in the suite's own words.
 #[derive(Debug, PartialEq)]
 pub struct Failure {
-    id: String,
+    pub id: String,
     description: String,
     error: String,
     details: String,
@@ -122,6 +122,38 @@ pub struct Demand<'a> {
     pub may_check_nothing: &'a [(&'a str, &'a str)],
 }
 
+/// Checks of a scenario that need not pass.
+pub struct Excuse<'a> {
+    pub scenario: &'a str,
+    /// The checks that fail. With none of them the scenario ends without a single passed check.
+    pub checks: &'a [&'a str],
+}
+
+/// Takes the failures of checks that need not pass out of `found`. Gives the excuses that nothing needs any more, in words; empty if there
+/// are none.
+pub fn excuse(found: &mut [Scenario], excuses: &[Excuse<'_>]) -> String {
+    let mut stale = String::new();
+    for Excuse { scenario: name, checks } in excuses {
+        // Writing to a string cannot fail.
+        let mut say = |what: fmt::Arguments<'_>| drop(writeln!(stale, "  {name} is excused, but {what}"));
+        let Some(scenario) = found.iter_mut().find(|scenario| scenario.name == *name) else {
+            say(format_args!("did not run"));
+            continue;
+        };
+        if checks.is_empty() && scenario.passed > 0 {
+            say(format_args!("{} of its checks passed", scenario.passed));
+        }
+        for check in *checks {
+            let before = scenario.failed.len();
+            scenario.failed.retain(|failure| failure.id != *check);
+            if scenario.failed.len() == before {
+                say(format_args!("{check} did not fail"));
+            }
+        }
+    }
+    stale
+}
+
 /// Everything that is wrong with `found`, in words; empty if nothing is.
 pub fn judge(found: &[Scenario], demand: &Demand<'_>) -> String {
     let mut wrong = String::new();
@@ -212,6 +244,18 @@ mod tests {
         assert!(wrong.contains("2 scenarios ran, not 1"), "{wrong}");
         assert!(wrong.contains("tools-list failed 1 of 1 checks"), "{wrong}");
         assert!(judge(&[], &DEMAND).contains("ping did not run"));
+    }
+
+    #[test]
+    fn an_excuse_covers_its_own_checks_and_is_stale_without_them() {
+        let failed = r#"[{"status": "FAILURE", "id": "x"}, {"status": "FAILURE", "id": "y"}, {"status": "SUCCESS", "id": "z"}]"#;
+        let mut found = ping(failed);
+        assert_eq!(excuse(&mut found, &[Excuse { scenario: "ping", checks: &["x"] }]), "");
+        assert!(judge(&found, &DEMAND).contains("ping failed 1 of 2 checks"), "y is not excused");
+        let stale = excuse(&mut found, &[Excuse { scenario: "ping", checks: &["x", "y"] }, Excuse { scenario: "pong", checks: &[] }]);
+        assert!(stale.contains("x did not fail") && !stale.contains("y did not fail") && stale.contains("pong is excused"), "{stale}");
+        let stale = excuse(&mut found, &[Excuse { scenario: "ping", checks: &[] }]);
+        assert!(stale.contains("1 of its checks passed"), "{stale}");
     }
 
     #[test]

@@ -375,3 +375,20 @@ fn ask_and_answer(era: Eras) {
     assert!(!refused.is_open && refused.field("content-type").as_deref() == Some("application/json"), "{refused:?}");
     assert!(refused.body.contains("error") || refused.body.contains("did not declare"), "{refused:?}");
 }
+
+#[test]
+fn mirrored_arguments_are_checked_for_an_upstream_that_sees_no_headers() {
+    for era in [Eras::Modern, Eras::Legacy] {
+        let mut pair = Pair::new(1, Dialect::Auto, era);
+        let conn = pair.front.connect(0);
+        let mut call = |header: &str| {
+            let params = r#""name":"region","arguments":{"region":"west"}"#;
+            pair.exchange(conn, &modern_with("tools/call", Some("region"), params, "", "{}", header))
+        };
+        assert_eq!(text(&call("Mcp-Param-Region: west\r\n").json()), "ok", "{era:?}");
+        for wrong in ["", "Mcp-Param-Region: east\r\n", "Mcp-Param-Region: =?base64?d2VzdA?=\r\n"] {
+            let refused = call(wrong);
+            assert_eq!((refused.status, refused.code()), (400, -32020), "{era:?} {wrong}");
+        }
+    }
+}

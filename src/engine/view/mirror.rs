@@ -1,5 +1,5 @@
-//! Arguments that an upstream wants in headers, too (2026-07-28, transports, "Custom Headers"): a client of the legacy era does not send them, so
-//! that they are made here.
+//! Arguments that a tool of an upstream wants in headers, too (2026-07-28, transports, "Custom Headers"): a client of the legacy era does not send
+//! them, so that they are made here; an upstream that sees no headers cannot tell whether they agree, so that this is known here.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::{Member, Seat};
 use crate::native::{HeaderParam, header_params};
 use crate::registry::Server;
 use crate::wire::json;
-use crate::wire::mcp::{self, Era};
+use crate::wire::mcp;
 
 /// The word that makes an argument travel in a header, too.
 const WORD: &[u8] = b"x-mcp-header";
@@ -31,9 +31,6 @@ impl Mirrors {
         let mut tools = Vec::new();
         for (member, server) in members.iter().zip(servers) {
             let (Seat::Upstream(fronted), Some(server)) = (member.seat, server) else { continue };
-            if fronted.version.era() == Era::Legacy {
-                continue;
-            }
             for tool in server.spec.catalog.tools.iter().filter(|tool| memchr::memmem::find(&tool.json, WORD).is_some()) {
                 let schema = json::get(&tool.json, "inputSchema").and_then(|raw| serde_json::from_slice(raw).ok());
                 let params = schema.and_then(|schema| header_params(&schema).ok()).unwrap_or_default();
@@ -43,11 +40,18 @@ impl Mirrors {
         Self(tools)
     }
 
+    /// The arguments of this tool that travel in headers, too.
+    pub fn params(&self, number: u32, name: &str) -> &[HeaderParam] {
+        let tool = self.0.iter().find(|tool| tool.number == number && *tool.name == *name);
+        tool.map_or(&[], |tool| &tool.params)
+    }
+
     /// The fields that go with these arguments of this tool.
     pub fn fields(&self, number: u32, name: &str, arguments: Option<&[u8]>) -> Vec<(String, Vec<u8>)> {
-        let tool = self.0.iter().find(|tool| tool.number == number && *tool.name == *name);
-        let params = tool.map_or(&[][..], |tool| &tool.params);
-        params.iter().filter_map(|param| Some((format!("Mcp-Param-{}", param.name), value(arguments?, &param.path)?))).collect()
+        self.params(number, name)
+            .iter()
+            .filter_map(|param| Some((format!("Mcp-Param-{}", param.name), value(arguments?, &param.path)?)))
+            .collect()
     }
 }
 

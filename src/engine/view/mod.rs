@@ -25,9 +25,10 @@ use std::sync::Arc;
 use super::hosted::Hosted;
 use super::out::Lists;
 use super::relay::Lead;
-use crate::native::{Capabilities, UriTemplate};
+use crate::native::{Capabilities, HeaderParam, UriTemplate};
 use crate::registry::{Endpoint, Fronted, Server, Source, State};
 use crate::wire::json::{self, write_str};
+use crate::wire::mcp::Era;
 use mirror::Mirrors;
 use name::{Named, Table};
 use page::Pages;
@@ -238,7 +239,15 @@ impl View {
 
     /// Header fields that an upstream of the modern era wants with these arguments of a tool.
     pub fn mirrored(&self, lead: &Lead<'_>, arguments: Option<&[u8]>) -> Vec<(String, Vec<u8>)> {
-        self.mirrors.fields(lead.fronted.number, lead.own, arguments)
+        match lead.fronted.version.era() {
+            Era::Legacy => Vec::new(),
+            Era::Modern => self.mirrors.fields(lead.fronted.number, lead.own, arguments),
+        }
+    }
+
+    /// Arguments of an upstream's tool that clients of the modern era mirror into headers.
+    pub fn header_params(&self, lead: &Lead<'_>) -> &[HeaderParam] {
+        self.mirrors.params(lead.fronted.number, lead.own)
     }
 
     /// Names of bound servers that there are not.
