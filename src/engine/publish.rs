@@ -157,7 +157,8 @@ impl Engine {
 
 /// What the registry is told of an upstream.
 fn spec(upstream: u32, name: Box<str>, url: Box<str>, (shown, is_plain): (&ToolFilter, bool), found: Found) -> ServerSpec {
-    let fronted = found.version.map(|version| Fronted { number: upstream, version, completes: found.completes, is_plain });
+    let fronted =
+        found.version.map(|version| Fronted { number: upstream, version, completes: found.completes, is_plain, changes: found.changes });
     let [tools, prompts, resources, templates] = found.items;
     let items = |items: Vec<FoundItem>| items.into_iter().map(|FoundItem { name, json }| Item { name, json }).collect();
     let tools = tools.into_iter().filter(|tool| shown.admits(&tool.name) && is_sound(&tool.name, &tool.json)).collect();

@@ -114,6 +114,8 @@ pub struct Found {
     pub completes: bool,
     /// The items of each of [`Lists::ALL`].
     pub items: [Vec<FoundItem>; 4],
+    /// How often it has said that its tools, its prompts and its resources changed.
+    pub changes: [u32; 3],
     bytes: usize,
 }
 

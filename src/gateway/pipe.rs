@@ -352,11 +352,8 @@ impl Gateway {
                     None => self.give_back(message),
                 }
             }
-            mcp::Notification::ToolsListChanged | mcp::Notification::PromptsListChanged | mcp::Notification::ResourcesListChanged => {
-                self.stale(now, upstream);
-            }
             // On a shared pipe nobody can say which request a log message belongs to.
-            _ => {}
+            notice => self.on_change(now, upstream, notice),
         }
     }
 }

@@ -140,6 +140,8 @@ pub(super) struct Scout {
     is_silent: bool,
     /// Lists changed since they were asked for.
     is_stale: bool,
+    /// How often it has said so, of tools, prompts and resources.
+    changes: [u32; 3],
     /// It tells of changes without being asked.
     is_told: bool,
     /// A session was opened in the place of one that was lost, and nothing was found out in it yet.
@@ -166,6 +168,7 @@ impl Scout {
             listen: None,
             is_silent: false,
             is_stale: false,
+            changes: [0; 3],
             is_told: false,
             is_renewed: false,
             listened: Nanos(0),
@@ -397,7 +400,8 @@ impl Gateway {
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
         scout.is_renewed = false;
         scout.backoff.reset();
-        let found = Box::new(std::mem::take(&mut scout.found));
+        let mut found = Box::new(std::mem::take(&mut scout.found));
+        found.changes = scout.changes;
         scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
         let is_listening = scout.is_told || scout.listen.is_some();
         scout.due = if scout.is_stale { now.after(SETTLE) } else { now.after(if is_listening { CHECK } else { POLL }) };
@@ -449,6 +453,21 @@ impl Gateway {
         }
     }
 
+    /// The upstream has said something of its own accord: that a list changed, if it is of interest. Clients are told so, too, also when the
+    /// list looks as before.
+    pub(super) fn on_change(&mut self, now: Nanos, upstream: u32, notice: mcp::Notification) {
+        let list = match notice {
+            mcp::Notification::ToolsListChanged => 0,
+            mcp::Notification::PromptsListChanged => 1,
+            mcp::Notification::ResourcesListChanged => 2,
+            _ => return,
+        };
+        if let Some(scout) = self.scout(upstream) {
+            scout.changes[list] = scout.changes[list].wrapping_add(1);
+        }
+        self.stale(now, upstream);
+    }
+
     /// Something was said on a stream that answers a request of this gateway's own.
     pub(super) fn on_own_event(&mut self, now: Nanos, key: Key, errand: Errand, link: LinkId, message: &[u8]) {
         let Some(upstream) = self.trips.get(key).map(|trip| trip.upstream) else { return };
@@ -464,12 +483,9 @@ impl Gateway {
                     self.answer_question(now, upstream, &id, method);
                 }
             }
-            Ok(Body::One(Message::Notification(notice))) => match mcp::Notification::parse(notice.method) {
-                mcp::Notification::ToolsListChanged | mcp::Notification::PromptsListChanged | mcp::Notification::ResourcesListChanged => {
-                    self.stale(now, upstream);
-                }
-                _ => {}
-            },
+            Ok(Body::One(Message::Notification(notice))) => {
+                self.on_change(now, upstream, mcp::Notification::parse(notice.method));
+            }
             Ok(Body::Batch(_)) | Err(_) => {}
         }
     }

@@ -32,6 +32,8 @@ pub struct Fronted {
     pub completes: bool,
     /// Whether its tools and prompts keep their names where several servers share an endpoint.
     pub is_plain: bool,
+    /// How often it has said that its tools, its prompts and its resources changed. It may have said so of a list that looks as before.
+    pub changes: [u32; 3],
 }
 
 /// Whether a server can be called.

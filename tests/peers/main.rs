@@ -23,4 +23,5 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod typescript;
+mod upstreams;
 mod verdict;

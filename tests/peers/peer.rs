@@ -39,6 +39,11 @@ pub fn rmcp_client() -> PathBuf {
     built().join("ringhub-test-rmcp")
 }
 
+/// The server made with the official Rust SDK that the benches measure, built from the present sources.
+pub fn rmcp_server() -> PathBuf {
+    built().join("rmcp_server")
+}
+
 /// The directory cargo builds into, after a build of all programs: running one test file alone builds no examples and
 /// nothing of other packages, and a test of yesterday's server is worse than none. Asking for the whole workspace
 /// settles features as `cargo test --workspace` does, so that nothing is built twice.

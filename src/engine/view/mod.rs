@@ -274,10 +274,22 @@ impl View {
         }
     }
 
-    /// The lists that differ from those of an older view of the endpoint.
+    /// The lists that differ from those of an older view of the endpoint, or that an upstream has said to since.
     pub fn changes_since(&self, older: &Self) -> Lists {
-        let differing = ListKind::ALL.into_iter().filter(|&kind| self.lists[kind as usize] != older.lists[kind as usize]);
+        let is_said = |kind: ListKind| self.said(kind) != older.said(kind);
+        let differing = ListKind::ALL.into_iter().filter(|&kind| self.lists[kind as usize] != older.lists[kind as usize] || is_said(kind));
         differing.fold(Lists::NONE, |lists, kind| lists.with(kind.list().into()))
+    }
+
+    /// How often upstreams have said that a list of theirs changed.
+    fn said(&self, kind: ListKind) -> u32 {
+        let counts = self.members.iter().filter_map(|member| match (&member.seat, kind) {
+            (Seat::Upstream(fronted), ListKind::Tools) => Some(fronted.changes[0]),
+            (Seat::Upstream(fronted), ListKind::Prompts) => Some(fronted.changes[1]),
+            (Seat::Upstream(fronted), ListKind::Resources | ListKind::Templates) => Some(fronted.changes[2]),
+            _ => None,
+        });
+        counts.fold(0, u32::wrapping_add)
     }
 
     fn reach<'a>(&'a self, table: &'a Table, name: &'a str) -> Reach<'a> {
