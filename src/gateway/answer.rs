@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::failure::Failure;
-use super::scout::Reply;
+use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::translate::{self, Heard as Message, Said};
 use super::trip::{Heard, Stage, Trip, What, Who};
@@ -243,8 +243,12 @@ impl Gateway {
         if let Some(pass) = trip.pass {
             self.upstreams[trip.upstream as usize].breaker.withdrawn(pass);
         }
-        if trip.stage == Stage::Piped {
-            self.forget_number(trip.upstream, trip.number);
+        let up = &mut self.upstreams[trip.upstream as usize];
+        up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
+        match trip.stage {
+            Stage::Waiting => up.forget(key),
+            Stage::Piped => self.forget_number(trip.upstream, trip.number),
+            Stage::Sent(_) | Stage::Asking => {}
         }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)
@@ -268,13 +272,16 @@ impl Gateway {
     /// A request has failed: its link is hung up.
     pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        // What is not held against the upstream says nothing of it: see where the trip ends.
-        let pass = if failure.is_its_fault() { trip.pass.take() } else { None };
         let (who, upstream, link) = (trip.who, trip.upstream, trip.link());
+        // One that is not read, because its client does not read, cannot help being silent.
+        let is_unread = link.and_then(|link| self.links.get(link_key(link))).is_some_and(|link| link.is_throttled);
+        let is_its_fault = failure.is_its_fault() && !(is_unread && failure == Failure::TimedOut);
+        // What is not held against the upstream says nothing of it: see where the trip ends.
+        let pass = if is_its_fault { trip.pass.take() } else { None };
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
             self.tell_cancelled(now, upstream, number.0);
         }
-        if failure.is_its_fault() {
+        if is_its_fault {
             let up = &mut self.upstreams[upstream as usize];
             self.metrics.count(Counter::UpstreamFailures);
             tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");
