@@ -186,7 +186,8 @@ fn a_process_that_reads_nothing_is_told_no_more_than_it_may_leave_unread() {
     bench.relay_as(&forward(1, Method::ToolsCall), Version::V2026_07_28).expect("it is taken");
     let link = bench.dialled()[0];
     bench.up(link);
-    let pings = "{\"jsonrpc\":\"2.0\",\"id\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\",\"method\":\"ping\"}\n".repeat(1000);
+    let pings =
+        "{\"jsonrpc\":\"2.0\",\"id\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\",\"method\":\"ping\"}\n".repeat(1000);
     let mut fed = 0;
     for _ in 0..100 {
         bench.bytes(link, &pings);
