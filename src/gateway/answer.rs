@@ -188,15 +188,19 @@ impl Gateway {
             // That era has no such requests.
             return;
         }
-        if method == Method::Ping || trip.questions >= limits::UPSTREAM_QUESTIONS_MAX {
+        let params = request.params.raw.unwrap_or(b"{}");
+        // Whoever is to be asked may keep them until the client comes back.
+        let is_too_much = trip.questions >= limits::UPSTREAM_QUESTIONS_MAX || trip.asked + params.len() > limits::UPSTREAM_ANSWER_BYTES_MAX;
+        if method == Method::Ping || is_too_much {
             let id = request.id.raw().to_vec();
             return self.answer_question(now, upstream, &id, method);
         }
         trip.questions += 1;
+        trip.asked += params.len();
         // A person may be asked: whoever waits for the request says when that is too long.
         (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
         let id = String::from_utf8_lossy(request.id.raw()).into();
-        let what = What::Question { id, method: request.method.into(), params: request.params.raw.unwrap_or(b"{}").into() };
+        let what = What::Question { id, method: request.method.into(), params: params.into() };
         self.heard.push_back(Heard { core, call, what });
     }
 

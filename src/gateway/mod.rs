@@ -244,6 +244,7 @@ impl Gateway {
             session: 0,
             is_renewed: false,
             questions: 0,
+            asked: 0,
         };
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);

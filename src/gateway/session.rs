@@ -187,6 +187,7 @@ impl Gateway {
         trip.questions = trip.questions.saturating_sub(1);
         let upstream = trip.upstream;
         if trip.questions == 0 {
+            trip.asked = 0;
             let up = &self.upstreams[upstream as usize];
             (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
             let due = trip.due.min(trip.ends);
@@ -281,6 +282,7 @@ impl Gateway {
             session: 0,
             is_renewed: false,
             questions: 0,
+            asked: 0,
         };
         self.trips.insert(trip)
     }

@@ -126,6 +126,8 @@ pub(super) struct Trip {
     pub is_renewed: bool,
     /// What its upstream asked its client and has no answer to.
     pub questions: u32,
+    /// Bytes of those questions, and of those answered since there was none.
+    pub asked: usize,
 }
 
 impl Trip {

@@ -195,3 +195,25 @@ fn a_process_that_reads_nothing_is_told_no_more_than_it_may_leave_unread() {
     }
     assert!(fed <= 2 * limits::PIPE_FEED_BYTES_MAX, "{fed}");
 }
+
+#[test]
+fn what_an_upstream_asks_about_one_request_is_bounded() {
+    let mut bench = Bench::new(settings());
+    let trip = bench.relay_as(&forward(1, Method::ToolsCall), LEGACY).expect("it is taken");
+    let (link, _) = bench.serve_sessions("s").remove(0);
+    assert_eq!(bench.bytes(link, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"), []);
+    let text = "x".repeat(limits::UPSTREAM_ANSWER_BYTES_MAX / 3);
+    let question =
+        format!("data: {{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"elicitation/create\",\"params\":{{\"message\":\"{text}\"}}}}\n\n");
+    for _ in 0..2 {
+        assert_eq!(bench.bytes(link, &question), [(1, Told::Asks("7".to_owned()))]);
+    }
+    assert_eq!(bench.bytes(link, &question), []);
+    assert!(bench.fed()[0].1.contains("-32601"), "it is told so");
+    // When the others are answered, there is room again.
+    for _ in 0..2 {
+        bench.gateway.answer(bench.now, trip, "7", Ok(b"{}"));
+    }
+    bench.take();
+    assert_eq!(bench.bytes(link, &question), [(1, Told::Asks("7".to_owned()))]);
+}
