@@ -201,6 +201,9 @@ pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
 pub const PIPE_FEED_BYTES_MAX: usize = 1024 * 1024;
 /// Most questions of an upstream server about one request that wait for an answer.
 pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
+/// Messages to an upstream server that nobody answers, such as that a request was cancelled, that one core has on their way at once. More are
+/// not sent.
+pub const UPSTREAM_TELLS_MAX: usize = 64;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
 /// Most pages of an upstream server's lists, all together.

@@ -46,11 +46,16 @@ fn method_of(name: &str) -> Option<AskMethod> {
 fn read(response: &[u8]) -> Option<Asked> {
     let Ok(Body::One(Message::Response(response))) = jsonrpc::parse(response) else { return None };
     let result = response.result?;
-    let mut questions = Vec::new();
+    let mut questions: Vec<(Box<str>, _, _)> = Vec::new();
     for (key, question) in json::members(json::get(result, "inputRequests").unwrap_or_default()) {
         let method = method_of(&json::get(question, "method").and_then(json::string)?)?;
         let params = json::get(question, "params").filter(|raw| raw.starts_with(b"{")).unwrap_or(b"{}");
-        questions.push((json::string(key)?.into(), method, params.to_vec()));
+        let key: Box<str> = json::string(key)?.into();
+        // Of two questions of one name, one would never be answered.
+        if questions.iter().any(|(asked, ..)| *asked == key) {
+            return None;
+        }
+        questions.push((key, method, params.to_vec()));
         if questions.len() > ASKS_PER_SESSION_MAX {
             return None;
         }
@@ -199,5 +204,6 @@ mod tests {
         assert!(round.is_complete());
         assert_eq!(round.members(), br#""inputResponses":{"ab":{"roots":[]},"c":{"action":"decline"}},"requestState":"s""#);
         assert!(read(response.replace("roots/list", "tools/list").as_bytes()).is_none());
+        assert!(read(response.replace(r#""c":"#, r#""ab":"#).as_bytes()).is_none(), "two of one name");
     }
 }

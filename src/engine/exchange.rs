@@ -32,6 +32,8 @@ pub(super) struct Exchange {
     pub owner: Owner,
     /// The head of a stream is out.
     pub is_stream: bool,
+    /// Its client reads slower than is written.
+    pub is_choked: bool,
     /// When something was written last.
     pub wrote: Nanos,
 }
@@ -51,13 +53,20 @@ impl Exchanges {
 
     /// A response begins. The connection has no other.
     pub fn open(&mut self, conn: ConnId, terms: &Terms<'_>, owner: Owner, now: Nanos) {
-        let exchange = Exchange { terms: terms.kept(), owner, is_stream: false, wrote: now };
+        let exchange = Exchange { terms: terms.kept(), owner, is_stream: false, is_choked: false, wrote: now };
         let before = self.table.insert(conn, exchange);
         debug_assert!(before.is_none(), "a connection takes no request while a response is pending");
     }
 
     pub fn get(&self, conn: ConnId) -> Option<&Exchange> {
         self.table.get(&conn)
+    }
+
+    /// Notes that its client has fallen behind, or has caught up. Gives what the response waits for.
+    pub fn choke(&mut self, conn: ConnId, is_choked: bool) -> Option<Owner> {
+        let exchange = self.table.get_mut(&conn)?;
+        exchange.is_choked = is_choked;
+        Some(exchange.owner)
     }
 
     /// Forgets a response without another word.

@@ -373,7 +373,13 @@ impl Engine {
                 engine.listens.remove(conn);
                 engine.count_listens();
             }
-            Owner::Legacy(carried) => legacy::on_gone(engine, now, conn, carried, out),
+            Owner::Legacy(carried) => {
+                // What goes on without a client is not held up by one.
+                if exchange.is_choked {
+                    engine.choke_relays(exchange.owner, false);
+                }
+                legacy::on_gone(engine, now, conn, carried, out);
+            }
         });
     }
 

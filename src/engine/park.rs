@@ -142,6 +142,8 @@ impl Engine {
         };
         askable.open = Some(question);
         call.caller = Caller::Parked;
+        // The connection that may have been slow is done with.
+        self.gateway.choke(trip, false);
         let until = now.mono.after(self.config.request_state_ttl);
         self.calls.postpone(id, until);
         self.write_question(now, id, rpc_id);

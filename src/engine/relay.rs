@@ -247,16 +247,20 @@ impl Engine {
     /// again no more than [`OUTBOUND_RESUME_BYTES`](crate::base::limits::OUTBOUND_RESUME_BYTES): the link that feeds the connection is not read
     /// meanwhile. Told in turns and only while a response is pending; each response begins as not choked.
     pub fn on_choked(&mut self, now: Now, conn: ConnId, is_choked: bool, out: &mut Out) {
-        let calls = match self.exchanges.get(conn).map(|exchange| exchange.owner) {
-            Some(Owner::Call(call)) => vec![call],
-            Some(Owner::Legacy(Carried::Post(pending))) => self.calls.of(Caller::Legacy(Asker(pending))),
-            _ => return,
+        let Some(owner) = self.exchanges.choke(conn, is_choked) else { return };
+        self.turn(now, out, |engine, _| engine.choke_relays(owner, is_choked));
+    }
+
+    /// Stops reading what feeds a response, or goes on.
+    pub(super) fn choke_relays(&mut self, owner: Owner, is_choked: bool) {
+        let calls = match owner {
+            Owner::Call(call) => vec![call],
+            Owner::Legacy(Carried::Post(pending)) => self.calls.of(Caller::Legacy(Asker(pending))),
+            Owner::Legacy(Carried::Get(..)) | Owner::Listen => return,
         };
-        self.turn(now, out, |engine, _| {
-            for trip in calls.iter().filter_map(|call| engine.calls.get(*call)?.trip()) {
-                engine.gateway.choke(trip, is_choked);
-            }
-        });
+        for trip in calls.iter().filter_map(|call| self.calls.get(*call)?.trip()) {
+            self.gateway.choke(trip, is_choked);
+        }
     }
 
     /// Carries out what the gateway room wants done, and passes on what it has heard.

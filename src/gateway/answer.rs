@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::failure::Failure;
-use super::scout::Reply;
+use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::translate::{self, Heard as Message, Said};
 use super::trip::{Heard, Stage, Trip, What, Who};
@@ -188,15 +188,19 @@ impl Gateway {
             // That era has no such requests.
             return;
         }
-        if method == Method::Ping || trip.questions >= limits::UPSTREAM_QUESTIONS_MAX {
+        let params = request.params.raw.unwrap_or(b"{}");
+        // Whoever is to be asked may keep them until the client comes back.
+        let is_too_much = trip.questions >= limits::UPSTREAM_QUESTIONS_MAX || trip.asked + params.len() > limits::UPSTREAM_ANSWER_BYTES_MAX;
+        if method == Method::Ping || is_too_much {
             let id = request.id.raw().to_vec();
             return self.answer_question(now, upstream, &id, method);
         }
         trip.questions += 1;
+        trip.asked += params.len();
         // A person may be asked: whoever waits for the request says when that is too long.
         (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
         let id = String::from_utf8_lossy(request.id.raw()).into();
-        let what = What::Question { id, method: request.method.into(), params: request.params.raw.unwrap_or(b"{}").into() };
+        let what = What::Question { id, method: request.method.into(), params: params.into() };
         self.heard.push_back(Heard { core, call, what });
     }
 
@@ -243,8 +247,12 @@ impl Gateway {
         if let Some(pass) = trip.pass {
             self.upstreams[trip.upstream as usize].breaker.withdrawn(pass);
         }
-        if trip.stage == Stage::Piped {
-            self.forget_number(trip.upstream, trip.number);
+        let up = &mut self.upstreams[trip.upstream as usize];
+        up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
+        match trip.stage {
+            Stage::Waiting => up.forget(key),
+            Stage::Piped => self.forget_number(trip.upstream, trip.number),
+            Stage::Sent(_) | Stage::Asking => {}
         }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)
@@ -268,13 +276,16 @@ impl Gateway {
     /// A request has failed: its link is hung up.
     pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        // What is not held against the upstream says nothing of it: see where the trip ends.
-        let pass = if failure.is_its_fault() { trip.pass.take() } else { None };
         let (who, upstream, link) = (trip.who, trip.upstream, trip.link());
+        // One that is not read, because its client does not read, cannot help being silent.
+        let is_unread = link.and_then(|link| self.links.get(link_key(link))).is_some_and(|link| link.is_throttled);
+        let is_its_fault = failure.is_its_fault() && !(is_unread && failure == Failure::TimedOut);
+        // What is not held against the upstream says nothing of it: see where the trip ends.
+        let pass = if is_its_fault { trip.pass.take() } else { None };
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
             self.tell_cancelled(now, upstream, number.0);
         }
-        if failure.is_its_fault() {
+        if is_its_fault {
             let up = &mut self.upstreams[upstream as usize];
             self.metrics.count(Counter::UpstreamFailures);
             tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");

@@ -172,6 +172,7 @@ impl Gateway {
                 _ => None,
             };
             trip.version = session.map_or(trip.version, |open| open.version);
+            trip.session = session.filter(|open| open.id.is_some()).map_or(0, |_| up.sessions);
             let len = (trip.verb == Verb::Post).then_some(trip.body.len());
             session::legacy_head(out, &up.settings.starts, trip.verb, session, len);
         }
@@ -262,6 +263,11 @@ impl Gateway {
                 }
                 Step::End => {
                     heard = self.on_body_end(now, link, whole.take());
+                    if !rest.is_empty() {
+                        // What follows was not asked for, and must not be taken for the answer to what would be sent next.
+                        self.lose(now, link, Failure::Closed, true);
+                        return heard;
+                    }
                     self.release(now, link);
                 }
                 Step::More => {

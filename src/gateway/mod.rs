@@ -199,7 +199,7 @@ impl Gateway {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
         };
-        if is_full && up.queue.len() >= up.settings.queued_max {
+        if (is_full && up.queue.len() >= up.settings.queued_max) || up.unopened() >= up.settings.in_flight_max + up.settings.queued_max {
             return Err(Failure::Busy);
         }
         if up.pipe.as_ref().is_some_and(|pipe| pipe.is_resting(now)) {
@@ -241,8 +241,10 @@ impl Gateway {
             due: Nanos::NEVER,
             ends,
             is_retried: false,
+            session: 0,
             is_renewed: false,
             questions: 0,
+            asked: 0,
         };
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);

@@ -163,7 +163,8 @@ impl Gateway {
 
     /// Writes a message that is not answered, if there is anybody to read it.
     pub(super) fn tell_piped(&mut self, upstream: u32, message: &[u8]) {
-        if self.pipe(upstream).is_some_and(|pipe| pipe.link.is_some()) {
+        // One that reads nothing is told nothing.
+        if self.pipe(upstream).is_some_and(|pipe| pipe.link.is_some() && pipe.unsent <= limits::PIPE_FEED_BYTES_MAX) {
             self.write_line(upstream, message);
         }
     }

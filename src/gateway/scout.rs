@@ -16,7 +16,7 @@ use super::link::Down;
 use super::pages::{Capabilities, Found, Lists, Next};
 use super::slots::Key;
 use super::trip::Verb;
-use super::upstream::Dialect;
+use super::upstream::{Dialect, Session};
 use super::{Gateway, Owned};
 use crate::base::fault::code;
 use crate::base::ids::LinkId;
@@ -250,6 +250,10 @@ impl Gateway {
         if let Some(scout) = self.scout(upstream) {
             scout.version = Version::LEGACY_NEWEST;
         }
+        if self.is_process(upstream) && matches!(self.upstreams[upstream as usize].session, Session::Open(_)) {
+            // A client's request has greeted it already: a process is greeted once in its life (2025-11-25, lifecycle, "Initialization").
+            return self.on_session(now, upstream);
+        }
         self.forget_session(upstream);
         self.open_session(now, upstream);
     }
@@ -313,7 +317,7 @@ impl Gateway {
     /// Drains the lists from the beginning.
     fn list(&mut self, now: Nanos, upstream: u32) {
         let version = match &self.upstreams[upstream as usize].session {
-            super::upstream::Session::Open(open) => Some(open.version),
+            Session::Open(open) => Some(open.version),
             _ => None,
         };
         let Some(scout) = self.scout(upstream) else { return };

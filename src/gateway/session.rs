@@ -78,6 +78,7 @@ impl Gateway {
             Ok((open, result)) => {
                 let waiting = up.session.take_waiting();
                 up.session = Session::Open(open);
+                up.sessions = up.sessions.wrapping_add(1).max(1);
                 if let Some(scout) = &mut up.scout {
                     scout.greeted(result);
                 }
@@ -119,11 +120,10 @@ impl Gateway {
 
     /// Whether an answer says that the session is no more.
     pub(super) fn is_session_lost(&self, key: Key, status: u16, body: &[u8]) -> bool {
-        let Some(trip) = self.trips.get(key) else { return false };
-        let is_named = trip.version.era() == Era::Legacy
-            && matches!(&self.upstreams[trip.upstream as usize].session, Session::Open(open) if open.id.is_some());
-        // Some say it with 400, in words.
-        is_named && (status == 404 || (status == 400 && memchr::memmem::find(body, b"ession").is_some()))
+        let Some(trip) = self.trips.get(key).filter(|trip| trip.session != 0) else { return false };
+        // Some say it with 400, in words. What answers the request itself says nothing of the session.
+        let is_worded = || memchr::memmem::find(body, b"ession").is_some() && !trip.is_answered_by(body);
+        status == 404 || (status == 400 && is_worded())
     }
 
     /// The session is no more: the request, which was not taken, goes again in another one; once.
@@ -133,8 +133,11 @@ impl Gateway {
             return self.fail(now, key, Failure::NoSession);
         }
         trip.stage = Stage::Waiting;
-        let upstream = trip.upstream;
-        self.forget_session(upstream);
+        let (upstream, session) = (trip.upstream, trip.session);
+        // Another request that was sent in it may have found that out before.
+        if session == self.upstreams[upstream as usize].sessions {
+            self.forget_session(upstream);
+        }
         let link = self.links.iter().find(|(_, link)| link.carries(key)).map(|(link, _)| link);
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
             link.part();
@@ -149,9 +152,18 @@ impl Gateway {
         }
     }
 
+    /// Whether as many messages as may be are on their way there. Each takes a link: neither clients that come and go nor an upstream that asks
+    /// and asks may have one for each time.
+    fn tells_enough(&self, upstream: u32) -> bool {
+        self.upstreams[upstream as usize].tells >= limits::UPSTREAM_TELLS_MAX
+    }
+
     /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation"). One of the modern era that is not a
     /// process is told by hanging up.
     pub(super) fn tell_cancelled(&mut self, now: Nanos, upstream: u32, number: u64) {
+        if self.tells_enough(upstream) {
+            return;
+        }
         let message = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"The client does not wait for it any more"}}}}"#
         );
@@ -160,6 +172,9 @@ impl Gateway {
 
     /// Answers what an upstream asks while a request is in work.
     pub(super) fn answer_question(&mut self, now: Nanos, upstream: u32, id: &[u8], method: Method) {
+        if self.tells_enough(upstream) {
+            return;
+        }
         let mut message = self.buffer();
         answer_to(method, id, &mut message);
         self.notify(now, upstream, Errand::Tell, &message);
@@ -172,6 +187,7 @@ impl Gateway {
         trip.questions = trip.questions.saturating_sub(1);
         let upstream = trip.upstream;
         if trip.questions == 0 {
+            trip.asked = 0;
             let up = &self.upstreams[upstream as usize];
             (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
             let due = trip.due.min(trip.ends);
@@ -243,6 +259,7 @@ impl Gateway {
     pub(super) fn own_trip(&mut self, now: Nanos, upstream: u32, errand: Errand, verb: Verb, method: Method, version: Version) -> Key {
         let ends = self.upstreams[upstream as usize].ends(now);
         let (head, body) = (self.buffer(), self.buffer());
+        self.upstreams[upstream as usize].tells += usize::from(errand == Errand::Tell);
         let trip = Trip {
             upstream,
             pass: None,
@@ -262,8 +279,10 @@ impl Gateway {
             due: Nanos::NEVER,
             ends,
             is_retried: false,
+            session: 0,
             is_renewed: false,
             questions: 0,
+            asked: 0,
         };
         self.trips.insert(trip)
     }

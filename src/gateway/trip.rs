@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use super::breaker::Pass;
 use super::failure::Failure;
 use super::scout::Errand;
-use super::translate::Terms;
+use super::translate::{self, Terms};
 use super::write::Number;
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::time::Nanos;
@@ -120,10 +120,14 @@ pub(super) struct Trip {
     pub ends: Nanos,
     /// It was sent again because a link broke.
     pub is_retried: bool,
+    /// The session that it was sent in, as they are counted; 0 for none, or one without an id.
+    pub session: u32,
     /// It was sent again because the session had ended.
     pub is_renewed: bool,
     /// What its upstream asked its client and has no answer to.
     pub questions: u32,
+    /// Bytes of those questions, and of those answered since there was none.
+    pub asked: usize,
 }
 
 impl Trip {
@@ -145,6 +149,11 @@ impl Trip {
     /// Whether it changes nothing at the upstream, so that it may be sent twice.
     pub const fn is_safe(&self) -> bool {
         !matches!(self.method, Method::ToolsCall)
+    }
+
+    /// Whether a body is the response to it, by its id.
+    pub fn is_answered_by(&self, body: &[u8]) -> bool {
+        matches!(translate::hear(body, &self.terms(b"{}")), Ok(translate::Heard::Answer(response)) if response.id.is_some())
     }
 
     /// The link that it was written to.

@@ -131,6 +131,10 @@ pub(super) struct Upstream {
     pub session: Session,
     /// Requests that wait until the upstream knows that the session has begun.
     pub greeting: Vec<Key>,
+    /// Sessions opened so far.
+    pub sessions: u32,
+    /// Messages on their way that nobody answers.
+    pub tells: usize,
     /// It is a process.
     pub pipe: Option<Pipe>,
     /// Links to it, idle and busy.
@@ -156,6 +160,13 @@ impl Session {
         }
     }
 
+    fn waiting(&self) -> &[Key] {
+        match self {
+            Self::Opening { waiting } => waiting,
+            _ => &[],
+        }
+    }
+
     /// The upstream's `Implementation` object, as far as the session knows it.
     pub fn info(&self) -> &[u8] {
         match self {
@@ -173,6 +184,8 @@ impl Upstream {
             breaker: Breaker::new(seed),
             session: Session::None,
             greeting: Vec::new(),
+            sessions: 0,
+            tells: 0,
             pipe,
             links: 0,
             own_links: 0,
@@ -181,6 +194,20 @@ impl Upstream {
             scout: None,
             seed,
         }
+    }
+
+    /// Requests that wait for a session.
+    pub fn unopened(&self) -> usize {
+        self.session.waiting().len() + self.greeting.len()
+    }
+
+    /// A request does not wait any more.
+    pub fn forget(&mut self, key: Key) {
+        if let Session::Opening { waiting } = &mut self.session {
+            waiting.retain(|other| *other != key);
+        }
+        self.greeting.retain(|other| *other != key);
+        self.queue.retain(|other| *other != key);
     }
 
     /// When a request that is sent now must have been answered.

@@ -79,3 +79,17 @@ fn a_client_that_cannot_be_asked_is_not() {
     assert_eq!(done["result"]["isError"], true, "{done}");
     assert!(pair.front.engines[0].calls.is_empty());
 }
+
+#[test]
+fn a_slow_reader_that_is_asked_holds_nothing_up() {
+    let mut pair = Pair::new(1, Dialect::Auto, Eras::Legacy);
+    let conn = pair.front.connect(0);
+    let asked = state(&call(&mut pair, conn, "ask", "", ""));
+    call(&mut pair, conn, "ask", &answer("Ada", &asked), "");
+    pair.front.send(conn, &modern_with("tools/call", Some("ask"), r#""name":"ask","arguments":{}"#, "", ASKABLE, ""));
+    pair.front.choke(conn, true);
+    assert!(pair.front.links.values().any(|link| link.is_throttled));
+    pair.pass(Duration::from_millis(20));
+    state(&pair.front.take(conn));
+    assert!(!pair.front.links.values().any(|link| link.is_throttled), "the next response begins as not choked");
+}

@@ -298,6 +298,12 @@ fn a_client_that_reads_slowly_slows_its_upstream_down() {
         pair.front.choke(conn, false);
         assert_eq!(is_paused(&pair), 0);
     }
+    // One that leaves holds nothing up: in the legacy era its request goes on.
+    pair.front.choke(session.conn, true);
+    assert_eq!(is_paused(&pair), 1);
+    pair.front.gone(session.conn);
+    assert_eq!(is_paused(&pair), 0);
+    assert_eq!(pair.front.engines[0].calls.len(), 2);
 }
 
 #[test]

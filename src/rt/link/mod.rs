@@ -121,7 +121,11 @@ impl Core {
                 self.say_farewell(index);
                 self.end_link(index, Down::Hung);
             }
-            Kind::Child(_) => self.hang_child(index),
+            Kind::Child(_) => {
+                // The engine may give its name to the next before it has ended.
+                self.links.forget(id);
+                self.hang_child(index);
+            }
         }
     }
 }

@@ -106,6 +106,25 @@ fn its_end_is_told_after_all_that_it_wrote() {
 }
 
 #[test]
+fn the_name_of_one_that_takes_its_time_to_end_can_be_given_to_the_next() {
+    for ring in RINGS {
+        let mut rig = Rig::new(ring);
+        rig.start(1, "trap '' TERM; echo $$; while :; do sleep 1; done");
+        let old = rig.number(1);
+        rig.call(1, "hang", b"");
+        rig.start(1, "echo next; exec cat");
+        assert_eq!(rig.wrote(1, 5), "next\n");
+        assert!(runs(old), "it has its time");
+        rig.call(1, "feed", b"more");
+        assert_eq!(rig.wrote(1, 4), "more");
+        rig.call(1, "hang", b"");
+        rig.until(1, "down=Hung");
+        eventually("both places are free again", || rig.running.node.links.taken() == 0);
+        assert!(!is_listed(old), "reaped");
+    }
+}
+
+#[test]
 fn one_that_cannot_be_started_says_why() {
     for ring in RINGS {
         let mut rig = Rig::new(ring);
