@@ -86,7 +86,7 @@ impl Gateway {
         let Some(Trip { who: Who::Call(core, call), upstream, .. }) = self.trips.get(key) else { return Ok(None) };
         let (core, call, upstream) = (*core, *call, *upstream);
         let mut anew = self.buffer();
-        let up = &self.upstreams[upstream as usize];
+        let up = &self.upstreams[upstream];
         let Some(trip) = self.trips.get(key) else { return Ok(None) };
         let terms = trip.terms(up.session.info());
         let read = match translate::hear(message, &terms) {
@@ -148,7 +148,7 @@ impl Gateway {
             Who::Call(core, call) => (core, call),
         };
         let mut anew = self.buffer();
-        let up = &self.upstreams[upstream as usize];
+        let up = &self.upstreams[upstream];
         let Some(trip) = self.trips.get(key) else { return };
         let terms = trip.terms(up.session.info());
         let heard = match translate::hear(message, &terms) {
@@ -231,7 +231,7 @@ impl Gateway {
         let Some(trip) = self.trips.get_mut(key) else { return };
         let (link, upstream, pass) = (trip.link(), trip.upstream, trip.pass.take());
         if let Some(pass) = pass {
-            self.upstreams[upstream as usize].breaker.succeeded(now, pass);
+            self.upstreams[upstream].breaker.succeeded(now, pass);
         }
         self.end_trip(key);
         if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
@@ -245,9 +245,9 @@ impl Gateway {
         let trip = self.trips.remove(key)?;
         self.gauge();
         if let Some(pass) = trip.pass {
-            self.upstreams[trip.upstream as usize].breaker.withdrawn(pass);
+            self.upstreams[trip.upstream].breaker.withdrawn(pass);
         }
-        let up = &mut self.upstreams[trip.upstream as usize];
+        let up = &mut self.upstreams[trip.upstream];
         up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
         match trip.stage {
             Stage::Waiting => up.forget(key),
@@ -286,7 +286,7 @@ impl Gateway {
             self.tell_cancelled(now, upstream, number.0);
         }
         if is_its_fault {
-            let up = &mut self.upstreams[upstream as usize];
+            let up = &mut self.upstreams[upstream];
             self.metrics.count(Counter::UpstreamFailures);
             tracing::debug!(upstream = &*up.settings.name, %failure, "a request failed");
             if pass.is_some_and(|pass| up.breaker.failed(now, pass)) {

@@ -88,7 +88,7 @@ impl Gateway {
     /// Sends a request, or has it wait for what it needs.
     pub(super) fn dispatch(&mut self, now: Nanos, key: Key) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let up = &mut self.upstreams[trip.upstream as usize];
+        let up = &mut self.upstreams[trip.upstream];
         trip.stage = Stage::Waiting;
         trip.due = now.after(up.settings.first_byte_timeout);
         let due = trip.due.min(trip.ends);
@@ -105,7 +105,7 @@ impl Gateway {
     pub(super) fn send(&mut self, now: Nanos, key: Key) {
         let Some(trip) = self.trips.get(key) else { return };
         let (upstream, is_own) = (trip.upstream, matches!(trip.who, Who::Own(_)));
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         if up.pipe.is_some() {
             return self.send_piped(now, key);
         }
@@ -116,7 +116,7 @@ impl Gateway {
                 None => break None,
             }
         };
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         let link = match idle {
             Some(link) => link,
             None if is_own || up.links - up.own_links < up.settings.in_flight_max => self.dial(upstream),
@@ -126,7 +126,7 @@ impl Gateway {
     }
 
     pub(super) fn dial(&mut self, upstream: u32) -> LinkId {
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         up.links += 1;
         let state = Link {
             upstream,
@@ -144,7 +144,7 @@ impl Gateway {
             held: 0,
         };
         let link = link_id(self.links.insert(state));
-        let settings = &self.upstreams[upstream as usize].settings;
+        let settings = &self.upstreams[upstream].settings;
         self.effects.push(Effect::Dial { link, dial: std::sync::Arc::clone(&settings.dial), timeout: settings.connect_timeout });
         link
     }
@@ -152,7 +152,7 @@ impl Gateway {
     /// Writes the request to this link.
     fn write(&mut self, now: Nanos, key: Key, link: LinkId, is_own: bool) {
         let (Some(trip), Some(state)) = (self.trips.get_mut(key), self.links.get_mut(link_key(link))) else { return };
-        let up = &mut self.upstreams[trip.upstream as usize];
+        let up = &mut self.upstreams[trip.upstream];
         trip.stage = Stage::Sent(link);
         trip.due = now.after(up.settings.first_byte_timeout);
         let due = trip.due.min(trip.ends);
@@ -186,7 +186,7 @@ impl Gateway {
     pub fn on_link(&mut self, now: Nanos, link: LinkId, event: &LinkEvent<'_>) {
         let Some(state) = self.links.get_mut(link_key(link)) else { return };
         let upstream = state.upstream;
-        if self.upstreams[upstream as usize].pipe.is_some() {
+        if self.upstreams[upstream].pipe.is_some() {
             return self.on_piped(now, upstream, event);
         }
         match event {
@@ -212,7 +212,7 @@ impl Gateway {
     /// From now on the upstream has time to answer.
     fn answer_is_due(&mut self, now: Nanos, link: LinkId) {
         let Some(state) = self.links.get(link_key(link)) else { return };
-        let timeout = self.upstreams[state.upstream as usize].settings.first_byte_timeout;
+        let timeout = self.upstreams[state.upstream].settings.first_byte_timeout;
         if let Some(trip) = state.trip.and_then(|key| self.trips.get_mut(key)) {
             trip.due = now.after(timeout);
         }
@@ -222,7 +222,7 @@ impl Gateway {
     /// [`Gateway::next_heard`].
     pub fn on_bytes<'i>(&mut self, now: Nanos, link: LinkId, input: &'i [u8]) -> Option<Heard<'i>> {
         let upstream = self.links.get(link_key(link))?.upstream;
-        if self.upstreams[upstream as usize].pipe.is_some() {
+        if self.upstreams[upstream].pipe.is_some() {
             self.on_lines(now, upstream, input);
             return None;
         }
@@ -320,7 +320,7 @@ impl Gateway {
     /// More is to come: the upstream is at work.
     fn go_on(&mut self, now: Nanos, link: LinkId) {
         let Some(state) = self.links.get(link_key(link)) else { return };
-        let timeout = self.upstreams[state.upstream as usize].settings.idle_timeout;
+        let timeout = self.upstreams[state.upstream].settings.idle_timeout;
         if let (Some(key), true) = (state.trip, state.head.is_some())
             && let Some(trip) = self.trips.get_mut(key)
         {
@@ -342,7 +342,7 @@ impl Gateway {
         self.remove_link(now, link, is_there);
         let Some(key) = trip else { return };
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let up = &self.upstreams[trip.upstream as usize];
+        let up = &self.upstreams[trip.upstream];
         let is_broken = matches!(failure, Failure::Closed | Failure::Down(Down::Reset));
         let may_again = !trip.is_retried && !has_head && is_broken && is_reused;
         if may_again && (is_unsent || (trip.is_safe() && up.settings.retries)) {
@@ -360,10 +360,10 @@ impl Gateway {
 
     fn remove_link(&mut self, now: Nanos, link: LinkId, is_there: bool) {
         let Some(state) = self.links.remove(link_key(link)) else { return };
-        debug_assert!(self.upstreams[state.upstream as usize].pipe.is_none(), "a process is ended elsewhere");
+        debug_assert!(self.upstreams[state.upstream].pipe.is_none(), "a process is ended elsewhere");
         self.held -= state.body.len() + state.held;
         self.give_back(state.body);
-        let up = &mut self.upstreams[state.upstream as usize];
+        let up = &mut self.upstreams[state.upstream];
         up.links -= 1;
         up.own_links -= usize::from(state.is_own);
         up.idle.retain(|idle| *idle != link);
@@ -375,7 +375,7 @@ impl Gateway {
 
     /// There is room for one that waits.
     fn pump(&mut self, now: Nanos, upstream: u32) {
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         while up.links - up.own_links < up.settings.in_flight_max || !up.idle.is_empty() {
             let Some(key) = up.queue.pop_front() else { return };
             // It may have been called off.
@@ -395,7 +395,7 @@ impl Gateway {
         let is_good = state.reader.keeps_alive() && state.trip.is_none() && !self.is_draining;
         let is_throttled = std::mem::take(&mut state.is_throttled);
         state.since = now;
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         up.own_links -= usize::from(was_own);
         if !is_good
             || (up.idle.len() >= up.settings.idle_links_max && up.queue.is_empty())
@@ -415,7 +415,7 @@ impl Gateway {
     pub(super) fn close_idle(&mut self, now: Nanos) {
         let is_old = |link: &Link| {
             let kept = if link.head.is_some() { LINGER } else { IDLE_KEPT };
-            link.trip.is_none() && now.since(link.since) >= kept && self.upstreams[link.upstream as usize].pipe.is_none()
+            link.trip.is_none() && now.since(link.since) >= kept && self.upstreams[link.upstream].pipe.is_none()
         };
         let old: Vec<LinkId> = self.links.iter().filter(|(_, link)| is_old(link)).map(|(key, _)| link_id(key)).collect();
         for link in old {

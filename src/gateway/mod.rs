@@ -59,7 +59,7 @@ use http::Link;
 use link::Dial;
 use slots::{Key, Slots};
 use trip::{Stage, Trip, Verb, Who};
-use upstream::Upstream;
+use upstream::Upstreams;
 use write::Number;
 
 pub use failure::Failure;
@@ -106,7 +106,7 @@ pub enum Effect {
 /// One core's side of all upstreams.
 #[derive(Debug)]
 pub struct Gateway {
-    upstreams: Vec<Upstream>,
+    upstreams: Upstreams,
     by_name: HashMap<Box<str>, u32>,
     trips: Slots<Trip>,
     links: Slots<Link>,
@@ -151,10 +151,7 @@ impl Gateway {
     pub fn new(settings: &[Settings], seed: u64, metrics: &'static CoreMetrics) -> Self {
         Self {
             by_name: (0..).zip(settings).map(|(number, settings)| (settings.name.clone(), number)).collect(),
-            upstreams: (0..)
-                .zip(settings)
-                .map(|(number, settings)| Upstream::new(settings.clone(), seed.wrapping_add(number << 32)))
-                .collect(),
+            upstreams: Upstreams::new(settings, seed),
             trips: Slots::default(),
             links: Slots::default(),
             effects: Vec::new(),
@@ -180,13 +177,13 @@ impl Gateway {
     /// Whether it is a process, which one core has for all.
     #[must_use]
     pub fn is_process(&self, upstream: u32) -> bool {
-        self.upstreams.get(upstream as usize).is_some_and(|upstream| upstream.pipe.is_some())
+        self.upstreams.get(upstream).is_some_and(|upstream| upstream.pipe.is_some())
     }
 
     /// How it is reached.
     #[must_use]
     pub fn settings(&self, upstream: u32) -> Option<&Settings> {
-        self.upstreams.get(upstream as usize).map(|upstream| &upstream.settings)
+        self.upstreams.get(upstream).map(|upstream| &upstream.settings)
     }
 
     /// Relays a request to an upstream that speaks `version`.
@@ -194,7 +191,7 @@ impl Gateway {
     /// # Errors
     /// It was not taken.
     pub fn relay(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<TripId, Failure> {
-        let Some(up) = self.upstreams.get_mut(upstream as usize) else { return Err(Failure::Resting) };
+        let Some(up) = self.upstreams.get_mut(upstream) else { return Err(Failure::Resting) };
         let is_full = match &up.pipe {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
@@ -213,10 +210,10 @@ impl Gateway {
         let (mut head, mut body) = (self.buffer(), self.buffer());
         write::message(&mut body, ask, version, number);
         if version.era() == Era::Modern && !is_piped {
-            let starts = &self.upstreams[upstream as usize].settings.starts;
+            let starts = &self.upstreams[upstream].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
-                self.upstreams[upstream as usize].breaker.withdrawn(pass);
+                self.upstreams[upstream].breaker.withdrawn(pass);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
         }
@@ -318,9 +315,9 @@ impl Gateway {
             self.fail(now, key, Failure::TimedOut);
         }
         self.close_idle(now);
-        for upstream in 0..self.upstreams.len() {
-            self.end_closed(now, upstream as u32);
-            self.tick_scout(now, upstream as u32);
+        for upstream in self.upstreams.numbers() {
+            self.end_closed(now, upstream);
+            self.tick_scout(now, upstream);
         }
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);

@@ -102,14 +102,14 @@ impl Pipe {
 
 impl Gateway {
     fn pipe(&mut self, upstream: u32) -> Option<&mut Pipe> {
-        self.upstreams[upstream as usize].pipe.as_mut()
+        self.upstreams[upstream].pipe.as_mut()
     }
 
     /// Writes a request, or has it wait.
     pub(super) fn send_piped(&mut self, now: Nanos, key: Key) {
         let Some(trip) = self.trips.get(key) else { return };
         let (upstream, who, number) = (trip.upstream, trip.who, trip.number);
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         let Some(pipe) = &mut up.pipe else { return };
         if matches!(who, Who::Call(..)) && pipe.is_full(up.settings.in_flight_max) {
             return up.queue.push_back(key);
@@ -176,7 +176,7 @@ impl Gateway {
                 if let Some(pipe) = self.pipe(upstream) {
                     pipe.restarts.on_started(now);
                 }
-                let due = now.after(self.upstreams[upstream as usize].settings.first_byte_timeout);
+                let due = now.after(self.upstreams[upstream].settings.first_byte_timeout);
                 let keys: Vec<Key> = self.pipe(upstream).map(|pipe| pipe.trips.values().copied().collect()).unwrap_or_default();
                 for key in keys {
                     if let Some(trip) = self.trips.get_mut(key).filter(|trip| trip.due != Nanos::NEVER) {
@@ -209,7 +209,7 @@ impl Gateway {
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
         (pipe.line, pipe.unsent, pipe.closed) = (Vec::new(), 0, Nanos::NEVER);
         pipe.ended(now, failure);
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         // Who waits for a session waits for the next process.
         if matches!(up.session, Session::Open(_)) {
             up.session = Session::None;
@@ -217,12 +217,12 @@ impl Gateway {
         if let Some(link) = link
             && self.links.remove(link_key(link)).is_some()
         {
-            self.upstreams[upstream as usize].links -= 1;
+            self.upstreams[upstream].links -= 1;
             if is_there {
                 self.effects.push(Effect::Hang { link });
             }
         }
-        let waiting: Vec<Key> = self.upstreams[upstream as usize].queue.drain(..).collect();
+        let waiting: Vec<Key> = self.upstreams[upstream].queue.drain(..).collect();
         for key in trips.into_values().chain(waiting) {
             self.fail(now, key, failure.clone());
         }
@@ -239,7 +239,7 @@ impl Gateway {
     /// There may be room for those that wait.
     pub(super) fn pump_piped(&mut self, now: Nanos, upstream: u32) {
         loop {
-            let up = &mut self.upstreams[upstream as usize];
+            let up = &mut self.upstreams[upstream];
             let Some(pipe) = up.pipe.as_ref().filter(|pipe| pipe.has_room(up.settings.in_flight_max)) else { return };
             debug_assert!(pipe.trips.len() < up.settings.in_flight_max, "there is room");
             let Some(key) = up.queue.pop_front() else { return };
@@ -297,7 +297,7 @@ impl Gateway {
                 self.give_back(message);
             }
             Ok(Body::Batch(_)) | Err(_) => {
-                tracing::debug!(upstream = &*self.upstreams[upstream as usize].settings.name, "a line on standard output is no message");
+                tracing::debug!(upstream = &*self.upstreams[upstream].settings.name, "a line on standard output is no message");
             }
         }
     }
@@ -314,7 +314,7 @@ impl Gateway {
             Who::Call(core, call) => {
                 let mut message = self.buffer();
                 let Some(trip) = self.trips.get(key) else { return };
-                let terms = trip.terms(self.upstreams[upstream as usize].session.info());
+                let terms = trip.terms(self.upstreams[upstream].session.info());
                 match terms.answer(response, &mut message) {
                     Ok((status, said)) => {
                         if said != Said::Anew {
@@ -339,7 +339,7 @@ impl Gateway {
                 let number = notice.params.get("progressToken").and_then(number_of);
                 let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
                 let mut message = self.buffer();
-                let idle = self.upstreams[upstream as usize].settings.idle_timeout;
+                let idle = self.upstreams[upstream].settings.idle_timeout;
                 let Some(trip) = self.trips.get_mut(key) else { return };
                 trip.due = trip.due.max(now.after(idle));
                 let Who::Call(core, call) = trip.who else { return };

@@ -56,7 +56,7 @@ impl Gateway {
             write::set_length(&mut trip.head, trip.body.len());
         }
         (trip.is_retried, trip.is_renewed) = (false, false);
-        trip.ends = self.upstreams[trip.upstream as usize].ends(now);
+        trip.ends = self.upstreams[trip.upstream].ends(now);
         self.give_back(body);
         self.dispatch(now, key);
     }

@@ -192,14 +192,14 @@ impl Scout {
 impl Gateway {
     /// This core watches over the upstream from now on.
     pub fn watch(&mut self, now: Nanos, upstream: u32) {
-        if let Some(up) = self.upstreams.get_mut(upstream as usize) {
+        if let Some(up) = self.upstreams.get_mut(upstream) {
             up.scout = Some(Scout::new(now, up.seed));
             self.expect(now);
         }
     }
 
     fn scout(&mut self, upstream: u32) -> Option<&mut Scout> {
-        self.upstreams[upstream as usize].scout.as_mut()
+        self.upstreams[upstream].scout.as_mut()
     }
 
     /// Does what is due.
@@ -227,7 +227,7 @@ impl Gateway {
 
     /// From the beginning.
     fn begin(&mut self, now: Nanos, upstream: u32) {
-        let dialect = self.upstreams[upstream as usize].settings.dialect;
+        let dialect = self.upstreams[upstream].settings.dialect;
         let Some(scout) = self.scout(upstream) else { return };
         (scout.stage, scout.is_silent, scout.is_stale) = (Stage::Greeting, false, false);
         if dialect == Dialect::Legacy {
@@ -250,7 +250,7 @@ impl Gateway {
         if let Some(scout) = self.scout(upstream) {
             scout.version = Version::LEGACY_NEWEST;
         }
-        if self.is_process(upstream) && matches!(self.upstreams[upstream as usize].session, Session::Open(_)) {
+        if self.is_process(upstream) && matches!(self.upstreams[upstream].session, Session::Open(_)) {
             // A client's request has greeted it already: a process is greeted once in its life (2025-11-25, lifecycle, "Initialization").
             return self.on_session(now, upstream);
         }
@@ -285,7 +285,7 @@ impl Gateway {
 
     /// See PROBE in the [module](self).
     fn on_discovered(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
-        let is_auto = self.upstreams[upstream as usize].settings.dialect == Dialect::Auto;
+        let is_auto = self.upstreams[upstream].settings.dialect == Dialect::Auto;
         let outcome = reply.and_then(|reply| match reply.outcome() {
             Err(Failure::Status(status @ (401 | 403 | 500..))) => Err(Failure::Status(status)),
             Err(_) if reply.status >= 500 || matches!(reply.status, 401 | 403) => Err(Failure::Status(reply.status)),
@@ -316,7 +316,7 @@ impl Gateway {
 
     /// Drains the lists from the beginning.
     fn list(&mut self, now: Nanos, upstream: u32) {
-        let version = match &self.upstreams[upstream as usize].session {
+        let version = match &self.upstreams[upstream].session {
             Session::Open(open) => Some(open.version),
             _ => None,
         };
@@ -373,7 +373,7 @@ impl Gateway {
             Next::End => self.next_list(now, upstream, list.next()),
             Next::Full | Next::Page(_) => {
                 tracing::warn!(
-                    upstream = &*self.upstreams[upstream as usize].settings.name,
+                    upstream = &*self.upstreams[upstream].settings.name,
                     ?list,
                     "it has more than is taken; the rest is left out"
                 );
@@ -395,7 +395,7 @@ impl Gateway {
     /// All lists are there.
     fn publish(&mut self, now: Nanos, upstream: u32) {
         let is_process = self.is_process(upstream);
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         let Some(scout) = &mut up.scout else { return };
         if scout.failures > 0 {
             // It is back: nobody needs to find that out by trying.
@@ -532,7 +532,7 @@ impl Gateway {
 
     /// It begins anew after a while.
     pub(super) fn on_scout_failure(&mut self, now: Nanos, upstream: u32, failure: &Failure) {
-        let not_before = self.upstreams[upstream as usize].pipe.as_ref().map_or(now, super::pipe::Pipe::rests_until);
+        let not_before = self.upstreams[upstream].pipe.as_ref().map_or(now, super::pipe::Pipe::rests_until);
         let Some(scout) = self.scout(upstream) else { return };
         // What is in work for it may fail as well, and tells nothing new.
         if scout.stage == Stage::Waiting {

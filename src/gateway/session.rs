@@ -34,7 +34,7 @@ pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, sessio
 impl Gateway {
     /// Whether there is a session. If not, one is opened, and the request waits for it.
     pub(super) fn has_session(&mut self, now: Nanos, upstream: u32, key: Key) -> bool {
-        match &mut self.upstreams[upstream as usize].session {
+        match &mut self.upstreams[upstream].session {
             Session::Open(_) => return true,
             Session::Opening { waiting } => waiting.push(key),
             none @ Session::None => {
@@ -47,7 +47,7 @@ impl Gateway {
 
     /// Asks for a session on behalf of the scout.
     pub(super) fn open_session(&mut self, now: Nanos, upstream: u32) {
-        let session = &mut self.upstreams[upstream as usize].session;
+        let session = &mut self.upstreams[upstream].session;
         if !matches!(session, Session::Opening { .. }) {
             *session = Session::Opening { waiting: Vec::new() };
             self.initialize(now, upstream);
@@ -57,7 +57,7 @@ impl Gateway {
     fn initialize(&mut self, now: Nanos, upstream: u32) {
         let version = Version::LEGACY_NEWEST;
         // What is asked on the stream of a call is passed on to who called. On a shared pipe nobody could say who that is.
-        let is_process = self.upstreams[upstream as usize].pipe.is_some();
+        let is_process = self.upstreams[upstream].pipe.is_some();
         let members = write::initialize_members(version, if is_process { ClientCapabilities::NONE } else { RELAYED });
         self.ask(now, Owned { upstream, errand: Errand::Initialize, method: Method::Initialize, version, members: &members });
     }
@@ -73,7 +73,7 @@ impl Gateway {
             let id = reply.session.clone().filter(|id| id.len() <= limits::UPSTREAM_SESSION_BYTES_MAX);
             Ok((Open { id, version, info: info.unwrap_or(b"{}").into() }, result))
         });
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         match opened {
             Ok((open, result)) => {
                 let waiting = up.session.take_waiting();
@@ -95,7 +95,7 @@ impl Gateway {
         if let Err(failure) = told {
             return self.on_no_session(now, upstream, &failure);
         }
-        for key in std::mem::take(&mut self.upstreams[upstream as usize].greeting) {
+        for key in std::mem::take(&mut self.upstreams[upstream].greeting) {
             self.send_if_waiting(now, key);
         }
         self.on_session(now, upstream);
@@ -108,7 +108,7 @@ impl Gateway {
     }
 
     fn on_no_session(&mut self, now: Nanos, upstream: u32, failure: &Failure) {
-        let up = &mut self.upstreams[upstream as usize];
+        let up = &mut self.upstreams[upstream];
         let mut waiting = up.session.take_waiting();
         waiting.append(&mut up.greeting);
         up.session = Session::None;
@@ -135,7 +135,7 @@ impl Gateway {
         trip.stage = Stage::Waiting;
         let (upstream, session) = (trip.upstream, trip.session);
         // Another request that was sent in it may have found that out before.
-        if session == self.upstreams[upstream as usize].sessions {
+        if session == self.upstreams[upstream].sessions {
             self.forget_session(upstream);
         }
         let link = self.links.iter().find(|(_, link)| link.carries(key)).map(|(link, _)| link);
@@ -146,7 +146,7 @@ impl Gateway {
     }
 
     pub(super) fn forget_session(&mut self, upstream: u32) {
-        let session = &mut self.upstreams[upstream as usize].session;
+        let session = &mut self.upstreams[upstream].session;
         if matches!(session, Session::Open(_)) {
             *session = Session::None;
         }
@@ -155,7 +155,7 @@ impl Gateway {
     /// Whether as many messages as may be are on their way there. Each takes a link: neither clients that come and go nor an upstream that asks
     /// and asks may have one for each time.
     fn tells_enough(&self, upstream: u32) -> bool {
-        self.upstreams[upstream as usize].tells >= limits::UPSTREAM_TELLS_MAX
+        self.upstreams[upstream].tells >= limits::UPSTREAM_TELLS_MAX
     }
 
     /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation"). One of the modern era that is not a
@@ -188,7 +188,7 @@ impl Gateway {
         let upstream = trip.upstream;
         if trip.questions == 0 {
             trip.asked = 0;
-            let up = &self.upstreams[upstream as usize];
+            let up = &self.upstreams[upstream];
             (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
             let due = trip.due.min(trip.ends);
             self.expect(due);
@@ -216,9 +216,9 @@ impl Gateway {
 
     /// Ends the sessions that were opened.
     pub(super) fn end_sessions(&mut self, now: Nanos) {
-        for upstream in 0..self.upstreams.len() {
+        for upstream in self.upstreams.numbers() {
             if matches!(&self.upstreams[upstream].session, Session::Open(open) if open.id.is_some()) {
-                let trip = self.own_trip(now, upstream as u32, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
+                let trip = self.own_trip(now, upstream, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
                 self.dispatch(now, trip);
             }
         }
@@ -226,7 +226,7 @@ impl Gateway {
 
     /// Sends a message that is not answered.
     fn notify(&mut self, now: Nanos, upstream: u32, errand: Errand, message: &[u8]) {
-        if errand == Errand::Tell && self.upstreams[upstream as usize].pipe.is_some() {
+        if errand == Errand::Tell && self.upstreams[upstream].pipe.is_some() {
             return self.tell_piped(upstream, message);
         }
         let key = self.own_trip(now, upstream, errand, Verb::Post, Method::Unknown, Version::LEGACY_NEWEST);
@@ -241,11 +241,11 @@ impl Gateway {
         let number = self.number();
         let Owned { upstream, errand, method, version, members } = owned;
         let key = self.own_trip(now, upstream, errand, Verb::Post, method, version);
-        let starts = &self.upstreams[upstream as usize].settings.starts;
+        let starts = &self.upstreams[upstream].settings.starts;
         if let Some(trip) = self.trips.get_mut(key) {
             write::own_request(&mut trip.body, number, method, version, members);
             trip.number = Some(number);
-            if version.era() == Era::Modern && self.upstreams[upstream as usize].pipe.is_none() {
+            if version.era() == Era::Modern && self.upstreams[upstream].pipe.is_none() {
                 let mut head = starts.begin(&mut trip.head, Verb::Post);
                 let mirrored = write::mirrors(&mut head, version, method, "", &mut self.space);
                 debug_assert!(mirrored.is_ok(), "methods and versions are tokens");
@@ -257,9 +257,9 @@ impl Gateway {
     }
 
     pub(super) fn own_trip(&mut self, now: Nanos, upstream: u32, errand: Errand, verb: Verb, method: Method, version: Version) -> Key {
-        let ends = self.upstreams[upstream as usize].ends(now);
+        let ends = self.upstreams[upstream].ends(now);
         let (head, body) = (self.buffer(), self.buffer());
-        self.upstreams[upstream as usize].tells += usize::from(errand == Errand::Tell);
+        self.upstreams[upstream].tells += usize::from(errand == Errand::Tell);
         let trip = Trip {
             upstream,
             pass: None,

@@ -1,6 +1,7 @@
 //! One upstream as one core knows it: how it is reached, its links, who waits for one, and its session.
 
 use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,48 @@ impl Starts {
                 Verb::Delete => &self.delete,
             },
         )
+    }
+}
+
+/// The upstreams of one core, by their numbers, which are the same on every core.
+#[derive(Debug)]
+pub(super) struct Upstreams(Vec<Upstream>);
+
+impl Upstreams {
+    /// `seed` is the core's: each upstream gets one of its own.
+    pub fn new(settings: &[Settings], seed: u64) -> Self {
+        let seeds = (0u64..).map(|number| seed.wrapping_add(number << 32));
+        Self(settings.iter().zip(seeds).map(|(settings, seed)| Upstream::new(settings.clone(), seed)).collect())
+    }
+
+    pub fn get(&self, number: u32) -> Option<&Upstream> {
+        self.0.get(number as usize)
+    }
+
+    pub fn get_mut(&mut self, number: u32) -> Option<&mut Upstream> {
+        self.0.get_mut(number as usize)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
+        self.0.iter()
+    }
+
+    pub fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
+        0..self.0.len() as u32
+    }
+}
+
+impl Index<u32> for Upstreams {
+    type Output = Upstream;
+
+    fn index(&self, number: u32) -> &Upstream {
+        &self.0[number as usize]
+    }
+}
+
+impl IndexMut<u32> for Upstreams {
+    fn index_mut(&mut self, number: u32) -> &mut Upstream {
+        &mut self.0[number as usize]
     }
 }
 
