@@ -204,6 +204,24 @@ pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 /// Messages to an upstream server that nobody answers, such as that a request was cancelled, that one core has on their way at once. More are
 /// not sent.
 pub const UPSTREAM_TELLS_MAX: usize = 64;
+/// Sessions with upstream servers that one core keeps for principals of the modern era.
+pub const UPSTREAM_PRINCIPALS_MAX: usize = 1024;
+/// A principal's session with an upstream server, or its process, ends when it was not used for so long, milliseconds.
+pub const UPSTREAM_OWNER_IDLE_MS_MAX: u64 = 300_000;
+/// So often is looked whether one was, milliseconds.
+pub const UPSTREAM_OWNER_LOOK_MS: u64 = 10_000;
+/// Ends of sessions that one core tells one upstream server at once.
+pub const UPSTREAM_ENDS_MAX: usize = 8;
+/// Ends of sessions that wait to be told to one upstream server by one core. Of more it is told nothing: it has to find out itself.
+pub const UPSTREAM_ENDS_QUEUED_MAX: usize = 65_536;
+/// How long an upstream server may take to be told that a session has ended, milliseconds. It is told once.
+pub const UPSTREAM_END_MS_MAX: u64 = 5000;
+/// Processes of one interactive upstream server that one core may have at once unless told otherwise, the one that its catalog comes from aside.
+pub const UPSTREAM_PROCESSES_DEFAULT: usize = 32;
+/// Calls of one principal on one core that may wait for their client to answer what the upstream server asked.
+pub const PARKED_PER_PRINCIPAL_MAX: usize = 16;
+/// Such calls of one core.
+pub const PARKED_PER_CORE_MAX: usize = 4096;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
 /// Most pages of an upstream server's lists, all together.
@@ -295,6 +313,9 @@ const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an u
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
+const _: () = assert!(PARKED_PER_PRINCIPAL_MAX < PARKED_PER_CORE_MAX, "one principal leaves room for others");
+const _: () = assert!(PARKED_PER_CORE_MAX < CALLS_PER_CORE_MAX, "calls that wait for clients leave room for others");
+const _: () = assert!(UPSTREAM_OWNER_LOOK_MS < UPSTREAM_OWNER_IDLE_MS_MAX, "what is idle is found out in time");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
 const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
 const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");

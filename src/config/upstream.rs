@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::base::limits::UPSTREAM_QUEUE_MAX;
+use crate::base::limits::{UPSTREAM_PROCESSES_DEFAULT, UPSTREAM_QUEUE_MAX};
 use crate::gateway::config::{HIDDEN, Naming, Options, RestartPolicy, Target, ToolFilter, shown_args, shown_command, shown_url};
 use crate::gateway::link::{Command, Dial};
 use crate::gateway::{Dialect, Settings, Starts, policy};
@@ -133,6 +133,17 @@ pub enum Names {
     Plain,
 }
 
+/// Whose the sessions with an upstream of the legacy era are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sessions {
+    /// Each client has its own.
+    #[default]
+    Client,
+    /// All clients of a core share one.
+    Shared,
+}
+
 /// One `[[upstream]]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -167,6 +178,10 @@ pub struct Upstream {
     pub deny: Vec<String>,
     /// Whether each client has a process of its own.
     pub interactive: bool,
+    /// Most such processes of one core.
+    pub max_processes: usize,
+    /// Whose sessions are.
+    pub sessions: Sessions,
     /// When its process is started again.
     pub restart: Restart,
     /// Whether requests that change nothing are sent once more when their answer was lost.
@@ -206,6 +221,8 @@ impl Default for Upstream {
             allow: Vec::new(),
             deny: Vec::new(),
             interactive: false,
+            max_processes: UPSTREAM_PROCESSES_DEFAULT,
+            sessions: Sessions::default(),
             restart: Restart::default(),
             retries: true,
             connect_timeout: 5.0,
@@ -276,6 +293,8 @@ impl Upstream {
                 is_lazy: self.start == Start::Lazy,
                 is_required: self.required,
                 is_interactive: self.interactive,
+                shares_sessions: self.sessions == Sessions::Shared,
+                processes_max: judge.within("max_processes", self.max_processes, 1),
                 naming: if self.names == Names::Plain { Naming::Plain } else { Naming::Prefixed },
                 tools: ToolFilter { allow: patterns(&self.allow), deny: patterns(&self.deny) },
             },

@@ -16,6 +16,7 @@ use super::{Engine, legacy_stream, server_request};
 use crate::base::fault::{Kind, code};
 use crate::base::ids::{CallId, SessionKey};
 use crate::base::time::Now;
+use crate::gateway::Owner;
 use crate::native::host::CallSpec;
 use crate::native::outcome::{Outcome, RpcError};
 use crate::wire::json;
@@ -233,11 +234,22 @@ fn forward(
     may_begin(session, &in_work)?;
     // Until a client sets a level it hears everything.
     let (level, client_info, capabilities) = (session.level.unwrap_or(Level::Debug), session.client_info(), session.capabilities);
+    let (speaks, set_level) = (session.version, session.level);
     let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
     let caller = Caller::Legacy(Asker(id));
     let fields = post.view.mirrored(lead, request.params.arguments);
     let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let side = Side { era: Era::Legacy, level: Some(level), client_info: client_info.as_deref(), capabilities, caller, fields: &fields };
+    let side = Side {
+        era: Era::Legacy,
+        level: Some(level),
+        client_info: client_info.as_deref(),
+        capabilities,
+        owner: Owner::Session(key),
+        speaks,
+        set_level,
+        caller,
+        fields: &fields,
+    };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if owed.is_none() {

@@ -493,10 +493,10 @@ impl Engine {
         });
     }
 
-    /// Whether nothing is in work: no call, no stream.
+    /// Whether nothing is in work: no call, no stream, and at the end of the process no session of an upstream that is still to be ended.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.exchanges.is_empty() && self.admin.is_idle()
+        self.calls.is_empty() && self.exchanges.is_empty() && self.admin.is_idle() && (!self.is_draining || self.gateway.is_settled())
     }
 
     /// One entry into the engine: handlers see this moment, wakes stay on the thread, and what changed is told at the end.

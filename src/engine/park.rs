@@ -104,7 +104,7 @@ pub(super) fn on_retry(
     let id = handle.call;
     let call = engine.calls.get_mut(id).filter(|call| call.caller == Caller::Parked && call.upstream() == Some(lead.fronted.number));
     let call = call.ok_or_else(invalid)?;
-    let (Some(trip), Some(askable)) = (call.trip(), call.askable_mut()) else { return Err(invalid()) };
+    let Some(askable) = call.askable_mut() else { return Err(invalid()) };
     let answer = request.params.input_responses.and_then(|answers| json::get(answers, KEY)).filter(|raw| raw.starts_with(b"{"));
     let Some(answer) = answer else {
         // It is asked again (2026-07-28, basic, "Multi Round-Trip Requests": missing responses are no error).
@@ -117,8 +117,8 @@ pub(super) fn on_retry(
     call.caller = Caller::Modern(post.conn);
     call.rpc_id = CompactString::from_utf8_lossy(request.id.raw());
     engine.exchanges.open(post.conn, &post.terms, Owner::Call(id), now.mono);
-    engine.gateway.readdress(trip, request.id, request.params.meta.progress_token);
-    engine.gateway.answer(now.mono, trip, &asked.id, Ok(answer));
+    engine.readdress(id, request.id, request.params.meta.progress_token, out);
+    engine.answer_upstream(now, id, &asked.id, Ok(answer), out);
     let until = now.mono.after(engine.config.request_timeout);
     engine.calls.postpone(id, until);
     if let Some(next) = next {
@@ -131,19 +131,21 @@ impl Engine {
     /// An upstream of the legacy era asks the modern client of a call something.
     pub(super) fn park(&mut self, now: Now, id: CallId, conn: ConnId, question: Question, out: &mut Out) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let Some(trip) = call.trip() else { return };
+        let trip = call.trip();
         let rpc_id = call.rpc_id.clone();
         let askable = call
             .askable_mut()
             .filter(|askable| server_request::can(askable.capabilities, question.method) && askable.binding.round() < ASK_ROUNDS_MAX);
         let (Some(askable), Some(rpc_id)) = (askable, Id::from_raw(rpc_id.as_bytes())) else {
             let error = server_request::undeclared(question.method);
-            return self.gateway.answer(now.mono, trip, &question.id, Err(&error));
+            return self.answer_upstream(now, id, &question.id, Err(&error), out);
         };
         askable.open = Some(question);
         call.caller = Caller::Parked;
         // The connection that may have been slow is done with.
-        self.gateway.choke(trip, false);
+        if let Some(trip) = trip {
+            self.gateway.choke(trip, false);
+        }
         let until = now.mono.after(self.config.request_state_ttl);
         self.calls.postpone(id, until);
         self.write_question(now, id, rpc_id);

@@ -23,7 +23,7 @@ use crate::gateway::link::{Dial, LinkEvent};
 use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
-use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method};
+use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method, Version};
 
 /// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -59,6 +59,9 @@ pub(super) struct Side<'a> {
     pub level: Option<Level>,
     pub client_info: Option<&'a [u8]>,
     pub capabilities: ClientCapabilities,
+    pub owner: gateway::Owner,
+    pub speaks: Version,
+    pub set_level: Option<Level>,
     pub caller: Caller,
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -78,8 +81,17 @@ pub(super) fn on_modern(
 ) -> Verdict {
     let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
-    let side =
-        Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
+    let side = Side {
+        era: Era::Modern,
+        level: envelope.level,
+        client_info: None,
+        capabilities: envelope.capabilities,
+        owner: gateway::Owner::Principal(gateway::Digest::new(post.principal.as_bytes())),
+        speaks: Version::MODERN_NEWEST,
+        set_level: None,
+        caller,
+        fields: &fields,
+    };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if lead.fronted.version.era() == Era::Legacy
@@ -135,11 +147,14 @@ impl Engine {
             level: side.level,
             client_info: side.client_info,
             capabilities: side.capabilities,
+            owner: side.owner,
+            speaks: side.speaks,
+            set_level: side.set_level,
             fields: side.fields,
         };
         let (upstream, version) = (lead.fronted.number, lead.fronted.version);
         let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
-        let at = match self.process_core(upstream) {
+        let at = match self.process_core(upstream, side.owner) {
             Some(core) => {
                 Self::send_hop(core, Box::new(hop::Frame::Ask(hop::Request::new(upstream, version, &forward))), out);
                 Ok(At::Core(core))

@@ -88,7 +88,7 @@ impl Gateway {
         let mut anew = self.buffer();
         let up = &self.upstreams[upstream];
         let Some(trip) = self.trips.get(key) else { return Ok(None) };
-        let terms = trip.terms(up.session.info());
+        let terms = trip.terms(&up.info);
         let read = match translate::hear(message, &terms) {
             Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(Some),
             Ok(_) => Ok(None),
@@ -150,7 +150,7 @@ impl Gateway {
         let mut anew = self.buffer();
         let up = &self.upstreams[upstream];
         let Some(trip) = self.trips.get(key) else { return };
-        let terms = trip.terms(up.session.info());
+        let terms = trip.terms(&up.info);
         let heard = match translate::hear(message, &terms) {
             Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(|(status, said)| Some((Some(status), said))),
             Ok(Message::Notice(notice)) => Ok(terms.notice(&notice, &mut anew).map(|said| (None, said))),
@@ -181,9 +181,9 @@ impl Gateway {
     }
 
     /// An upstream asks something while it works on a client's request.
-    fn on_question(&mut self, now: Nanos, key: Key, (core, call): (CoreId, CallId), request: &Request<'_>) {
+    pub(super) fn on_question(&mut self, now: Nanos, key: Key, (core, call): (CoreId, CallId), request: &Request<'_>) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let (upstream, method) = (trip.upstream, Method::parse(request.method));
+        let (upstream, seat, method) = (trip.upstream, trip.seat, Method::parse(request.method));
         if trip.version.era() == Era::Modern {
             // That era has no such requests.
             return;
@@ -193,7 +193,7 @@ impl Gateway {
         let is_too_much = trip.questions >= limits::UPSTREAM_QUESTIONS_MAX || trip.asked + params.len() > limits::UPSTREAM_ANSWER_BYTES_MAX;
         if method == Method::Ping || is_too_much {
             let id = request.id.raw().to_vec();
-            return self.answer_question(now, upstream, &id, method);
+            return self.answer_question(now, upstream, seat, &id, method);
         }
         trip.questions += 1;
         trip.asked += params.len();
@@ -248,9 +248,19 @@ impl Gateway {
             self.upstreams[trip.upstream].breaker.withdrawn(pass);
         }
         let up = &mut self.upstreams[trip.upstream];
-        up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
+        match trip.who {
+            Who::Own(Errand::Tell) => up.tells -= 1,
+            Who::Own(Errand::End) => up.ending -= 1,
+            _ => {}
+        }
         match trip.stage {
-            Stage::Waiting => up.forget(key),
+            Stage::Unopened => {
+                up.unopened -= 1;
+                if let Some(session) = self.session_mut(trip.upstream, trip.seat) {
+                    session.forget(key);
+                }
+            }
+            Stage::Waiting => up.queue.retain(|other| *other != key),
             Stage::Piped => self.forget_number(trip.upstream, trip.number),
             Stage::Sent(_) | Stage::Asking => {}
         }
@@ -261,6 +271,9 @@ impl Gateway {
         }
         self.give_back(trip.head);
         self.give_back(trip.body);
+        if matches!(trip.who, Who::Call(..)) {
+            self.leave(trip.upstream, trip.seat);
+        }
         Some(trip.upstream)
     }
 
@@ -276,14 +289,14 @@ impl Gateway {
     /// A request has failed: its link is hung up.
     pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let (who, upstream, link) = (trip.who, trip.upstream, trip.link());
+        let (who, upstream, seat, link) = (trip.who, trip.upstream, trip.seat, trip.link());
         // One that is not read, because its client does not read, cannot help being silent.
         let is_unread = link.and_then(|link| self.links.get(link_key(link))).is_some_and(|link| link.is_throttled);
         let is_its_fault = failure.is_its_fault() && !(is_unread && failure == Failure::TimedOut);
         // What is not held against the upstream says nothing of it: see where the trip ends.
         let pass = if is_its_fault { trip.pass.take() } else { None };
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
-            self.tell_cancelled(now, upstream, number.0);
+            self.tell_cancelled(now, upstream, seat, number.0);
         }
         if is_its_fault {
             let up = &mut self.upstreams[upstream];

@@ -29,6 +29,10 @@ pub enum Failure {
     Resting,
     /// It did not agree to a session.
     NoSession,
+    /// As many principals as may have a session with it.
+    Sessions,
+    /// As many of its processes run as may.
+    Processes,
     /// It asked for what the client cannot be asked for.
     Asks,
     /// It asked for what the client did not give.
@@ -43,7 +47,7 @@ impl Failure {
             Self::Down(_) | Self::Closed | Self::Resting => Kind::UpstreamDown,
             Self::TimedOut => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
-            Self::Busy => Kind::UpstreamBusy,
+            Self::Busy | Self::Sessions | Self::Processes => Kind::UpstreamBusy,
             Self::Unanswered => Kind::Internal,
         }
     }
@@ -51,7 +55,7 @@ impl Failure {
     /// Whether it speaks against the upstream, as opposed to this gateway or the request.
     pub(super) const fn is_its_fault(&self) -> bool {
         match self {
-            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Asks | Self::Unanswered | Self::TooLarge => false,
+            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Sessions | Self::Processes | Self::Resting | Self::Asks | Self::Unanswered | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
             Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
         }
@@ -71,6 +75,8 @@ impl fmt::Display for Failure {
             Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
             Self::Busy => f.write_str("has too many requests in work; try again later"),
             Self::Resting => f.write_str("failed lately; it is tried again soon"),
+            Self::Sessions => f.write_str("has sessions for as many clients as this gateway keeps; try again later"),
+            Self::Processes => f.write_str("runs for as many clients as it may; try again later"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::link::{Down, LinkEvent};
+use super::owner::{Seat, session_at};
 use super::scout::Errand;
 use super::session;
 use super::slots::Key;
@@ -92,7 +93,7 @@ impl Gateway {
         trip.stage = Stage::Waiting;
         trip.due = now.after(up.settings.first_byte_timeout);
         let due = trip.due.min(trip.ends);
-        let needs_session = trip.version.era() == Era::Legacy && !matches!(trip.who, Who::Own(Errand::Initialize | Errand::Initialized));
+        let needs_session = trip.version.era() == Era::Legacy && !matches!(trip.who, Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End));
         let upstream = trip.upstream;
         self.expect(due);
         if needs_session && !self.has_session(now, upstream, key) {
@@ -104,7 +105,10 @@ impl Gateway {
     /// Writes a request to a link: an idle one, else a new one. Without either it waits.
     pub(super) fn send(&mut self, now: Nanos, key: Key) {
         let Some(trip) = self.trips.get(key) else { return };
-        let (upstream, is_own) = (trip.upstream, matches!(trip.who, Who::Own(_)));
+        // What opens a client's session is part of what that client asks for.
+        let is_opening = matches!(trip.who, Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_)));
+        let is_own = matches!(trip.who, Who::Own(_)) && !(is_opening && trip.seat != Seat::Shared);
+        let upstream = trip.upstream;
         let up = &mut self.upstreams[upstream];
         if up.pipe.is_some() {
             return self.send_piped(now, key);
@@ -164,15 +168,14 @@ impl Gateway {
         }
         let start = self.bytes.len();
         let out = &mut self.bytes;
-        if trip.version.era() == Era::Modern {
+        if trip.version.era() == Era::Modern || trip.who == Who::Own(Errand::End) {
             out.extend_from_slice(&trip.head);
         } else {
-            let session = match &up.session {
-                Session::Open(open) if !matches!(trip.who, Who::Own(Errand::Initialize)) => Some(open),
-                _ => None,
-            };
+            let session = session_at(up, &self.owners, trip.seat).filter(|_| !matches!(trip.who, Who::Own(Errand::Initialize(_))));
+            let opened = session.map_or(0, |session| session.opened);
+            let session = session.and_then(Session::open);
             trip.version = session.map_or(trip.version, |open| open.version);
-            trip.session = session.filter(|open| open.id.is_some()).map_or(0, |_| up.sessions);
+            trip.session = session.filter(|open| open.id.is_some()).map_or(0, |_| opened);
             let len = (trip.verb == Verb::Post).then_some(trip.body.len());
             session::legacy_head(out, &up.settings.starts, trip.verb, session, len);
         }
@@ -392,7 +395,9 @@ impl Gateway {
         self.held -= std::mem::take(&mut state.held);
         state.served = state.served.saturating_add(1);
         let (upstream, was_own) = (state.upstream, std::mem::take(&mut state.is_own));
-        let is_good = state.reader.keeps_alive() && state.trip.is_none() && !self.is_draining;
+        // At the end many sessions may have to be ended.
+        let is_needed = !self.is_draining || !self.upstreams[state.upstream].ends.is_empty();
+        let is_good = state.reader.keeps_alive() && state.trip.is_none() && is_needed;
         let is_throttled = std::mem::take(&mut state.is_throttled);
         state.since = now;
         let up = &mut self.upstreams[upstream];

@@ -24,9 +24,12 @@ mod answer;
 pub mod backoff;
 pub mod breaker;
 pub mod config;
+mod ends;
 mod failure;
 mod http;
+mod instance;
 pub mod link;
+mod owner;
 mod pages;
 mod pipe;
 pub mod policy;
@@ -57,12 +60,14 @@ use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
 use http::Link;
 use link::Dial;
+use owner::{Owners, Seat};
 use slots::{Key, Slots};
 use trip::{Stage, Trip, Verb, Who};
 use upstream::Upstreams;
 use write::Number;
 
 pub use failure::Failure;
+pub use owner::{Digest, Owner};
 pub use pages::{Found, FoundItem, Lists};
 pub use restart::RestartPolicy;
 pub use scout::{Finding, News};
@@ -110,6 +115,7 @@ pub struct Gateway {
     by_name: HashMap<Box<str>, u32>,
     trips: Slots<Trip>,
     links: Slots<Link>,
+    owners: Owners,
     effects: Vec<Effect>,
     bytes: Vec<u8>,
     heard: VecDeque<Heard<'static>>,
@@ -154,6 +160,7 @@ impl Gateway {
             upstreams: Upstreams::new(settings, seed),
             trips: Slots::default(),
             links: Slots::default(),
+            owners: Owners::default(),
             effects: Vec::new(),
             bytes: Vec::new(),
             heard: VecDeque::new(),
@@ -191,19 +198,22 @@ impl Gateway {
     /// # Errors
     /// It was not taken.
     pub fn relay(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<TripId, Failure> {
-        let Some(up) = self.upstreams.get_mut(upstream) else { return Err(Failure::Resting) };
+        let upstream = self.instance_for(now, upstream, ask)?;
+        let Some(up) = self.upstreams.get(upstream) else { return Err(Failure::Resting) };
         let is_full = match &up.pipe {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
         };
-        if (is_full && up.queue.len() >= up.settings.queued_max) || up.unopened() >= up.settings.in_flight_max + up.settings.queued_max {
+        if (is_full && up.queue.len() >= up.settings.queued_max) || up.unopened >= up.settings.in_flight_max + up.settings.queued_max {
             return Err(Failure::Busy);
         }
         if up.pipe.as_ref().is_some_and(|pipe| pipe.is_resting(now)) {
             return Err(Failure::Resting);
         }
+        let seat = self.seat(now, upstream, version, ask)?;
+        let up = &mut self.upstreams[upstream];
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
-        let ends = up.ends(now);
+        let ends = up.deadline(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
         let is_piped = up.pipe.is_some();
         let number = (is_piped || version.era() == Era::Legacy).then(|| self.number());
@@ -238,12 +248,19 @@ impl Gateway {
             due: Nanos::NEVER,
             ends,
             is_retried: false,
+            seat,
             session: 0,
             is_renewed: false,
             questions: 0,
             asked: 0,
         };
         self.metrics.count(Counter::Relayed);
+        self.upstreams[upstream].calls += 1;
+        if let Seat::Own(own) = seat
+            && let Some(own) = self.owners.get_mut(own)
+        {
+            own.calls += 1;
+        }
         let key = self.trips.insert(trip);
         self.gauge();
         self.dispatch(now, key);
@@ -254,9 +271,9 @@ impl Gateway {
     pub fn cancel(&mut self, now: Nanos, trip: TripId) {
         let key = (trip.0, trip.1);
         let Some(trip) = self.trips.get(key) else { return };
-        let (upstream, stage, number) = (trip.upstream, trip.stage, trip.number);
+        let (upstream, seat, stage, number) = (trip.upstream, trip.seat, trip.stage, trip.number);
         if let (Stage::Sent(_) | Stage::Piped, Some(Number(number))) = (stage, number) {
-            self.tell_cancelled(now, upstream, number);
+            self.tell_cancelled(now, upstream, seat, number);
         }
         self.drop_trip(now, key);
     }
@@ -315,25 +332,26 @@ impl Gateway {
             self.fail(now, key, Failure::TimedOut);
         }
         self.close_idle(now);
+        self.end_idle(now);
+        self.end_idle_instances(now);
         for upstream in self.upstreams.numbers() {
             self.end_closed(now, upstream);
             self.tick_scout(now, upstream);
+            self.tell_ends(now, upstream);
         }
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);
         let pipes = self.upstreams.iter().filter_map(|upstream| upstream.pipe.as_ref()).map(pipe::Pipe::due);
         let idle = self.links.iter().any(|(_, link)| link.is_vacant()).then(|| now.after(http::IDLE_LOOK));
-        self.due = trips.chain(scouts).chain(pipes).chain(idle).min().unwrap_or(Nanos::NEVER);
+        let owners = [self.owners.next_due(), self.upstreams.instances.next_look()];
+        self.due = trips.chain(scouts).chain(pipes).chain(idle).chain(owners).min().unwrap_or(Nanos::NEVER);
     }
 
     /// The process is to end: nobody is watched any more.
     pub fn on_drain(&mut self, now: Nanos) {
         self.is_draining = true;
-        let own: Vec<Key> = self.trips.iter().filter(|(_, trip)| matches!(trip.who, Who::Own(_))).map(|(key, _)| key).collect();
-        for key in own {
-            self.drop_trip(now, key);
-        }
-        self.end_sessions(now);
+        self.drop_errands(now);
+        self.end_sessions();
     }
 
     /// The next id of a request of this core.

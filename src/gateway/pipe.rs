@@ -14,10 +14,9 @@ use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::translate::Said;
 use super::trip::{Heard, Stage, What, Who};
-use super::upstream::Session;
 use super::write::Number;
 use super::{Effect, Gateway, link_key};
-use crate::base::ids::LinkId;
+use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::json;
@@ -204,16 +203,14 @@ impl Gateway {
     }
 
     /// The process is gone, or is to go: what it had in work has failed.
-    fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
+    pub(super) fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
         let Some(pipe) = self.pipe(upstream) else { return };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
         (pipe.line, pipe.unsent, pipe.closed) = (Vec::new(), 0, Nanos::NEVER);
         pipe.ended(now, failure);
         let up = &mut self.upstreams[upstream];
         // Who waits for a session waits for the next process.
-        if matches!(up.session, Session::Open(_)) {
-            up.session = Session::None;
-        }
+        up.session.close();
         if let Some(link) = link
             && self.links.remove(link_key(link)).is_some()
         {
@@ -291,6 +288,11 @@ impl Gateway {
             Ok(Body::One(Message::Response(response))) => self.on_piped_response(now, upstream, line, &response),
             Ok(Body::One(Message::Notification(notice))) => self.on_piped_notice(now, upstream, line, &notice),
             Ok(Body::One(Message::Request(request))) => {
+                // What a client's own process asks is that client's to answer, and of its calls the oldest is the likeliest to be meant.
+                let asking = self.upstreams[upstream].tenancy.and_then(|_| self.oldest_call(upstream));
+                if let (Some((key, whose)), true) = (asking, Method::parse(request.method) != Method::Ping) {
+                    return self.on_question(now, key, whose, &request);
+                }
                 let mut message = self.buffer();
                 answer_to(Method::parse(request.method), request.id.raw(), &mut message);
                 self.tell_piped(upstream, &message);
@@ -300,6 +302,16 @@ impl Gateway {
                 tracing::debug!(upstream = &*self.upstreams[upstream].settings.name, "a line on standard output is no message");
             }
         }
+    }
+
+    /// Of the client's requests that a process works on the one that was sent first.
+    fn oldest_call(&mut self, upstream: u32) -> Option<(Key, (CoreId, CallId))> {
+        let pipe = self.upstreams[upstream].pipe.as_ref()?;
+        let calls = pipe.trips.iter().filter_map(|(number, key)| match self.trips.get(*key)?.who {
+            Who::Call(core, call) => Some((*number, *key, (core, call))),
+            Who::Own(_) => None,
+        });
+        calls.min_by_key(|(number, ..)| *number).map(|(_, key, whose)| (key, whose))
     }
 
     fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) {
@@ -314,7 +326,7 @@ impl Gateway {
             Who::Call(core, call) => {
                 let mut message = self.buffer();
                 let Some(trip) = self.trips.get(key) else { return };
-                let terms = trip.terms(self.upstreams[upstream].session.info());
+                let terms = trip.terms(&self.upstreams[upstream].info);
                 match terms.answer(response, &mut message) {
                     Ok((status, said)) => {
                         if said != Said::Anew {
@@ -344,6 +356,19 @@ impl Gateway {
                 trip.due = trip.due.max(now.after(idle));
                 let Who::Call(core, call) = trip.who else { return };
                 match trip.terms(b"{}").notice(notice, &mut message) {
+                    Some(said) => {
+                        if said == Said::AsIs {
+                            message.extend_from_slice(line);
+                        }
+                        self.heard.push_back(Heard { core, call, what: What::Notice(message.into()) });
+                    }
+                    None => self.give_back(message),
+                }
+            }
+            mcp::Notification::Message if self.upstreams[upstream].tenancy.is_some() => {
+                let Some((key, (core, call))) = self.oldest_call(upstream) else { return };
+                let mut message = self.buffer();
+                match self.trips.get(key).and_then(|trip| trip.terms(b"{}").notice(notice, &mut message)) {
                     Some(said) => {
                         if said == Said::AsIs {
                             message.extend_from_slice(line);

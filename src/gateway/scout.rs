@@ -13,10 +13,11 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::link::Down;
+use super::owner::Seat;
 use super::pages::{Capabilities, Found, Lists, Next};
 use super::slots::Key;
 use super::trip::Verb;
-use super::upstream::{Dialect, Session};
+use super::upstream::Dialect;
 use super::{Gateway, Owned};
 use crate::base::fault::code;
 use crate::base::ids::LinkId;
@@ -48,9 +49,13 @@ pub(super) enum Errand {
     /// Which era is it, and what does it say of itself?
     Discover,
     /// A session is opened.
-    Initialize,
+    Initialize(Seat),
     /// It is told that the session has begun.
-    Initialized,
+    Initialized(Seat),
+    /// It is told what its client wants to hear of.
+    Level(Seat),
+    /// It is told that a session has ended.
+    End,
     /// A page of a list.
     Page(Lists),
     /// A stream of changes.
@@ -250,11 +255,11 @@ impl Gateway {
         if let Some(scout) = self.scout(upstream) {
             scout.version = Version::LEGACY_NEWEST;
         }
-        if self.is_process(upstream) && matches!(self.upstreams[upstream].session, Session::Open(_)) {
+        if self.is_process(upstream) && self.upstreams[upstream].session.open().is_some() {
             // A client's request has greeted it already: a process is greeted once in its life (2025-11-25, lifecycle, "Initialization").
             return self.on_session(now, upstream);
         }
-        self.forget_session(upstream);
+        self.end_shared(upstream);
         self.open_session(now, upstream);
     }
 
@@ -270,11 +275,13 @@ impl Gateway {
 
     fn on_errand(&mut self, now: Nanos, upstream: u32, errand: Errand, reply: Result<&Reply<'_>, Failure>) {
         match errand {
-            Errand::Initialize => self.on_initialized(now, upstream, reply),
-            Errand::Initialized => {
+            Errand::Initialize(seat) => self.on_initialized(now, upstream, seat, reply),
+            Errand::Initialized(seat) => {
                 let told = reply.and_then(|reply| if reply.status < 500 { Ok(()) } else { Err(Failure::Status(reply.status)) });
-                self.on_session_begun(now, upstream, told);
+                self.on_session_begun(now, upstream, seat, told);
             }
+            Errand::Level(seat) => self.on_level_set(now, upstream, seat),
+            Errand::End => self.tell_ends(now, upstream),
             Errand::Discover => self.on_discovered(now, upstream, reply),
             Errand::Page(list) => self.on_page(now, upstream, list, reply),
             Errand::Listen => self.on_listen_over(now, upstream, reply),
@@ -309,17 +316,14 @@ impl Gateway {
 
     /// There is a session.
     pub(super) fn on_session(&mut self, now: Nanos, upstream: u32) {
-        if self.scout(upstream).is_some_and(|scout| scout.stage == Stage::Greeting) {
+        if !self.is_draining && self.scout(upstream).is_some_and(|scout| scout.stage == Stage::Greeting) {
             self.list(now, upstream);
         }
     }
 
     /// Drains the lists from the beginning.
     fn list(&mut self, now: Nanos, upstream: u32) {
-        let version = match &self.upstreams[upstream].session {
-            Session::Open(open) => Some(open.version),
-            _ => None,
-        };
+        let version = self.upstreams[upstream].session.open().map(|open| open.version);
         let Some(scout) = self.scout(upstream) else { return };
         if scout.version.era() == Era::Legacy {
             scout.version = version.unwrap_or(scout.version);
@@ -389,6 +393,7 @@ impl Gateway {
             return self.on_scout_failure(now, upstream, &Failure::NoSession);
         }
         scout.stage = Stage::Greeting;
+        self.forget_session(upstream, Seat::Shared);
         self.greet_legacy(now, upstream);
     }
 
@@ -422,7 +427,7 @@ impl Gateway {
         let Some(scout) = self.scout(upstream) else { return };
         let (version, capabilities) = (scout.version, scout.capabilities);
         let key = if version.era() == Era::Legacy {
-            let key = self.own_trip(now, upstream, Errand::Listen, Verb::Get, Method::Unknown, version);
+            let key = self.own_trip(now, upstream, Seat::Shared, Errand::Listen, Verb::Get, Method::Unknown, version);
             self.dispatch(now, key);
             key
         } else {
@@ -484,7 +489,7 @@ impl Gateway {
             Ok(Body::One(Message::Request(request))) => {
                 let (id, method) = (request.id.raw().to_vec(), Method::parse(request.method));
                 if self.trips.get(key).is_some_and(|trip| trip.version.era() == Era::Legacy) {
-                    self.answer_question(now, upstream, &id, method);
+                    self.answer_question(now, upstream, Seat::Shared, &id, method);
                 }
             }
             Ok(Body::One(Message::Notification(notice))) => {

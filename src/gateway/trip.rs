@@ -6,6 +6,7 @@ use compact_str::CompactString;
 
 use super::breaker::Pass;
 use super::failure::Failure;
+use super::owner::Seat;
 use super::scout::Errand;
 use super::translate::{self, Terms};
 use super::write::Number;
@@ -79,7 +80,9 @@ pub(super) enum Verb {
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// It waits for a session, or for a link.
+    /// It waits for its session.
+    Unopened,
+    /// It waits for a link.
     Waiting,
     /// It was written to this link, which carries it alone.
     Sent(LinkId),
@@ -120,7 +123,9 @@ pub(super) struct Trip {
     pub ends: Nanos,
     /// It was sent again because a link broke.
     pub is_retried: bool,
-    /// The session that it was sent in, as they are counted; 0 for none, or one without an id.
+    /// Whose session it goes in.
+    pub seat: Seat,
+    /// Which of its sessions it was sent in, as they are counted; 0 for none, or one without an id.
     pub session: u32,
     /// It was sent again because the session had ended.
     pub is_renewed: bool,
@@ -160,7 +165,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting | Stage::Piped | Stage::Asking => None,
+            Stage::Unopened | Stage::Waiting | Stage::Piped | Stage::Asking => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One upstream as one core knows it: how it is reached, its links, who waits for one, and its session.
+//! One upstream as one core knows it: how it is reached, its links, who waits for one, and its sessions.
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::Breaker;
+use super::instance::{Instances, Tenancy};
 use super::link::Dial;
 use super::pipe::Pipe;
 use super::scout::Scout;
@@ -14,7 +15,7 @@ use super::trip::Verb;
 use crate::base::ids::LinkId;
 use crate::base::time::Nanos;
 use crate::wire::http1::{Ask, AskStart, Method, Unsendable};
-use crate::wire::mcp::Version;
+use crate::wire::mcp::{Level, Version};
 
 /// Which era of the protocol an upstream is spoken to in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -102,31 +103,36 @@ impl Starts {
     }
 }
 
-/// The upstreams of one core, by their numbers, which are the same on every core.
+/// The upstreams of one core, by their numbers, which are the same on every core. Behind them stand the instances of interactive ones.
 #[derive(Debug)]
-pub(super) struct Upstreams(Vec<Upstream>);
+pub(super) struct Upstreams {
+    all: Vec<Upstream>,
+    pub instances: Instances,
+}
 
 impl Upstreams {
     /// `seed` is the core's: each upstream gets one of its own.
     pub fn new(settings: &[Settings], seed: u64) -> Self {
         let seeds = (0u64..).map(|number| seed.wrapping_add(number << 32));
-        Self(settings.iter().zip(seeds).map(|(settings, seed)| Upstream::new(settings.clone(), seed)).collect())
+        let all = settings.iter().zip(seeds).map(|(settings, seed)| Upstream::new(settings.clone(), seed)).collect();
+        Self { all, instances: Instances::default() }
     }
 
     pub fn get(&self, number: u32) -> Option<&Upstream> {
-        self.0.get(number as usize)
+        self.all.get(number as usize).or_else(|| self.instances.get(number))
     }
 
     pub fn get_mut(&mut self, number: u32) -> Option<&mut Upstream> {
-        self.0.get_mut(number as usize)
+        self.all.get_mut(number as usize).or_else(|| self.instances.get_mut(number))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
-        self.0.iter()
+        self.all.iter().chain(self.instances.iter())
     }
 
+    /// Of all, the instances behind them.
     pub fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
-        0..self.0.len() as u32
+        (0..self.all.len() as u32).chain(self.instances.numbers())
     }
 }
 
@@ -134,20 +140,40 @@ impl Index<u32> for Upstreams {
     type Output = Upstream;
 
     fn index(&self, number: u32) -> &Upstream {
-        &self.0[number as usize]
+        self.get(number).expect("an upstream has no trip and no link when it is gone")
     }
 }
 
 impl IndexMut<u32> for Upstreams {
     fn index_mut(&mut self, number: u32) -> &mut Upstream {
-        &mut self.0[number as usize]
+        self.get_mut(number).expect("an upstream has no trip and no link when it is gone")
     }
 }
 
-/// A session of the legacy era, shared by all requests of one core.
+/// A session of the legacy era.
 #[derive(Debug, Default)]
-pub(super) enum Session {
-    /// None, and nobody has asked for one.
+pub(super) struct Session {
+    pub state: State,
+    /// Requests that wait until the upstream knows that the session has begun, and what its client wants to hear of.
+    pub greeting: Vec<Key>,
+    /// Sessions opened so far, one in the place of the other.
+    pub opened: u32,
+    /// The members of the parameters that it is opened with; empty for this gateway's own.
+    pub members: Box<[u8]>,
+    /// The level that its client has set.
+    pub wanted: Option<Level>,
+    /// The level that the upstream was told.
+    pub level: Option<Level>,
+    /// It is being told.
+    pub is_leveling: bool,
+    /// The upstream has levels.
+    pub has_levels: bool,
+}
+
+/// How far a session is.
+#[derive(Debug, Default)]
+pub(super) enum State {
+    /// There is none, and nobody has asked for one.
     #[default]
     None,
     /// `initialize` is under way; these wait for it.
@@ -162,8 +188,6 @@ pub(super) struct Open {
     /// None: the upstream has no sessions.
     pub id: Option<Box<[u8]>>,
     pub version: Version,
-    /// Its `Implementation` object.
-    pub info: Box<[u8]>,
 }
 
 /// One upstream on one core.
@@ -171,11 +195,20 @@ pub(super) struct Open {
 pub(super) struct Upstream {
     pub settings: Settings,
     pub breaker: Breaker,
+    /// The session of this gateway's own, and of all that share it.
     pub session: Session,
-    /// Requests that wait until the upstream knows that the session has begun.
-    pub greeting: Vec<Key>,
-    /// Sessions opened so far.
-    pub sessions: u32,
+    /// It gives its sessions no ids: one is as good as another.
+    pub is_neutral: bool,
+    /// Its `Implementation` object, as it was said last.
+    pub info: Box<[u8]>,
+    /// Requests of clients.
+    pub calls: usize,
+    /// Requests that wait for their session.
+    pub unopened: usize,
+    /// Sessions that it is to be told have ended.
+    pub ends: VecDeque<Open>,
+    /// Such messages on their way.
+    pub ending: usize,
     /// Messages on their way that nobody answers.
     pub tells: usize,
     /// It is a process.
@@ -190,6 +223,8 @@ pub(super) struct Upstream {
     pub queue: VecDeque<Key>,
     /// Decides on the jitter of waits.
     pub seed: u64,
+    /// Whose process it is, if it is an instance.
+    pub tenancy: Option<Tenancy>,
     /// On one core only.
     pub scout: Option<Scout>,
 }
@@ -197,25 +232,40 @@ pub(super) struct Upstream {
 impl Session {
     /// Those that wait for it.
     pub fn take_waiting(&mut self) -> Vec<Key> {
-        match self {
-            Self::Opening { waiting } => std::mem::take(waiting),
+        match &mut self.state {
+            State::Opening { waiting } => std::mem::take(waiting),
             _ => Vec::new(),
         }
     }
 
-    fn waiting(&self) -> &[Key] {
-        match self {
-            Self::Opening { waiting } => waiting,
-            _ => &[],
+    /// What was agreed on, if there is one.
+    pub const fn open(&self) -> Option<&Open> {
+        if let State::Open(open) = &self.state { Some(open) } else { None }
+    }
+
+    /// Lets go of it. Gives what was agreed on, if there was one.
+    pub fn close(&mut self) -> Option<Open> {
+        if !matches!(self.state, State::Open(_)) {
+            return None;
+        }
+        self.level = None;
+        match std::mem::take(&mut self.state) {
+            State::Open(open) => Some(open),
+            _ => None,
         }
     }
 
-    /// The upstream's `Implementation` object, as far as the session knows it.
-    pub fn info(&self) -> &[u8] {
-        match self {
-            Self::Open(open) => &open.info,
-            _ => b"{}",
+    /// Whether the upstream is to be told what its client wants to hear of.
+    pub fn is_to_level(&self) -> bool {
+        self.has_levels && self.wanted.is_some() && self.wanted != self.level
+    }
+
+    /// A request does not wait any more.
+    pub fn forget(&mut self, key: Key) {
+        if let State::Opening { waiting } = &mut self.state {
+            waiting.retain(|other| *other != key);
         }
+        self.greeting.retain(|other| *other != key);
     }
 }
 
@@ -225,36 +275,27 @@ impl Upstream {
         Self {
             settings,
             breaker: Breaker::new(seed),
-            session: Session::None,
-            greeting: Vec::new(),
-            sessions: 0,
+            session: Session::default(),
+            is_neutral: false,
+            info: (*b"{}").into(),
+            calls: 0,
+            unopened: 0,
+            ends: VecDeque::new(),
+            ending: 0,
             tells: 0,
             pipe,
             links: 0,
             own_links: 0,
             idle: Vec::new(),
             queue: VecDeque::new(),
+            tenancy: None,
             scout: None,
             seed,
         }
     }
 
-    /// Requests that wait for a session.
-    pub fn unopened(&self) -> usize {
-        self.session.waiting().len() + self.greeting.len()
-    }
-
-    /// A request does not wait any more.
-    pub fn forget(&mut self, key: Key) {
-        if let Session::Opening { waiting } = &mut self.session {
-            waiting.retain(|other| *other != key);
-        }
-        self.greeting.retain(|other| *other != key);
-        self.queue.retain(|other| *other != key);
-    }
-
     /// When a request that is sent now must have been answered.
-    pub fn ends(&self, now: Nanos) -> Nanos {
+    pub fn deadline(&self, now: Nanos) -> Nanos {
         now.after(self.settings.total_timeout)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
-use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
+use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Owner, Settings, Starts, TripId, What};
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
@@ -72,6 +72,9 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         progress_token: None,
         level: Some(Level::Info),
         client_info: None,
+        owner: Owner::Shared,
+        speaks: Version::V2026_07_28,
+        set_level: None,
         capabilities: crate::wire::mcp::ClientCapabilities::NONE,
         fields: &[],
     }
