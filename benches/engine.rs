@@ -300,7 +300,11 @@ fn answer(era: Era, request: &[u8], into: &mut Vec<u8>) {
     let id = id.unwrap_or(b"0");
     let length = br#"{"jsonrpc":"2.0","id":"#.len() + id.len() + member.len() + result.len() + 1;
     into.clear();
-    into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ");
+    into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n");
+    if says("\"initialize\"") {
+        into.extend_from_slice(b"Mcp-Session-Id: s\r\n");
+    }
+    into.extend_from_slice(b"Content-Length: ");
     into.extend_from_slice(length.to_string().as_bytes());
     for piece in [b"\r\n\r\n", &br#"{"jsonrpc":"2.0","id":"#[..], id, member, result.as_bytes(), b"}"] {
         into.extend_from_slice(piece);

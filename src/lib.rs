@@ -12,7 +12,8 @@
 //! in this process, an *upstream* is one that this node fronts. A *link* is a stream of bytes to an upstream: a connection, or a child
 //! process. A *trip* is one request on its way to an upstream, and what is heard of it. A *scout* finds out what an upstream speaks
 //! and has. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
-//! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
+//! is what they see: lists, names and whose they are, encoded on the core that answers. An *owner* is whom a session with an upstream, or a
+//! process, belongs to. A *frame* goes from core to core over
 //! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
 //! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
 //! peer sees it.
@@ -61,10 +62,13 @@
 //! entry that it makes its views of anyway which era an upstream speaks.
 //!
 //! A call of an upstream over HTTP goes out from the caller's own core, over a link of that core's pool: no stream crosses cores. Within
-//! the modern era the message goes on byte for byte but for a name that the view changed, and so does its answer. An upstream of the
-//! legacy era has one session per core, shared by all calls of the core, with ids and progress tokens of the gateway's own, opened when it
-//! is first needed and again when the upstream has forgotten it. A child process exists once, on the core of its scout; calls from other
-//! cores hop there.
+//! the modern era the message goes on byte for byte but for a name that the view changed, and so does its answer. What an upstream of the
+//! legacy era keeps per session belongs to somebody, its *owner*: each session of the legacy era has one session of its own there, on its home
+//! core, and each principal of the modern era one on each core, opened when it is first needed, again when the upstream has forgotten it, and
+//! ended with its owner or when that is idle. An upstream that gives out no session ids is asked in one that all share, as the scout asks. Ids
+//! and progress tokens in there are the gateway's own. A child process exists once, on the core of its scout; calls from other cores hop there.
+//! When it is interactive, each owner has a process: a session on its home core, a principal, who has one call in work at a time, on a core that
+//! its digest selects; what such a process asks, and the answer, hop as well.
 //!
 //! An upstream that asks in the midst of a call is answered by that call's client. When a modern upstream answers a legacy client's call
 //! with questions, they become requests on the stream of that call, and the answers go out with the request when it is sent again.

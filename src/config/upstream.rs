@@ -547,6 +547,7 @@ mod tests {
             [[upstream]]
             name = "d"
             command = "x"
+            max_processes = 0
             env = { "a=b" = "1" }
             headers = { Authorization = "x" }
             [[endpoint]]
@@ -568,6 +569,7 @@ mod tests {
             "`c`: headers: X: ",
             "`c`: headers: y: it is there twice",
             "`d`: env: a=b: ",
+            "`d`: max_processes: 0 must",
             "`d`: headers: ",
             "endpoint `/other`: an endpoint's path",
             "endpoint `/other`: servers: `a` is there twice",

@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 
 use compact_str::CompactString;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::bridge::Round;
 use super::call::{Caller, TargetKind};
 use super::mrtr::Binding;
 use super::park::Askable;
 use super::view::{Signer, rename_contents};
-use crate::base::ids::{CallId, CoreId};
+use crate::base::ids::{CallId, ConnId, CoreId};
+use crate::base::limits::{PARKED_PER_CORE_MAX, PARKED_PER_PRINCIPAL_MAX};
 use crate::base::time::Nanos;
-use crate::gateway::TripId;
+use crate::gateway::{Digest, TripId};
 use crate::native::Context;
 use crate::native::outcome::Job;
 
@@ -152,6 +155,33 @@ pub(super) struct Calls {
     pub due: Nanos,
     /// The call that is being started, which has no slot yet.
     pub starting: Option<(CallId, Caller)>,
+    parked: Parked,
+}
+
+/// How many calls wait for their client to come back with an answer. Each holds a place at its upstream.
+#[derive(Debug, Default)]
+struct Parked {
+    all: usize,
+    by_principal: HashMap<Digest, usize>,
+    by_upstream: HashMap<u32, usize>,
+}
+
+impl Parked {
+    fn leave(&mut self, call: &mut Call) {
+        let (Some(upstream), Some(principal)) = (call.upstream(), call.askable_mut().map(|askable| askable.principal)) else { return };
+        self.all -= 1;
+        take_one(&mut self.by_principal, principal);
+        take_one(&mut self.by_upstream, upstream);
+    }
+}
+
+fn take_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
 }
 
 impl Calls {
@@ -203,11 +233,44 @@ impl Calls {
         if *generation != id.generation {
             return None;
         }
-        let call = call.take()?;
+        let mut call = call.take()?;
+        if call.caller == Caller::Parked {
+            self.parked.leave(&mut call);
+        }
         *generation = generation.wrapping_add(1);
         self.free.push(id.index);
         self.in_work -= 1;
         Some(call)
+    }
+
+    /// Has a call of the modern era wait for its client to come back. False when too many do: of its principal, of this core, or of those that its
+    /// upstream may have in work.
+    pub fn park(&mut self, id: CallId, places: usize) -> bool {
+        let Some((_, Some(call))) = self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation) else {
+            return false;
+        };
+        let (Some(upstream), Some(principal)) = (call.upstream(), call.askable_mut().map(|askable| askable.principal)) else { return false };
+        let of_principal = self.parked.by_principal.get(&principal).copied().unwrap_or_default();
+        let of_upstream = self.parked.by_upstream.get(&upstream).copied().unwrap_or_default();
+        if self.parked.all >= PARKED_PER_CORE_MAX || of_principal >= PARKED_PER_PRINCIPAL_MAX || of_upstream >= places {
+            return false;
+        }
+        call.caller = Caller::Parked;
+        self.parked.all += 1;
+        *self.parked.by_principal.entry(principal).or_default() += 1;
+        *self.parked.by_upstream.entry(upstream).or_default() += 1;
+        true
+    }
+
+    /// The client of a call that is parked has come back on this connection.
+    pub fn unpark(&mut self, id: CallId, conn: ConnId) {
+        let Some((_, Some(call))) = self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation) else {
+            return;
+        };
+        if call.caller == Caller::Parked {
+            self.parked.leave(call);
+            call.caller = Caller::Modern(conn);
+        }
     }
 
     /// Takes the call out of its slot for a moment; [`Self::put_back`] follows.

@@ -3,13 +3,14 @@
 //! The call is parked: its request at the upstream goes on, and the client gets a result that asks, with a sealed handle in `requestState` that
 //! names the core and the call (2026-07-28, basic, "Multi Round-Trip Requests"). When the client comes back with the answer, on any core, its
 //! connection moves to that core, the answer goes to the upstream, and the client waits for the call again. A handle is good for the same request of
-//! the same principal alone, in this run of this process, and for as long as a `requestState` is.
+//! the same principal alone, in this run of this process, and for as long as a `requestState` is. How many may wait is bounded, since each holds a place at its upstream; one that nobody
+//! comes back to is cancelled there.
 
 use std::collections::VecDeque;
 
 use compact_str::CompactString;
 
-use super::call::Caller;
+use super::call::{Caller, Ending};
 use super::exchange::Owner;
 use super::ladder::Fall;
 use super::modern::Post;
@@ -22,6 +23,7 @@ use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, CoreId};
 use crate::base::limits::ASK_ROUNDS_MAX;
 use crate::base::time::Now;
+use crate::gateway::Digest;
 use crate::native::host::AskMethod;
 use crate::wire::json::{self, write_str};
 use crate::wire::jsonrpc::{self, Id, Request};
@@ -36,6 +38,7 @@ const MARK_BYTES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Askable {
     binding: Binding,
+    pub principal: Digest,
     capabilities: ClientCapabilities,
     /// What the client was asked.
     open: Option<Question>,
@@ -56,7 +59,8 @@ impl Askable {
     pub fn new(post: &Post<'_>, request: &Request<'_>, capabilities: ClientCapabilities) -> Option<Box<Self>> {
         let can_be_asked = capabilities.sampling() || capabilities.roots() || capabilities.elicitation_form();
         let binding = can_be_asked.then(|| Binding::new(post.view.path(), &post.principal, request))?;
-        Some(Box::new(Self { binding, capabilities, open: None, more: VecDeque::new() }))
+        let principal = Digest::new(post.principal.as_bytes());
+        Some(Box::new(Self { binding, principal, capabilities, open: None, more: VecDeque::new() }))
     }
 }
 
@@ -114,8 +118,8 @@ pub(super) fn on_retry(
     askable.binding = binding;
     let Some(asked) = askable.open.take() else { return Err(invalid()) };
     let next = askable.more.pop_front();
-    call.caller = Caller::Modern(post.conn);
     call.rpc_id = CompactString::from_utf8_lossy(request.id.raw());
+    engine.calls.unpark(id, post.conn);
     engine.exchanges.open(post.conn, &post.terms, Owner::Call(id), now.mono);
     engine.readdress(id, request.id, request.params.meta.progress_token, out);
     engine.answer_upstream(now, id, &asked.id, Ok(answer), out);
@@ -141,7 +145,16 @@ impl Engine {
             return self.answer_upstream(now, id, &question.id, Err(&error), out);
         };
         askable.open = Some(question);
-        call.caller = Caller::Parked;
+        // What waits for people must leave room for what does not.
+        let upstream = call.upstream().and_then(|upstream| self.gateway.settings(upstream));
+        let places = upstream.map_or(1, |settings| (settings.in_flight_max / 2).max(1));
+        if !self.calls.park(id, places) {
+            if let Some(call) = self.calls.lift(id) {
+                self.cancel_relay(now, &call, out);
+                self.calls.put_back(id, call);
+            }
+            return self.conclude(now, id, Ending::Overloaded, &[], out);
+        }
         // The connection that may have been slow is done with.
         if let Some(trip) = trip {
             self.gateway.choke(trip, false);

@@ -7,6 +7,7 @@
 //!
 //! An *upstream* is an MCP server that is fronted. A *link* is one stream of bytes to it. A *trip* is one request on its way to an upstream,
 //! and what is heard of it. A *scout* finds out what an upstream speaks and has, and watches whether that changes: one core has it, for all.
+//! An *owner* is whom a session with an upstream of the legacy era belongs to, or an *instance*: a process of one that is interactive.
 //!
 //! # A relayed request
 //!

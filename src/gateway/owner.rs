@@ -7,18 +7,19 @@
 //! A session ends with its owner; one of a principal, which never says that it is done, when it was not used for a while. See `ends`.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::Gateway;
 use super::failure::Failure;
 use super::session::RELAYED;
 use super::slots::{Key, Slots};
+use super::trip::Who;
 use super::upstream::{Session, State, Upstream};
 use super::write::{self, Forward};
 use crate::base::ids::SessionKey;
 use crate::base::limits::{UPSTREAM_OWNER_IDLE_MS_MAX, UPSTREAM_OWNER_LOOK_MS, UPSTREAM_PRINCIPALS_MAX};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
-use std::time::Duration;
 
 /// Who calls, as far as it matters to what is kept for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -231,6 +232,30 @@ impl Gateway {
         }
     }
 
+    /// Another session is to take the place of the shared one. What is in work in this one goes on there.
+    pub(super) fn retire_shared(&mut self, upstream: u32) {
+        let up = &mut self.upstreams[upstream];
+        if up.calls == 0 {
+            return self.end_shared(upstream);
+        }
+        let opened = up.session.opened;
+        let session = std::mem::replace(&mut up.session, Session { opened, ..Session::default() });
+        let own = OwnSession { upstream, owner: Owner::Shared, session, calls: 0, used: Nanos(0), is_over: true };
+        let key = self.owners.sessions.insert(Box::new(own));
+        let mut calls = 0;
+        for (_, trip) in self.trips.iter_mut() {
+            let is_in_it = trip.upstream == upstream && trip.seat == Seat::Shared && trip.version.era() == Era::Legacy;
+            if is_in_it && matches!(trip.who, Who::Call(..)) {
+                trip.seat = Seat::Own(key);
+                calls += 1;
+            }
+        }
+        if let Some(own) = self.owners.get_mut(key) {
+            own.calls = calls;
+        }
+        self.close_if_over(key);
+    }
+
     /// A request of a client is over.
     pub(super) fn leave(&mut self, upstream: u32, seat: Seat) {
         self.upstreams[upstream].calls -= 1;
@@ -238,8 +263,8 @@ impl Gateway {
             Seat::Own(key) => {
                 if let Some(own) = self.owners.get_mut(key) {
                     own.calls -= 1;
-                    if own.calls == 0 && own.is_over {
-                        self.close_if_over(key);
+                    if own.calls == 0 && (own.is_over || self.is_draining) {
+                        self.end_session(key);
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! Upstreams that are processes: one per upstream, on one core, spoken to over its standard input and output, one message a line (2025-11-25 and
 //! 2026-07-28, transports, "stdio"). All clients share it, so ids and progress tokens are this gateway's own, and what it asks is not
-//! passed on: nobody could say whom it asks.
+//! passed on: nobody could say whom it asks. A client's own process (see `instance`) asks that client.
 
 use std::time::Duration;
 

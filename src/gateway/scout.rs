@@ -259,7 +259,7 @@ impl Gateway {
             // A client's request has greeted it already: a process is greeted once in its life (2025-11-25, lifecycle, "Initialization").
             return self.on_session(now, upstream);
         }
-        self.end_shared(upstream);
+        self.retire_shared(upstream);
         self.open_session(now, upstream);
     }
 

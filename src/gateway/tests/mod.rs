@@ -2,6 +2,7 @@
 
 mod faults;
 mod hostile;
+mod owners;
 mod relay;
 
 use std::sync::Arc;
