@@ -249,7 +249,9 @@ impl Calls {
         let Some((_, Some(call))) = self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation) else {
             return false;
         };
-        let (Some(upstream), Some(principal)) = (call.upstream(), call.askable_mut().map(|askable| askable.principal)) else { return false };
+        let (Some(upstream), Some(principal)) = (call.upstream(), call.askable_mut().map(|askable| askable.principal)) else {
+            return false;
+        };
         let of_principal = self.parked.by_principal.get(&principal).copied().unwrap_or_default();
         let of_upstream = self.parked.by_upstream.get(&upstream).copied().unwrap_or_default();
         if self.parked.all >= PARKED_PER_CORE_MAX || of_principal >= PARKED_PER_PRINCIPAL_MAX || of_upstream >= places {

@@ -265,7 +265,9 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            Frame::Cancel(_) | Frame::Resume(..) | Frame::Answer(..) | Frame::Readdress(..) | Frame::Told(..) => self.hops.owed.push((to, frame)),
+            Frame::Cancel(_) | Frame::Resume(..) | Frame::Answer(..) | Frame::Readdress(..) | Frame::Told(..) => {
+                self.hops.owed.push((to, frame))
+            }
         }
     }
 

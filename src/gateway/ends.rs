@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use super::Gateway;
 use super::owner::Seat;
 use super::scout::Errand;
 use super::session;
 use super::trip::{Verb, Who};
 use super::upstream::Open;
-use super::Gateway;
 use crate::base::limits::{UPSTREAM_END_MS_MAX, UPSTREAM_ENDS_MAX, UPSTREAM_ENDS_QUEUED_MAX};
 use crate::base::time::Nanos;
 use crate::wire::mcp::Method;
@@ -56,7 +56,9 @@ impl Gateway {
         for (key, trip) in self.trips.iter_mut() {
             match trip.who {
                 Who::Call(..) => {}
-                Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End) => trip.ends = trip.ends.min(until),
+                Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End) => {
+                    trip.ends = trip.ends.min(until)
+                }
                 Who::Own(_) => idle.push(key),
             }
         }

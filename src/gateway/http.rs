@@ -93,7 +93,8 @@ impl Gateway {
         trip.stage = Stage::Waiting;
         trip.due = now.after(up.settings.first_byte_timeout);
         let due = trip.due.min(trip.ends);
-        let needs_session = trip.version.era() == Era::Legacy && !matches!(trip.who, Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End));
+        let needs_session = trip.version.era() == Era::Legacy
+            && !matches!(trip.who, Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End));
         let upstream = trip.upstream;
         self.expect(due);
         if needs_session && !self.has_session(now, upstream, key) {

@@ -314,9 +314,7 @@ impl Gateway {
 /// of them cannot be asked is answered for it when it is asked.
 pub(super) fn opening(ask: &Forward<'_>) -> Box<[u8]> {
     match ask.owner {
-        Owner::Session(_) => {
-            write::initialize_members(ask.speaks, ask.capabilities.within(RELAYED), ask.client_info).into_boxed_slice()
-        }
+        Owner::Session(_) => write::initialize_members(ask.speaks, ask.capabilities.within(RELAYED), ask.client_info).into_boxed_slice(),
         Owner::Principal(_) | Owner::Shared => write::initialize_members(Version::LEGACY_NEWEST, RELAYED, None).into_boxed_slice(),
     }
 }

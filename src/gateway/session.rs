@@ -19,7 +19,8 @@ use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
 
 /// What clients of the legacy era can be asked for through this gateway.
-pub(super) const RELAYED: ClientCapabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
+pub(super) const RELAYED: ClientCapabilities =
+    ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
 
 /// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
 pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
@@ -83,7 +84,11 @@ impl Gateway {
         } else {
             session.members.to_vec()
         };
-        self.ask_in(now, seat, Owned { upstream, errand: Errand::Initialize(seat), method: Method::Initialize, version, members: &members });
+        self.ask_in(
+            now,
+            seat,
+            Owned { upstream, errand: Errand::Initialize(seat), method: Method::Initialize, version, members: &members },
+        );
     }
 
     /// The upstream has answered `initialize`.
@@ -152,8 +157,7 @@ impl Gateway {
         let (Some(level), Some(version)) = (session.wanted, session.open().map(|open| open.version)) else { return };
         (session.level, session.is_leveling) = (Some(level), true);
         let members = format!(r#""level":"{}""#, level.as_str());
-        let owned =
-            Owned { upstream, errand: Errand::Level(seat), method: Method::LoggingSetLevel, version, members: members.as_bytes() };
+        let owned = Owned { upstream, errand: Errand::Level(seat), method: Method::LoggingSetLevel, version, members: members.as_bytes() };
         self.ask_in(now, seat, owned);
     }
 

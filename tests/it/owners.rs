@@ -116,7 +116,8 @@ impl Upstream {
             let session = format!("s-{}", self.opened.fetch_add(1, Relaxed));
             self.sessions.lock().expect("no panic").insert(session.clone(), Kept::default());
             let capabilities = json!({"tools": {}, "logging": {}});
-            let opened = json!({"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": {"name": "u", "version": "1"}});
+            let opened =
+                json!({"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": {"name": "u", "version": "1"}});
             return write(stream, "200 OK", &format!("{JSON}Mcp-Session-Id: {session}\r\n"), &result(opened));
         }
         if method == "server/discover" {
@@ -329,9 +330,8 @@ fn text_of(message: &Value) -> String {
 /// A call of the modern era by this principal, whose client may be asked.
 fn modern_call(principal: &str, tool: &str, arguments: &str, more: &str) -> String {
     let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"it","version":"1"},"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}}"#;
-    let body = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}{more},{meta}}}}}"#
-    );
+    let body =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}{more},{meta}}}}}"#);
     let bearer = format!("Bearer {principal}");
     let headers =
         [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", tool), ("authorization", bearer.as_str())];
@@ -348,9 +348,7 @@ fn modern_question(client: &mut Client, who: &str) -> (String, String) {
 }
 
 fn modern_answer(client: &mut Client, who: &str, handle: &str) -> Response {
-    let more = format!(
-        r#","inputResponses":{{"question":{{"action":"accept","content":{{"name":"{who}"}}}}}},"requestState":"{handle}""#
-    );
+    let more = format!(r#","inputResponses":{{"question":{{"action":"accept","content":{{"name":"{who}"}}}}}},"requestState":"{handle}""#);
     client.ask(modern_call(who, "ask", &format!(r#"{{"who":"{who}"}}"#), &more))
 }
 

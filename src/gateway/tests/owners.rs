@@ -83,7 +83,8 @@ impl Server {
         let message: Value = serde_json::from_str(text.split_once("\r\n\r\n")?.1).expect("JSON");
         let method = message["method"].as_str().unwrap_or_default().to_owned();
         if method == "initialize" {
-            let result = r#"{"protocolVersion":"2025-06-18","capabilities":{"logging":{},"tools":{}},"serverInfo":{"name":"s","version":"1"}}"#;
+            let result =
+                r#"{"protocolVersion":"2025-06-18","capabilities":{"logging":{},"tools":{}},"serverInfo":{"name":"s","version":"1"}}"#;
             let answer = response(&format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, message["id"]));
             let id = self.opened.len();
             self.opened.push(message["params"].clone());
