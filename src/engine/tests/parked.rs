@@ -101,7 +101,7 @@ fn calls_that_wait_for_people_leave_room_for_others() {
     for (in_flight_max, who, may) in [(6, "one", 3), (1000, "one", PARKED_PER_PRINCIPAL_MAX), (1000, "many", 40)] {
         let mut pair = Pair::with(1, Settings { in_flight_max, queued_max: 1000, ..settings("u") }, Eras::Legacy);
         let headers = |n: usize| format!("Authorization: Bearer {}\r\n", if who == "one" { 0 } else { n });
-        let mut ask = |pair: &mut Pair, n: usize, more: &str| {
+        let ask = |pair: &mut Pair, n: usize, more: &str| {
             let conn = pair.front.connect(0);
             call(pair, conn, "ask", more, &headers(n))
         };

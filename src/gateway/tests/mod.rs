@@ -2,6 +2,7 @@
 
 mod faults;
 mod hostile;
+mod instances;
 mod owners;
 mod relay;
 
