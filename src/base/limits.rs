@@ -206,6 +206,10 @@ pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 pub const UPSTREAM_TELLS_MAX: usize = 64;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Longest id of an upstream server's event after which a stream is taken up again, bytes.
+pub const UPSTREAM_EVENT_ID_BYTES_MAX: usize = 1024;
+/// Tries to take up a stream of an upstream server in which nothing new was heard.
+pub const UPSTREAM_REJOINS_MAX: u32 = 8;
 /// Most pages of an upstream server's lists, all together.
 pub const UPSTREAM_PAGES_MAX: usize = 256;
 /// Failures of an upstream one behind the other that open its breaker.

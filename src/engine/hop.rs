@@ -181,8 +181,8 @@ impl Engine {
             What::Notice(message) => Told::Notice(message.into_owned()),
             What::Answer { status, message } => Told::Answer(status, message.into_owned()),
             What::Asks(response) => Told::Asks(response.into_owned()),
-            // A process asks nobody.
-            What::Question { .. } => return,
+            // A process asks nobody, and its pipe is one stream for all.
+            What::Question { .. } | What::Apart { .. } => return,
             What::Failed(failure) => Told::Failed(failure),
         };
         let is_last = !matches!(told, Told::Notice(_) | Told::Asks(_));

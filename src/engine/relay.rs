@@ -205,6 +205,12 @@ impl Engine {
                 self.bridge(now, heard.call, &response, out);
                 response
             }
+            What::Apart { retry_ms } => {
+                if let Caller::Legacy(asker) = caller {
+                    legacy_stream::close(self, now, asker, retry_ms, out);
+                }
+                return;
+            }
             What::Question { id, method, params } => return self.on_question(now, heard.call, &id, &method, &params, out),
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::failure::Failure;
+use super::rejoin::Left;
 use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::translate::{self, Heard as Message, Said};
@@ -27,12 +28,20 @@ impl Gateway {
         let trip = self.trips.get(key)?;
         if is_stream {
             // Its answer would have ended the trip.
+            let left = state.events.as_deref().map(Left::of).unwrap_or_default();
+            state.part();
             self.give_back(body);
-            self.fail(now, key, Failure::Closed);
+            if !self.leave(now, key, left) {
+                self.fail(now, key, Failure::Closed);
+            }
             return None;
         }
-        let upstream = trip.upstream;
-        let heard = match trip.who {
+        let (upstream, who) = (trip.upstream, trip.who);
+        if self.is_rejoin_refused(now, key, link, status) {
+            self.give_back(body);
+            return None;
+        }
+        let heard = match who {
             Who::Own(errand) => {
                 let reply = Reply { status, session, body: whole.unwrap_or(&body) };
                 self.end_trip(key);
@@ -252,7 +261,7 @@ impl Gateway {
         match trip.stage {
             Stage::Waiting => up.forget(key),
             Stage::Piped => self.forget_number(trip.upstream, trip.number),
-            Stage::Sent(_) | Stage::Asking => {}
+            Stage::Sent(_) | Stage::Asking | Stage::Apart => {}
         }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::link::{Down, LinkEvent};
+use super::rejoin::Left;
 use super::scout::Errand;
 use super::session;
 use super::slots::Key;
@@ -173,10 +174,14 @@ impl Gateway {
             };
             trip.version = session.map_or(trip.version, |open| open.version);
             trip.session = session.filter(|open| open.id.is_some()).map_or(0, |_| up.sessions);
-            let len = (trip.verb == Verb::Post).then_some(trip.body.len());
-            session::legacy_head(out, &up.settings.starts, trip.verb, session, len);
+            let after = trip.rejoin.as_ref().map(|rejoin| &*rejoin.after);
+            let verb = if after.is_some() { Verb::Get } else { trip.verb };
+            let len = (verb == Verb::Post).then_some(trip.body.len());
+            session::legacy_head(out, &up.settings.starts, verb, session, after, len);
         }
-        out.extend_from_slice(&trip.body);
+        if trip.rejoin.is_none() {
+            out.extend_from_slice(&trip.body);
+        }
         let range = start..self.bytes.len();
         self.effects.push(Effect::Feed { link, range });
         self.expect(due);
@@ -294,7 +299,9 @@ impl Gateway {
         {
             state.events = Some(Box::new(sse::Parser::new(limits::UPSTREAM_ANSWER_BYTES_MAX)));
             let upstream = state.upstream;
-            if let Some(Who::Own(Errand::Listen)) = state.trip.and_then(|key| self.trips.get(key)).map(|trip| trip.who) {
+            // Of one that is taken up nothing was missed.
+            let trip = state.trip.and_then(|key| self.trips.get(key)).filter(|trip| trip.rejoin.is_none());
+            if let Some(Who::Own(Errand::Listen)) = trip.map(|trip| trip.who) {
                 self.on_listening(now, upstream);
             }
         }
@@ -339,6 +346,7 @@ impl Gateway {
         let (trip, has_head) = (state.trip, state.head.is_some());
         let is_reused = state.served > 0;
         let is_unsent = state.is_up && !state.is_drained;
+        let left = state.events.as_deref().map(Left::of);
         self.remove_link(now, link, is_there);
         let Some(key) = trip else { return };
         let Some(trip) = self.trips.get_mut(key) else { return };
@@ -349,6 +357,10 @@ impl Gateway {
             trip.is_retried = true;
             self.metrics.count(Counter::UpstreamRetries);
             return self.dispatch(now, key);
+        }
+        let is_over = is_broken || matches!(failure, Failure::Down(_));
+        if is_over && self.leave(now, key, left.unwrap_or_default()) {
+            return;
         }
         self.fail(now, key, failure);
     }
@@ -431,6 +443,7 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
         What::Asks(message) => What::Asks(Cow::Owned(message.into_owned())),
         What::Question { id, method, params } => What::Question { id, method, params },
+        What::Apart { retry_ms } => What::Apart { retry_ms },
         What::Failed(failure) => What::Failed(failure),
     };
     Heard { core: heard.core, call: heard.call, what }

@@ -30,6 +30,7 @@ pub mod link;
 mod pages;
 mod pipe;
 pub mod policy;
+mod rejoin;
 pub mod restart;
 mod rounds;
 mod scout;
@@ -242,6 +243,7 @@ impl Gateway {
             is_renewed: false,
             questions: 0,
             asked: 0,
+            rejoin: None,
         };
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);
@@ -255,7 +257,7 @@ impl Gateway {
         let key = (trip.0, trip.1);
         let Some(trip) = self.trips.get(key) else { return };
         let (upstream, stage, number) = (trip.upstream, trip.stage, trip.number);
-        if let (Stage::Sent(_) | Stage::Piped, Some(Number(number))) = (stage, number) {
+        if let (Stage::Sent(_) | Stage::Piped | Stage::Apart, Some(Number(number))) = (stage, number) {
             self.tell_cancelled(now, upstream, number);
         }
         self.drop_trip(now, key);
@@ -312,7 +314,10 @@ impl Gateway {
         }
         let late: Vec<Key> = self.trips.iter().filter(|(_, trip)| trip.due.min(trip.ends) <= now).map(|(key, _)| key).collect();
         for key in late {
-            self.fail(now, key, Failure::TimedOut);
+            match self.trips.get(key) {
+                Some(trip) if trip.stage == Stage::Apart && now < trip.ends => self.rejoin(now, key),
+                _ => self.fail(now, key, Failure::TimedOut),
+            }
         }
         self.close_idle(now);
         for upstream in self.upstreams.numbers() {

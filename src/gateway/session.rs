@@ -5,6 +5,7 @@ use compact_str::CompactString;
 
 use super::failure::Failure;
 use super::http::answer_to;
+use super::rejoin::LAST_EVENT_ID;
 use super::scout::{Errand, Reply};
 use super::slots::Key;
 use super::trip::{Stage, Trip, TripId, Verb, Who};
@@ -20,13 +21,25 @@ use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
 /// What clients of the legacy era can be asked for through this gateway.
 const RELAYED: ClientCapabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
 
-/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
-pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
+/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came. `after` is the last event of the
+/// stream that is to be taken up.
+pub(super) fn legacy_head(
+    out: &mut Vec<u8>,
+    starts: &Starts,
+    verb: Verb,
+    session: Option<&Open>,
+    after: Option<&[u8]>,
+    len: Option<usize>,
+) {
     let mut head = starts.begin(out, verb);
     if let Some(open) = session {
         let version = head.field("MCP-Protocol-Version", open.version.as_str().as_bytes());
         let id = open.id.as_deref().map_or(Ok(()), |id| head.field("MCP-Session-Id", id));
         debug_assert!(version.and(id).is_ok(), "a version is a token, and the id was checked when it came");
+    }
+    if let Some(after) = after {
+        let told = head.field(LAST_EVENT_ID, after);
+        debug_assert!(told.is_ok(), "it was checked when it came");
     }
     head.end(len);
 }
@@ -283,6 +296,7 @@ impl Gateway {
             is_renewed: false,
             questions: 0,
             asked: 0,
+            rejoin: None,
         };
         self.trips.insert(trip)
     }

@@ -15,7 +15,7 @@ fn id_of(text: &str) -> String {
 
 impl Bench {
     /// Brings up what was dialled, and agrees to every session that is asked for. What else was sent is given.
-    fn serve_sessions(&mut self, session: &str) -> Vec<(LinkId, String)> {
+    pub(super) fn serve_sessions(&mut self, session: &str) -> Vec<(LinkId, String)> {
         let mut others = Vec::new();
         loop {
             for link in self.dialled() {

@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod relay;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ enum Told {
     Notice(String),
     Answer(u16, String),
     Asks(String),
+    Apart(u64),
     Failed(Failure),
 }
 
@@ -183,6 +185,7 @@ fn tell(heard: Heard<'_>) -> (u32, Told) {
         What::Answer { status, message } => Told::Answer(status, text(message)),
         What::Asks(message) => Told::Asks(text(message)),
         What::Question { id, .. } => Told::Asks(id.into()),
+        What::Apart { retry_ms } => Told::Apart(retry_ms),
         What::Failed(failure) => Told::Failed(failure),
     };
     (heard.call.index, told)
