@@ -238,6 +238,11 @@ pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
 
+/// How long an upstream may take to answer whether it is there, milliseconds.
+pub const CHECK_MS_MAX: u64 = 10_000;
+/// Such questions that a child process may leave unanswered, one behind the other, before it is ended.
+pub const CHILD_CHECKS_MISSED_MAX: u32 = 2;
+
 /// Most upstream servers that a configuration can have.
 pub const UPSTREAMS_MAX: usize = 255;
 /// Requests of one core that may wait for an upstream server which has as many in work as it may.

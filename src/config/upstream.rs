@@ -15,6 +15,9 @@ use crate::gateway::{Dialect, Settings, Starts, policy};
 use crate::registry::problem_with_name;
 use crate::wire::http1::Url;
 
+/// Seconds after which a lazy process that nobody needs is ended.
+const REAP_AFTER_DEFAULT: f64 = 300.0;
+
 /// Text that may be a secret: as it is, or where it is to be found.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
@@ -169,6 +172,9 @@ pub struct Upstream {
     pub interactive: bool,
     /// When its process is started again.
     pub restart: Restart,
+    /// Seconds after which a lazy process that nobody needs is ended; 300 when not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reap_after: Option<f64>,
     /// Whether requests that change nothing are sent once more when their answer was lost.
     pub retries: bool,
     /// Seconds that connecting may take.
@@ -207,6 +213,7 @@ impl Default for Upstream {
             deny: Vec::new(),
             interactive: false,
             restart: Restart::default(),
+            reap_after: None,
             retries: true,
             connect_timeout: 5.0,
             first_byte_timeout: 60.0,
@@ -242,6 +249,9 @@ impl Upstream {
         if let Some(why) = problem_with_name(&self.name) {
             judge.wrong::<()>("name", why);
         }
+        if self.reap_after.is_some() && (self.start != Start::Lazy || self.command.is_none()) {
+            judge.wrong::<()>("reap_after", "it is for a command with start = \"lazy\": leave it out, since all others stay");
+        }
         let reached = match (&self.url, &self.command) {
             (Some(url), None) => self.by_url(url, &mut judge),
             (None, Some(program)) => self.by_command(program, &mut judge),
@@ -274,6 +284,7 @@ impl Upstream {
                     Restart::Never => RestartPolicy::Never,
                 },
                 is_lazy: self.start == Start::Lazy,
+                reap_after: judge.timeout("reap_after", self.reap_after.unwrap_or(REAP_AFTER_DEFAULT)),
                 is_required: self.required,
                 is_interactive: self.interactive,
                 naming: if self.names == Names::Plain { Naming::Plain } else { Naming::Prefixed },
@@ -461,14 +472,17 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back_unless_it_had_secrets() {
-        let file = "[[upstream]]\nname = \"a\"\ncommand = \"npx\"\nargs = [\"-y\", \"x\"]\nrestart = \"on-failure\"\nstart = \"lazy\"\nnames = \"plain\"\n\
+        let file = "[[upstream]]\nname = \"a\"\ncommand = \"npx\"\nargs = [\"-y\", \"x\"]\nrestart = \"on-failure\"\nstart = \"lazy\"\nreap_after = 2.5\nnames = \"plain\"\n\
                     [[endpoint]]\npath = \"/mcp/a\"\nservers = [\"a\"]";
         let printed = load(&[], file).expect("valid").to_toml();
         assert_eq!(load(&[], &printed).expect("valid").to_toml(), printed);
         let engine = load(&[], &printed).expect("valid").engine().expect("keys");
         assert_eq!(engine.endpoints.iter().map(|endpoint| &*endpoint.path).collect::<Vec<_>>(), ["/mcp", "/mcp/a"]);
         assert_eq!((engine.upstreams[0].options.restart, engine.upstreams[0].options.is_lazy), (RestartPolicy::OnFailure, true));
-        assert_eq!(engine.upstreams[0].options.naming, Naming::Plain);
+        assert_eq!(
+            (engine.upstreams[0].options.naming, engine.upstreams[0].options.reap_after),
+            (Naming::Plain, Duration::from_millis(2500))
+        );
         let secret =
             load(&[], "[[upstream]]\nname = \"a\"\nurl = \"https://h/?k=1\"\nheaders = { X-Key = \"hush\" }").expect("valid").to_toml();
         let again = problems(&[], &secret);
@@ -528,6 +542,7 @@ mod tests {
             [[upstream]]
             name = "d"
             command = "x"
+            reap_after = 5.0
             env = { "a=b" = "1" }
             headers = { Authorization = "x" }
             [[endpoint]]
@@ -549,6 +564,7 @@ mod tests {
             "`c`: headers: X: ",
             "`c`: headers: y: it is there twice",
             "`d`: env: a=b: ",
+            "`d`: reap_after: ",
             "`d`: headers: ",
             "endpoint `/other`: an endpoint's path",
             "endpoint `/other`: servers: `a` is there twice",

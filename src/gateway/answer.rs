@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::failure::Failure;
 use super::rejoin::Left;
-use super::scout::{Errand, Reply};
+use super::reply::Reply;
+use super::scout::Errand;
 use super::slots::Key;
 use super::translate::{self, Heard as Message, Said};
 use super::trip::{Heard, Stage, Trip, What, Who};
@@ -293,6 +294,9 @@ impl Gateway {
         let pass = if is_its_fault { trip.pass.take() } else { None };
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
             self.tell_cancelled(now, upstream, number.0);
+            if matches!(who, Who::Call(..)) {
+                self.on_late(now, upstream);
+            }
         }
         if is_its_fault {
             let up = &mut self.upstreams[upstream];

@@ -26,11 +26,13 @@ pub mod breaker;
 pub mod config;
 mod failure;
 mod http;
+mod life;
 pub mod link;
 mod pages;
 mod pipe;
 pub mod policy;
 mod rejoin;
+mod reply;
 pub mod restart;
 mod rounds;
 mod scout;
@@ -200,8 +202,8 @@ impl Gateway {
         if (is_full && up.queue.len() >= up.settings.queued_max) || up.unopened() >= up.settings.in_flight_max + up.settings.queued_max {
             return Err(Failure::Busy);
         }
-        if up.pipe.as_ref().is_some_and(|pipe| pipe.is_resting(now)) {
-            return Err(Failure::Resting);
+        if let Some(failure) = up.pipe.as_ref().and_then(|pipe| pipe.refuses(now)) {
+            return Err(failure);
         }
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
         let ends = up.ends(now);
@@ -322,6 +324,7 @@ impl Gateway {
         self.close_idle(now);
         for upstream in self.upstreams.numbers() {
             self.end_closed(now, upstream);
+            self.look_at_lazy(now, upstream);
             self.tick_scout(now, upstream);
         }
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));

@@ -14,15 +14,15 @@ use super::backoff::Backoff;
 use super::failure::Failure;
 use super::link::Down;
 use super::pages::{Capabilities, Found, Lists, Next};
+use super::reply::{Reply, error_code, is_modern, speaks_nothing_known};
 use super::slots::Key;
 use super::trip::Verb;
 use super::upstream::{Dialect, Session};
 use super::{Gateway, Owned};
 use crate::base::fault::code;
 use crate::base::ids::LinkId;
-use crate::base::limits;
+use crate::base::limits::{self, CHECK_MS_MAX};
 use crate::base::time::Nanos;
-use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Message};
 use crate::wire::mcp::{self, Era, Method, Version};
 
@@ -39,6 +39,10 @@ const CHECK: Duration = Duration::from_secs(20);
 /// One that does not is asked so often what it has.
 const POLL: Duration = Duration::from_secs(20);
 
+/// It is given so long to answer that.
+const CHECK_ANSWER: Duration = Duration::from_millis(CHECK_MS_MAX);
+/// A lazy upstream that is no process is asked so often what it has.
+const LAZY_POLL: Duration = Duration::from_secs(300);
 /// A process is given so long to say which era it is.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -61,34 +65,6 @@ pub(super) enum Errand {
     Tell,
 }
 
-/// An answer to a request of this gateway's own.
-pub(super) struct Reply<'a> {
-    pub status: u16,
-    pub session: Option<Box<[u8]>>,
-    pub body: &'a [u8],
-}
-
-impl<'a> Reply<'a> {
-    /// The result.
-    pub fn result(&self) -> Result<&'a [u8], Failure> {
-        self.outcome()?.map_err(|_| Failure::Garbage("an error instead of a result"))
-    }
-
-    /// The result, or the error object.
-    fn outcome(&self) -> Result<Result<&'a [u8], &'a [u8]>, Failure> {
-        match jsonrpc::parse(self.body) {
-            Ok(Body::One(Message::Response(response))) => match (response.result, response.error) {
-                (Some(result), _) if (200..300).contains(&self.status) => Ok(Ok(result)),
-                (_, Some(error)) => Ok(Err(error)),
-                _ => Err(Failure::Status(self.status)),
-            },
-            _ if !(200..300).contains(&self.status) => Err(Failure::Status(self.status)),
-            Ok(_) => Err(Failure::Garbage("no response")),
-            Err(refusal) => Err(Failure::Garbage(refusal.why)),
-        }
-    }
-}
-
 /// What a scout found out.
 #[derive(Debug)]
 pub struct News {
@@ -109,7 +85,7 @@ pub enum Finding {
 
 /// What a scout is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Waits until it is time to begin.
     Waiting,
     /// Asks which era it is, or for a session.
@@ -118,14 +94,20 @@ enum Stage {
     Listing,
     /// Watches.
     Watching,
+    /// Knows what a lazy process has, and waits until it is needed.
+    Sleeping,
 }
 
 /// The scout of one upstream.
 #[derive(Debug)]
 pub(super) struct Scout {
-    stage: Stage,
+    pub stage: Stage,
     /// When something is to be done.
-    due: Nanos,
+    pub due: Nanos,
+    /// When it last asked something.
+    pub asked: Nanos,
+    /// What it knew before the process was started again holds, unless it turns out not to.
+    pub is_woken: bool,
     version: Version,
     capabilities: Capabilities,
     found: Found,
@@ -135,7 +117,7 @@ pub(super) struct Scout {
     /// Failures in a row.
     failures: u32,
     backoff: Backoff,
-    listen: Option<Key>,
+    pub listen: Option<Key>,
     /// It does not tell of changes, whatever it said.
     is_silent: bool,
     /// Lists changed since they were asked for.
@@ -158,6 +140,8 @@ impl Scout {
         Self {
             stage: Stage::Waiting,
             due: now,
+            asked: now,
+            is_woken: false,
             version: Version::MODERN_NEWEST,
             capabilities: Capabilities::default(),
             found: Found::default(),
@@ -181,6 +165,11 @@ impl Scout {
         self.due
     }
 
+    /// Whether everything that it knows of is known as it is now.
+    pub fn is_content(&self) -> bool {
+        self.stage == Stage::Watching && !self.is_stale
+    }
+
     /// The upstream has said of itself what it can do.
     pub fn greeted(&mut self, result: &[u8]) {
         self.capabilities = Capabilities::of(result);
@@ -198,7 +187,7 @@ impl Gateway {
         }
     }
 
-    fn scout(&mut self, upstream: u32) -> Option<&mut Scout> {
+    pub(super) fn scout(&mut self, upstream: u32) -> Option<&mut Scout> {
         self.upstreams[upstream].scout.as_mut()
     }
 
@@ -219,9 +208,10 @@ impl Gateway {
             Stage::Watching if scout.is_stale || !(scout.is_told || scout.listen.is_some()) => self.list(now, upstream),
             Stage::Watching => {
                 let method = if is_legacy { Method::Ping } else { Method::ServerDiscover };
-                self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
+                let key = self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
+                self.end_by(key, now.after(CHECK_ANSWER));
             }
-            Stage::Greeting | Stage::Listing => {}
+            Stage::Greeting | Stage::Listing | Stage::Sleeping => {}
         }
     }
 
@@ -230,17 +220,23 @@ impl Gateway {
         let dialect = self.upstreams[upstream].settings.dialect;
         let Some(scout) = self.scout(upstream) else { return };
         (scout.stage, scout.is_silent, scout.is_stale) = (Stage::Greeting, false, false);
-        if dialect == Dialect::Legacy {
+        let knows_legacy = std::mem::take(&mut scout.is_woken) && scout.version.era() == Era::Legacy;
+        if dialect == Dialect::Legacy || knows_legacy {
             return self.greet_legacy(now, upstream);
         }
         let version = Version::MODERN_NEWEST;
         (scout.version, scout.is_told) = (version, false);
         let key = self.ask(now, Owned { upstream, errand: Errand::Discover, method: Method::ServerDiscover, version, members: b"" });
         // A process that speaks the handshake alone may not answer at all.
-        if self.is_process(upstream)
-            && let Some(trip) = self.trips.get_mut(key)
-        {
-            trip.ends = trip.ends.min(now.after(PROBE));
+        if self.is_process(upstream) {
+            self.end_by(key, now.after(PROBE));
+        }
+    }
+
+    /// Gives a request no longer than that.
+    fn end_by(&mut self, key: Key, ends: Nanos) {
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.ends = trip.ends.min(ends);
             let due = trip.ends;
             self.expect(due);
         }
@@ -264,7 +260,17 @@ impl Gateway {
     }
 
     /// A request of this gateway's own failed.
-    pub(super) fn on_own_failure(&mut self, now: Nanos, upstream: u32, errand: Errand, failure: Failure) {
+    pub(super) fn on_own_failure(&mut self, now: Nanos, upstream: u32, errand: Errand, mut failure: Failure) {
+        // A process that speaks the handshake alone may leave another first request unanswered.
+        let is_probe = errand == Errand::Discover && self.upstreams[upstream].settings.dialect == Dialect::Auto;
+        let sent = self.scout(upstream).map(|scout| scout.asked);
+        if let (Failure::TimedOut, Some(sent), false) = (&failure, sent.filter(|_| self.is_process(upstream)), is_probe) {
+            if !self.is_alive_unanswered(now, upstream, errand, sent) {
+                failure = Failure::Silent;
+            } else if errand == Errand::Check {
+                return self.check_again(now, upstream);
+            }
+        }
         self.on_errand(now, upstream, errand, Err(failure));
     }
 
@@ -408,8 +414,17 @@ impl Gateway {
         found.changes = scout.changes;
         scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
         let is_listening = scout.is_told || scout.listen.is_some();
-        scout.due = if scout.is_stale { now.after(SETTLE) } else { now.after(if is_listening { CHECK } else { POLL }) };
-        let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells());
+        // A lazy one is left alone; a lazy process sleeps.
+        let is_lazy = up.settings.options.is_lazy && !is_process;
+        let wait = if is_listening { CHECK } else { POLL };
+        scout.due = now.after(if scout.is_stale {
+            SETTLE
+        } else if is_lazy {
+            LAZY_POLL
+        } else {
+            wait
+        });
+        let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells() && !is_lazy);
         self.news.push(News { upstream, finding: Finding::Online(found) });
         self.expect(due);
         if may_listen {
@@ -541,10 +556,13 @@ impl Gateway {
         let is_first = scout.failures == 0;
         scout.failures = scout.failures.saturating_add(1);
         scout.stage = Stage::Waiting;
+        scout.is_woken = false;
         scout.due = now.after(scout.backoff.next_wait()).max(not_before);
         let (due, listen) = (scout.due, scout.listen.take());
-        let is_news = scout.failures == OFFLINE_AFTER || (is_first && !scout.is_online && !matches!(failure, Failure::Down(Down::Hung)));
-        if scout.failures >= OFFLINE_AFTER {
+        let is_over = due == Nanos::NEVER && scout.is_online;
+        let is_news =
+            is_over || scout.failures == OFFLINE_AFTER || (is_first && !scout.is_online && !matches!(failure, Failure::Down(Down::Hung)));
+        if scout.failures >= OFFLINE_AFTER || is_over {
             scout.is_online = false;
         }
         self.expect(due);
@@ -555,33 +573,4 @@ impl Gateway {
             self.drop_trip(now, listen);
         }
     }
-}
-
-impl Reply<'_> {
-    /// Whether it is the result that ends a stream of changes in good order.
-    fn is_end_of_listen(&self) -> bool {
-        self.result().is_ok_and(|result| json::get(result, "resultType").is_some())
-    }
-}
-
-/// Whether a result of `server/discover` names a modern version that is spoken here.
-fn is_modern(result: &[u8]) -> bool {
-    json::elements(json::get(result, "supportedVersions").unwrap_or_default()).any(is_spoken)
-}
-
-fn is_spoken(version: &[u8]) -> bool {
-    Version::from_raw(version).is_some_and(|version| version.era() == Era::Modern)
-}
-
-/// Whether an error says that only versions are spoken there of which none is spoken here.
-fn speaks_nothing_known(error: &[u8]) -> bool {
-    let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
-    error_code(error) == Some(code::UNSUPPORTED_VERSION)
-        && supported.is_some_and(|list| {
-            json::elements(list).next().is_some() && json::elements(list).all(|version| Version::from_raw(version).is_none())
-        })
-}
-
-fn error_code(error: &[u8]) -> Option<i32> {
-    std::str::from_utf8(json::get(error, "code")?).ok()?.parse().ok()
 }

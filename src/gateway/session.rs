@@ -6,7 +6,8 @@ use compact_str::CompactString;
 use super::failure::Failure;
 use super::http::answer_to;
 use super::rejoin::LAST_EVENT_ID;
-use super::scout::{Errand, Reply};
+use super::reply::Reply;
+use super::scout::Errand;
 use super::slots::Key;
 use super::trip::{Stage, Trip, TripId, Verb, Who};
 use super::upstream::{Open, Session, Starts};
@@ -254,6 +255,9 @@ impl Gateway {
         let number = self.number();
         let Owned { upstream, errand, method, version, members } = owned;
         let key = self.own_trip(now, upstream, errand, Verb::Post, method, version);
+        if let Some(scout) = self.scout(upstream) {
+            scout.asked = now;
+        }
         let starts = &self.upstreams[upstream].settings.starts;
         if let Some(trip) = self.trips.get_mut(key) {
             write::own_request(&mut trip.body, number, method, version, members);

@@ -9,8 +9,9 @@ use super::client::{self, Client, text};
 use super::cluster::{Cluster, Response, modern, modern_with, post};
 use super::upstream::{front, settings};
 use crate::base::ids::{ConnId, LinkId};
-use crate::gateway::Settings;
+use crate::base::metrics::Counter;
 use crate::gateway::link::{Command, Dial, Down, LinkEvent};
+use crate::gateway::{RestartPolicy, Settings};
 
 /// What a process is like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,12 +34,19 @@ struct Stage {
     held: Vec<Value>,
     cancelled: Vec<Value>,
     is_initialized: bool,
+    /// It reads nothing.
+    is_hung: bool,
 }
 
 impl Stage {
     fn new(cores: u16, kind: Kind) -> Self {
+        Self::with(cores, kind, |_| ())
+    }
+
+    fn with(cores: u16, kind: Kind, set: impl FnOnce(&mut Settings)) -> Self {
         let command = Command { name: "p".into(), program: "p".into(), args: Box::default(), env: Box::default(), cwd: None };
-        let settings = Settings { dial: Arc::new(Dial::Child(Box::new(command))), ..settings("p") };
+        let mut settings = Settings { dial: Arc::new(Dial::Child(Box::new(command))), ..settings("p") };
+        set(&mut settings);
         let mut stage = Self {
             cluster: Cluster::with_servers(cores, &front(vec![settings]), &[]),
             kind,
@@ -47,6 +55,7 @@ impl Stage {
             held: Vec::new(),
             cancelled: Vec::new(),
             is_initialized: false,
+            is_hung: false,
         };
         stage.pass(Duration::from_secs(8));
         stage
@@ -62,7 +71,8 @@ impl Stage {
     /// Has the process read and answer until it has nothing left to do.
     fn play(&mut self) {
         loop {
-            let Some(at) = self.cluster.links.keys().last().copied() else { return };
+            let running = self.cluster.links.iter().rfind(|(_, link)| !link.is_hung);
+            let Some(at) = running.map(|(at, _)| *at).filter(|_| !self.is_hung) else { return };
             if self.link != Some(at) {
                 (self.link, self.is_initialized) = (Some(at), false);
                 self.started += 1;
@@ -81,6 +91,14 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// The process ends.
+    fn end(&mut self, code: Option<i32>) {
+        let (core, link) = self.link.expect("it runs");
+        self.cluster.on_link(core, link, LinkEvent::End);
+        self.cluster.links.remove(&(core, link));
+        self.cluster.on_link(core, link, LinkEvent::Down(Down::Exited { code }));
     }
 
     fn say(&mut self, line: &str) {
@@ -201,10 +219,7 @@ fn a_process_that_dies_is_started_again() {
         for conn in conns {
             stage.exchange(conn, &modern("tools/call", Some("hold"), r#""name":"hold""#));
         }
-        let (core, link) = stage.link.expect("it runs");
-        stage.cluster.on_link(core, link, LinkEvent::End);
-        stage.cluster.links.remove(&(core, link));
-        stage.cluster.on_link(core, link, LinkEvent::Down(Down::Exited { code: Some(3) }));
+        stage.end(Some(3));
         for conn in conns {
             let failed = stage.cluster.take(conn).json();
             let message = failed["error"]["message"].as_str().unwrap_or_default();
@@ -255,4 +270,133 @@ fn a_process_that_says_nothing_more_is_ended() {
     assert!(stage.cluster.links.remove(&(core, link)).is_some_and(|link| link.is_hung));
     stage.pass(Duration::from_secs(1));
     assert_eq!(stage.started, 2);
+}
+
+#[test]
+fn a_process_that_hangs_is_ended_and_started_again() {
+    for kind in [Kind::Modern, Kind::Legacy, Kind::Silent] {
+        let mut stage = Stage::new(2, kind);
+        let hung = stage.link.expect("it runs");
+        stage.is_hung = true;
+        let conns = [0, 1].map(|core| stage.cluster.connect(core));
+        // A request of a client that is not answered alone ends nothing...
+        for conn in conns {
+            stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("lost")));
+        }
+        stage.pass(Duration::from_secs(3));
+        for conn in conns {
+            let late = stage.cluster.take(conn).json();
+            assert!(
+                late["error"]["message"].as_str().is_some_and(|message| message.contains("The server p did not answer in time")),
+                "{late}"
+            );
+        }
+        assert!(!stage.cluster.links[&hung].is_hung, "{kind:?}");
+        // ...but checks that are not answered either do, and what is in work then is told.
+        stage.pass(Duration::from_secs(2));
+        stage.exchange(conns[0], &modern("tools/call", Some("echo"), &echo("lost")));
+        stage.pass(Duration::from_millis(1500));
+        let told = stage.cluster.take(conns[0]).json();
+        let message = told["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("The server p answered nothing for so long that it was ended"), "{kind:?} {told}");
+        assert!(stage.cluster.links.remove(&hung).is_some_and(|link| link.is_hung), "{kind:?}");
+        stage.is_hung = false;
+        // It is given time to end before the next is started.
+        assert_eq!(stage.started, 1, "{kind:?}");
+        stage.pass(Duration::from_secs(8));
+        assert_eq!(stage.started, 2, "{kind:?}");
+        assert_eq!(text(&stage.exchange(conns[0], &modern("tools/call", Some("echo"), &echo("again"))).json()), "again");
+    }
+}
+
+#[test]
+fn a_process_that_is_busy_is_left_to_its_work() {
+    let mut stage = Stage::with(1, Kind::Legacy, |settings| {
+        (settings.first_byte_timeout, settings.total_timeout) = (Duration::from_secs(100), Duration::from_secs(100));
+    });
+    let conn = stage.cluster.connect(0);
+    stage.exchange(conn, &modern("tools/call", Some("hold"), r#""name":"hold""#));
+    stage.is_hung = true;
+    stage.pass(Duration::from_secs(80));
+    assert!(!stage.cluster.links[&stage.link.expect("it runs")].is_hung);
+    stage.is_hung = false;
+    let id = stage.held[0]["id"].clone();
+    stage.say(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "x": "done"}}).to_string());
+    assert_eq!(stage.cluster.take(conn).json()["result"]["x"], "done");
+}
+
+#[test]
+fn a_lazy_process_sleeps_and_wakes_without_an_error() {
+    for kind in [Kind::Modern, Kind::Legacy, Kind::Silent] {
+        let mut stage = Stage::with(2, kind, |settings| {
+            settings.options.is_lazy = true;
+            settings.options.reap_after = Duration::from_secs(30);
+        });
+        let conns = [0, 1].map(|core| stage.cluster.connect(core));
+        for round in 1..=3 {
+            let ended = stage.link.expect("it was started");
+            assert!(stage.cluster.links.remove(&ended).is_some_and(|link| link.is_hung), "{kind:?} {round}");
+            let list = stage.exchange(conns[1], &modern("tools/list", None, "")).json();
+            assert_eq!(list["result"]["tools"][0]["name"], "echo", "{kind:?} {list}");
+            // Nobody needs it, and nobody asks it anything.
+            stage.pass(Duration::from_secs(100));
+            assert_eq!((stage.started, stage.cluster.links.len()), (round, 0), "{kind:?}");
+            for conn in conns {
+                assert_eq!(
+                    text(&stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("hello"))).json()),
+                    "hello",
+                    "{kind:?} {round}"
+                );
+            }
+            stage.pass(Duration::from_secs(25));
+            assert_eq!(text(&stage.exchange(conns[0], &modern("tools/call", Some("echo"), &echo("hello"))).json()), "hello");
+            stage.pass(Duration::from_secs(25));
+            assert_eq!((stage.started, stage.cluster.links.len()), (round + 1, 1), "{kind:?}: it is kept while it is needed");
+            stage.pass(Duration::from_secs(10));
+        }
+        // To say nothing to what it does not know is no better.
+        let failures: u64 = stage.cluster.shared.metrics().iter().map(|core| core.counter(Counter::UpstreamFailures)).sum();
+        assert_eq!(failures, u64::from(kind == Kind::Silent), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_lazy_process_that_ends_of_itself_sleeps_and_one_that_fails_is_started_again() {
+    for (code, is_started) in [(0, false), (1, true)] {
+        let mut stage = Stage::with(1, Kind::Modern, |settings| {
+            settings.options.is_lazy = true;
+            settings.options.reap_after = Duration::from_secs(300);
+        });
+        stage.cluster.links.clear();
+        let conn = stage.cluster.connect(0);
+        assert_eq!(text(&stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("hello"))).json()), "hello");
+        stage.pass(Duration::from_secs(1));
+        stage.end(Some(code));
+        stage.pass(Duration::from_secs(5));
+        assert_eq!(stage.started, if is_started { 3 } else { 2 }, "{code}");
+        assert_eq!(text(&stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("hello"))).json()), "hello");
+    }
+}
+
+#[test]
+fn policies_say_whether_it_is_started_again() {
+    for (policy, code, is_started) in [
+        (RestartPolicy::Always, Some(0), true),
+        (RestartPolicy::OnFailure, Some(0), false),
+        (RestartPolicy::OnFailure, None, true),
+        (RestartPolicy::Never, Some(3), false),
+    ] {
+        let mut stage = Stage::with(1, Kind::Modern, |settings| settings.options.restart = policy);
+        stage.end(code);
+        stage.pass(Duration::from_secs(100));
+        assert_eq!(stage.started, if is_started { 2 } else { 1 }, "{policy:?} {code:?}");
+        let conn = stage.cluster.connect(0);
+        let answer = stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("hello"))).json();
+        if is_started {
+            assert_eq!(text(&answer), "hello");
+        } else {
+            assert_eq!(answer["error"]["message"], "The server p is not connected", "{answer}");
+            assert_eq!(stage.exchange(conn, &modern("tools/list", None, "")).json()["result"]["tools"][0]["name"], "echo");
+        }
+    }
 }
