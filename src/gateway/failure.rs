@@ -27,6 +27,8 @@ pub enum Failure {
     Busy,
     /// It failed lately, and is left alone for a while.
     Resting,
+    /// It is not among the upstreams any more.
+    Gone,
     /// It did not agree to a session.
     NoSession,
     /// It asked for what the client cannot be asked for.
@@ -40,7 +42,7 @@ impl Failure {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Down(_) | Self::Closed | Self::Resting => Kind::UpstreamDown,
+            Self::Down(_) | Self::Closed | Self::Resting | Self::Gone => Kind::UpstreamDown,
             Self::TimedOut => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
             Self::Busy => Kind::UpstreamBusy,
@@ -51,7 +53,7 @@ impl Failure {
     /// Whether it speaks against the upstream, as opposed to this gateway or the request.
     pub(super) const fn is_its_fault(&self) -> bool {
         match self {
-            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Asks | Self::Unanswered | Self::TooLarge => false,
+            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Gone | Self::Asks | Self::Unanswered | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
             Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
         }
@@ -71,6 +73,7 @@ impl fmt::Display for Failure {
             Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
             Self::Busy => f.write_str("has too many requests in work; try again later"),
             Self::Resting => f.write_str("failed lately; it is tried again soon"),
+            Self::Gone => f.write_str("is not fronted any more"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),

@@ -58,6 +58,16 @@ impl Pipe {
         }
     }
 
+    /// Whether it runs, or is being started.
+    pub const fn is_there(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// From now on it is started again by this.
+    pub const fn set_policy(&mut self, policy: RestartPolicy) {
+        self.restarts.set_policy(policy);
+    }
+
     /// Whether it has ended, and is not to be started yet.
     pub fn is_resting(&self, now: Nanos) -> bool {
         self.closed != Nanos::NEVER || (self.link.is_none() && now < self.rests_until)
@@ -204,7 +214,7 @@ impl Gateway {
     }
 
     /// The process is gone, or is to go: what it had in work has failed.
-    fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
+    pub(super) fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
         let Some(pipe) = self.pipe(upstream) else { return };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
         (pipe.line, pipe.unsent, pipe.closed) = (Vec::new(), 0, Nanos::NEVER);
