@@ -143,6 +143,7 @@ fn server(name: &str, number: u64, tools: usize, tool_bytes: usize) -> Record {
         software_version: "1".into(),
         source: Source::Upstream("https://server.example/mcp".into()),
         state: State::Offline,
+        front: None,
         fronted: None,
         is_configured: false,
         catalog: Catalog { tools: (0..tools).map(tool).collect(), ..Catalog::default() },

@@ -245,6 +245,8 @@ pub const CHILD_CHECKS_MISSED_MAX: u32 = 2;
 
 /// Most upstream servers that a configuration can have.
 pub const UPSTREAMS_MAX: usize = 255;
+/// Upstream servers that are no more of which a core knows what they were called.
+pub const UPSTREAMS_FORGOTTEN_KEPT: usize = 1024;
 /// Requests of one core that may wait for an upstream server which has as many in work as it may.
 pub const UPSTREAM_QUEUE_MAX: usize = 1024;
 

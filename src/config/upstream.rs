@@ -289,6 +289,7 @@ impl Upstream {
                 is_interactive: self.interactive,
                 naming: if self.names == Names::Plain { Naming::Plain } else { Naming::Prefixed },
                 tools: ToolFilter { allow: patterns(&self.allow), deny: patterns(&self.deny) },
+                is_registered: false,
             },
         });
         settings.filter(|_| judge.problems.len() == before)

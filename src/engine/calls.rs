@@ -227,6 +227,11 @@ impl Calls {
         slots.filter(|(_, (_, call))| is_its(call)).map(|(index, (generation, _))| CallId { index, generation: *generation }).collect()
     }
 
+    /// Whether a call is in work at this upstream.
+    pub fn has_upstream(&self, upstream: u32) -> bool {
+        self.slots.iter().any(|(_, call)| call.as_ref().is_some_and(|call| call.upstream() == Some(upstream)))
+    }
+
     /// Gives a call until this moment.
     pub fn postpone(&mut self, id: CallId, until: Nanos) {
         if let Some(call) = self.get_mut(id) {

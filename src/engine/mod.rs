@@ -34,6 +34,7 @@ mod principal;
 mod publish;
 mod relay;
 mod reply;
+mod roster;
 mod route;
 pub mod seal;
 mod server_request;
@@ -56,7 +57,7 @@ use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Roster};
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -75,6 +76,7 @@ use legacy::Legacy;
 use listen::Listens;
 use publish::Publications;
 use reply::{Date, Terms};
+use roster::Rosters;
 use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
@@ -243,6 +245,7 @@ pub struct Engine {
     host: Rc<Host>,
     gateway: Gateway,
     publications: Publications,
+    rosters: Rosters,
     hops: Hops,
     tasks: Tasks,
     calls: Calls,
@@ -290,10 +293,14 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let mut gateway = Gateway::new(&config.upstreams, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
-        for (number, settings) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
-            gateway.watch(Nanos(0), number);
-            if settings.options.is_required {
+        let roster = Arc::new(Roster::new(config.upstreams.iter().cloned()));
+        let mut gateway = Gateway::new(&roster, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
+        let mut publications = Publications::new();
+        for member in roster.members().iter().filter(|member| routes.registry().is_at_home(&member.settings.name)) {
+            gateway.watch(Nanos(0), member.number);
+            let is_required = member.settings.options.is_required;
+            publications.begin(&member.settings.name, member.number, is_required);
+            if is_required {
                 shared.upstream_required();
             }
         }
@@ -309,7 +316,8 @@ impl Engine {
             signature: Signature::of_node(),
             host,
             gateway,
-            publications: Publications::new(config),
+            publications,
+            rosters: Rosters::new(roster, cores),
             hops: Hops::default(),
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
@@ -390,6 +398,7 @@ impl Engine {
             Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
+            Frame::Roster(frame) => self.turn(now, out, |engine, out| engine.on_roster(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -401,6 +410,7 @@ impl Engine {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             Frame::Relay(frame) => self.on_hop_unsent(to, frame),
+            Frame::Roster(frame) => self.on_roster_unsent(to, &frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -412,7 +422,9 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
+            engine.tell_roster(out);
             engine.gateway.on_tick(now.mono);
+            engine.forget_upstreams();
             engine.publish_again(now, out);
             if engine.hops.is_owing() {
                 engine.resend_hops(now, out);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{admin, hop};
+use super::{admin, hop, roster};
 use crate::base::ids::{ConnId, CoreId, LinkId};
 use crate::gateway::link::Dial;
 use crate::native::List;
@@ -23,6 +23,8 @@ pub enum Frame {
     Admin(Box<admin::Frame>),
     /// A call of a process that another core has.
     Relay(Box<hop::Frame>),
+    /// Which upstreams there are.
+    Roster(Box<roster::Frame>),
     /// Lists of a server changed: whoever listens for that is told. Frames for the same server merge while they wait.
     Changed {
         /// Index of the server.

@@ -19,7 +19,7 @@ use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
-use crate::gateway::link::{Dial, LinkEvent};
+use crate::gateway::link::LinkEvent;
 use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
@@ -137,7 +137,10 @@ impl Engine {
             capabilities: side.capabilities,
             fields: side.fields,
         };
-        let (upstream, version) = (lead.fronted.number, lead.fronted.version);
+        let Some(upstream) = self.gateway.current(lead.fronted.number) else {
+            return Err(Ending::Failed { upstream: lead.fronted.number, failure: Failure::Gone });
+        };
+        let version = lead.fronted.version;
         let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
         let at = match self.process_core(upstream) {
             Some(core) => {
@@ -169,7 +172,7 @@ impl Engine {
     /// Whether an upstream judges the header fields that clients of the modern era send: one that is a process gets none, and one of the
     /// legacy era knows none of them.
     pub(super) fn sees_headers(&self, fronted: Fronted) -> bool {
-        let is_process = self.gateway.settings(fronted.number).is_some_and(|settings| matches!(*settings.dial, Dial::Child(_)));
+        let is_process = self.gateway.current(fronted.number).is_some_and(|upstream| self.gateway.is_process(upstream));
         fronted.version.era() == Era::Modern && !is_process
     }
 

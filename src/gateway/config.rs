@@ -143,6 +143,8 @@ pub struct Options {
     pub naming: Naming,
     /// Which of its tools are shown.
     pub tools: ToolFilter,
+    /// It was registered while the process ran. Else the configuration names it.
+    pub is_registered: bool,
 }
 
 #[cfg(test)]

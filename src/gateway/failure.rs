@@ -31,6 +31,8 @@ pub enum Failure {
     Silent,
     /// It is a process that has ended, and is not started again.
     Over,
+    /// It is not among the upstreams any more.
+    Gone,
     /// It did not agree to a session.
     NoSession,
     /// It asked for what the client cannot be asked for.
@@ -44,7 +46,7 @@ impl Failure {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Down(_) | Self::Closed | Self::Resting | Self::Over => Kind::UpstreamDown,
+            Self::Down(_) | Self::Closed | Self::Resting | Self::Over | Self::Gone => Kind::UpstreamDown,
             Self::TimedOut | Self::Silent => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
             Self::Busy => Kind::UpstreamBusy,
@@ -59,6 +61,7 @@ impl Failure {
             | Self::Busy
             | Self::Resting
             | Self::Over
+            | Self::Gone
             | Self::Asks
             | Self::Unanswered
             | Self::TooLarge => false,
@@ -83,6 +86,7 @@ impl fmt::Display for Failure {
             Self::Resting => f.write_str("failed lately; it is tried again soon"),
             Self::Silent => f.write_str("answered nothing for so long that it was ended"),
             Self::Over => f.write_str("has ended and is not started again"),
+            Self::Gone => f.write_str("is not fronted any more"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),

@@ -58,6 +58,10 @@ impl Link {
         self.trip.is_none()
     }
 
+    pub const fn leads_to(&self, upstream: u32) -> bool {
+        self.upstream == upstream
+    }
+
     pub fn carries(&self, trip: Key) -> bool {
         self.trip == Some(trip)
     }
@@ -386,7 +390,7 @@ impl Gateway {
     }
 
     /// There is room for one that waits.
-    fn pump(&mut self, now: Nanos, upstream: u32) {
+    pub(super) fn pump(&mut self, now: Nanos, upstream: u32) {
         let up = &mut self.upstreams[upstream];
         while up.links - up.own_links < up.settings.in_flight_max || !up.idle.is_empty() {
             let Some(key) = up.queue.pop_front() else { return };

@@ -34,6 +34,7 @@ pub mod policy;
 mod rejoin;
 mod reply;
 pub mod restart;
+mod roster;
 mod rounds;
 mod scout;
 mod session;
@@ -50,14 +51,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compact_str::CompactString;
-use hashbrown::HashMap;
-
 use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
+use compact_str::CompactString;
 use http::Link;
 use link::Dial;
 use slots::{Key, Slots};
@@ -68,6 +67,7 @@ use write::Number;
 pub use failure::Failure;
 pub use pages::{Found, FoundItem, Lists};
 pub use restart::RestartPolicy;
+pub use roster::{Followed, Member, Placed, Roster};
 pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};
@@ -110,7 +110,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Gateway {
     upstreams: Upstreams,
-    by_name: HashMap<Box<str>, u32>,
+    /// Of the roster that is followed.
+    edition: u64,
     trips: Slots<Trip>,
     links: Slots<Link>,
     effects: Vec<Effect>,
@@ -151,10 +152,10 @@ const fn link_key(id: LinkId) -> Key {
 impl Gateway {
     /// The side of one core. Nothing is asked for yet. The seed decides on the jitter of waits: cores should not have the same.
     #[must_use]
-    pub fn new(settings: &[Settings], seed: u64, metrics: &'static CoreMetrics) -> Self {
+    pub fn new(roster: &Roster, seed: u64, metrics: &'static CoreMetrics) -> Self {
         Self {
-            by_name: (0..).zip(settings).map(|(number, settings)| (settings.name.clone(), number)).collect(),
-            upstreams: Upstreams::new(settings, seed),
+            upstreams: Upstreams::new(roster, seed),
+            edition: roster.edition(),
             trips: Slots::default(),
             links: Slots::default(),
             effects: Vec::new(),
@@ -174,7 +175,13 @@ impl Gateway {
     /// The upstream that is registered by this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<u32> {
-        self.by_name.get(name).copied()
+        self.upstreams.find(name)
+    }
+
+    /// The upstream that takes the calls of this one: itself, unless it was altered or taken out.
+    #[must_use]
+    pub fn current(&self, upstream: u32) -> Option<u32> {
+        self.upstreams.current(upstream)
     }
 
     /// Whether it is a process, which one core has for all.
@@ -186,7 +193,7 @@ impl Gateway {
     /// How it is reached.
     #[must_use]
     pub fn settings(&self, upstream: u32) -> Option<&Settings> {
-        self.upstreams.get(upstream).map(|upstream| &upstream.settings)
+        self.upstreams.get(upstream).map(|upstream| &*upstream.settings)
     }
 
     /// Relays a request to an upstream that speaks `version`.
@@ -194,7 +201,8 @@ impl Gateway {
     /// # Errors
     /// It was not taken.
     pub fn relay(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<TripId, Failure> {
-        let Some(up) = self.upstreams.get_mut(upstream) else { return Err(Failure::Resting) };
+        let upstream = self.upstreams.current(upstream).ok_or(Failure::Gone)?;
+        let up = &mut self.upstreams[upstream];
         let is_full = match &up.pipe {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
@@ -327,11 +335,13 @@ impl Gateway {
             self.look_at_lazy(now, upstream);
             self.tick_scout(now, upstream);
         }
+        self.wind_up_retired(now);
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);
         let pipes = self.upstreams.iter().filter_map(|upstream| upstream.pipe.as_ref()).map(pipe::Pipe::due);
         let idle = self.links.iter().any(|(_, link)| link.is_vacant()).then(|| now.after(http::IDLE_LOOK));
-        self.due = trips.chain(scouts).chain(pipes).chain(idle).min().unwrap_or(Nanos::NEVER);
+        let retired = self.upstreams.iter().any(|upstream| upstream.retired.is_some()).then(|| now.after(roster::LOOK));
+        self.due = trips.chain(scouts).chain(pipes).chain(idle).chain(retired).min().unwrap_or(Nanos::NEVER);
     }
 
     /// The process is to end: nobody is watched any more.

@@ -62,6 +62,16 @@ impl Pipe {
         }
     }
 
+    /// Whether it runs, or is being started.
+    pub const fn is_there(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// From now on it is started again by this.
+    pub const fn set_policy(&mut self, policy: RestartPolicy) {
+        self.restarts.set_policy(policy);
+    }
+
     /// Whether it has ended, and is not to be started yet.
     pub fn is_resting(&self, now: Nanos) -> bool {
         self.closed != Nanos::NEVER || (self.link.is_none() && now < self.rests_until)

@@ -231,10 +231,16 @@ impl Gateway {
     /// Ends the sessions that were opened.
     pub(super) fn end_sessions(&mut self, now: Nanos) {
         for upstream in self.upstreams.numbers() {
-            if matches!(&self.upstreams[upstream].session, Session::Open(open) if open.id.is_some()) {
-                let trip = self.own_trip(now, upstream, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
-                self.dispatch(now, trip);
-            }
+            self.end_session(now, upstream);
+        }
+    }
+
+    /// Ends the session that was opened there, once.
+    pub(super) fn end_session(&mut self, now: Nanos, upstream: u32) {
+        let up = &mut self.upstreams[upstream];
+        if matches!(&up.session, Session::Open(open) if open.id.is_some()) && !std::mem::replace(&mut up.is_farewelled, true) {
+            let trip = self.own_trip(now, upstream, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
+            self.dispatch(now, trip);
         }
     }
 

@@ -98,6 +98,9 @@ pub struct ServerSpec {
     pub state: State,
     /// It is part of the configuration: nobody changes it but this process, and it is not kept.
     pub is_configured: bool,
+    /// What was said of how this process is to reach it, when it was registered to be fronted: a JSON object, secrets included. The registry
+    /// makes nothing of it.
+    pub front: Option<Box<[u8]>>,
     /// Set once this process has found out how; none for every server that it does not front.
     pub fronted: Option<Fronted>,
     /// What it offers.

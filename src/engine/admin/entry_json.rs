@@ -198,6 +198,7 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         source: Source::Upstream(target.into()),
         state,
         is_configured: false,
+        front: None,
         fronted: None,
         catalog: Catalog { tools: tools?, prompts: prompts?, resources: resources?, templates: templates? },
     })

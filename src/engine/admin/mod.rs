@@ -42,11 +42,12 @@ use answer::{Answer, TEXT};
 use control::Want;
 use problem::Problem;
 use route::Route;
-use stream::{HOME, Stream};
+use stream::Stream;
 use target::Query;
 
 pub use entry_json::{keep_endpoint, keep_server, kept_endpoint, kept_server};
 pub use gather::{Ask, Part};
+pub(super) use stream::HOME;
 pub use stream::Notice;
 pub use target::encode;
 pub use token::Token;

@@ -334,6 +334,7 @@ mod tests {
                 software_version: "1".into(),
                 source: Source::Upstream("x".into()),
                 state: State::Offline,
+                front: None,
                 fronted: None,
                 is_configured: false,
                 catalog: Catalog { tools: tools.into(), ..Catalog::default() },

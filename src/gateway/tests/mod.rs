@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
-use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
+use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Roster, Settings, Starts, TripId, What};
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
@@ -93,7 +93,7 @@ const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"resultTy
 impl Bench {
     fn new(settings: Settings) -> Self {
         let metrics = Box::leak(Box::default());
-        Self { gateway: Gateway::new(&[settings], 1, metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
+        Self { gateway: Gateway::new(&Roster::new([settings]), 1, metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
     }
 
     fn relay(&mut self, index: u32) -> Result<TripId, Failure> {
