@@ -55,6 +55,12 @@ impl Listens {
         self.open.len()
     }
 
+    /// For tests: resources that anybody wants to hear of.
+    #[cfg(test)]
+    pub fn uris(&self) -> usize {
+        self.open.values().map(|listen| listen.filter.uris.len()).sum()
+    }
+
     /// Numbers of the endpoints that clients listen to.
     pub fn endpoints(&self) -> impl Iterator<Item = u64> {
         self.open.values().map(|listen| listen.endpoint)
