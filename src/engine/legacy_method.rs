@@ -157,7 +157,7 @@ fn call(
     let (server, target) = match modern::locate(request, method, &named, &post.view, params.as_ref()) {
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
-            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()), &post.view);
             return forward(engine, now, post, key, request, method, &lead, owed, body, out);
         }
         Err(ending) => {

@@ -133,6 +133,37 @@ fn a_resource_is_told_of_by_the_name_that_its_client_knows() {
 }
 
 #[test]
+fn what_a_result_links_to_can_be_read_by_that_name() {
+    for era in [Eras::Modern, Eras::Legacy] {
+        let mut pair = Pair::with(2, vec![settings("u"), settings("v")], era);
+        pair.pass(Duration::from_secs(1));
+        let conn = pair.front.connect(1);
+        for (server, name) in [("u", "test://text"), ("v", "v+test://text")] {
+            let call = format!(r#""name":"{server}.link","arguments":{{"uri":"test://text"}}"#);
+            let called = pair.exchange(conn, &modern("tools/call", Some(&format!("{server}.link")), &call)).json();
+            let content = &called["result"]["content"];
+            assert_eq!(content[0]["text"], "test://text", "a text is a text: {called}");
+            assert_eq!((&content[1]["resource"]["uri"], &content[2]["uri"]), (&name.into(), &"test://unlisted".into()), "{era:?} {called}");
+            let got = pair.exchange(conn, &modern("prompts/get", Some(&format!("{server}.see")), &format!(r#""name":"{server}.see""#))).json();
+            assert_eq!(got["result"]["messages"][0]["content"]["uri"], name, "{era:?} {got}");
+            let read = pair.exchange(conn, &modern("resources/read", Some(name), &format!(r#""uri":"{name}""#))).json();
+            assert_eq!((&read["result"]["contents"][0]["uri"], &read["result"]["contents"][0]["text"]), (&name.into(), &"the text".into()));
+            let client = Client::open(&mut pair.front, "2025-11-25");
+            let called = request("7", "tools/call", &format!("{{{call}}}"));
+            let called = pair.exchange(client.conn, &post(&client.headers(), &called)).json();
+            assert_eq!(called["result"]["content"][1]["resource"]["uri"], name, "{era:?} {called}");
+        }
+        // Where one server is alone its results are as they are, and it is asked for what is in no list, too.
+        let mut pair = Pair::new(1, Dialect::Auto, era);
+        let conn = pair.front.connect(0);
+        let read = pair.exchange(conn, &modern("resources/read", Some("test://unlisted"), r#""uri":"test://unlisted""#)).json();
+        assert_eq!((&read["error"]["code"], &read["error"]["data"]["uri"]), (&(-32602).into(), &"test://unlisted".into()), "{read}");
+        let asked = pair.front.shared.metrics()[0].counter(crate::base::metrics::Counter::Relayed);
+        assert_eq!(asked, 1, "{era:?}");
+    }
+}
+
+#[test]
 fn the_end_of_a_stream_costs_no_subscription() {
     let mut pair = Pair::new(1, Dialect::Auto, Eras::Legacy);
     pair.pass(Duration::from_secs(1));
