@@ -206,6 +206,12 @@ pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 pub const UPSTREAM_TELLS_MAX: usize = 64;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Most resources of one upstream server of which clients want to hear.
+pub const UPSTREAM_WATCHED_MAX: usize = 8192;
+/// Of them each core may have at least so many, however many cores there are.
+pub const UPSTREAM_WATCHED_PER_CORE_MIN: usize = 128;
+/// Requests to a legacy upstream server about such resources that are on their way at once.
+pub const UPSTREAM_WATCH_REQUESTS_MAX: usize = 8;
 /// Longest id of an upstream server's event after which a stream is taken up again, bytes.
 pub const UPSTREAM_EVENT_ID_BYTES_MAX: usize = 1024;
 /// Tries to take up a stream of an upstream server in which nothing new was heard.

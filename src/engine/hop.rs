@@ -26,6 +26,22 @@ pub enum Frame {
     Cancel(CallId),
     /// Something was heard of it.
     Told(CallId, Told),
+    /// Clients here want to hear when a resource of an upstream changes, or no longer do.
+    Watch {
+        /// The upstream.
+        upstream: u32,
+        /// What it calls the resource.
+        uri: Box<str>,
+        /// Whether they do.
+        is_wanted: bool,
+    },
+    /// It has changed.
+    Updated {
+        /// The upstream.
+        upstream: u32,
+        /// What it calls the resource.
+        uri: Box<str>,
+    },
 }
 
 /// A request as it crosses.
@@ -130,10 +146,23 @@ impl Engine {
         if !self.gateway.is_process(upstream) {
             return None;
         }
+        self.scout_core(upstream).filter(|owner| *owner != self.core)
+    }
+
+    /// The core that has an upstream's scout.
+    pub(super) fn scout_core(&mut self, upstream: u32) -> Option<CoreId> {
         let name = &self.gateway.settings(upstream)?.name;
         let placement = self.routes.registry().placement();
-        let owner = placement.owners().owner(placement.shard(placement.hash(name)));
-        Some(owner).filter(|owner| *owner != self.core)
+        Some(placement.owners().owner(placement.shard(placement.hash(name))))
+    }
+
+    /// Says something that must arrive, behind what is owed to that core already.
+    pub(super) fn send_in_order(&mut self, to: CoreId, frame: Frame, out: &mut Out) {
+        if self.hops.owed.iter().any(|(core, _)| *core == to) {
+            self.hops.owed.push((to, Box::new(frame)));
+        } else {
+            Self::send_hop(to, Box::new(frame), out);
+        }
     }
 
     pub(super) fn send_hop(to: CoreId, frame: Box<Frame>, out: &mut Out) {
@@ -163,6 +192,8 @@ impl Engine {
                     self.gateway.cancel(now.mono, trip);
                 }
             }
+            Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
+            Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
             Frame::Told(call, told) => {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
@@ -208,7 +239,14 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) => self.hops.owed.push((to, frame)),
+            Frame::Updated { upstream, ref uri } => {
+                // Twice is as good as once.
+                let is_same = |other: &Frame| matches!(other, Frame::Updated { upstream: at, uri: of } if *at == upstream && of == uri);
+                if !self.hops.owed.iter().any(|(core, other)| *core == to && is_same(other)) {
+                    self.hops.owed.push((to, frame));
+                }
+            }
+            Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) | Frame::Watch { .. } => self.hops.owed.push((to, frame)),
         }
     }
 

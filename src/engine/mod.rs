@@ -47,6 +47,7 @@ mod tasks;
 mod tests;
 mod view;
 mod views;
+mod watches;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -81,6 +82,7 @@ use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 use view::Signature;
+use watches::Watches;
 
 pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
@@ -252,6 +254,7 @@ pub struct Engine {
     exchanges: Exchanges,
     listens: Listens,
     changes: Changes,
+    watches: Watches,
     legacy: Legacy,
     sealer: Sealer,
     date: DateCache,
@@ -324,6 +327,7 @@ impl Engine {
             exchanges: Exchanges::default(),
             listens: Listens::default(),
             changes: Changes::new(core, cores),
+            watches: Watches::new(cores),
             legacy: Legacy::new(core, config, shared),
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
@@ -378,7 +382,7 @@ impl Engine {
         self.turn(now, out, |engine, out| match exchange.owner {
             Owner::Call(call) => engine.call_off(now, call, out),
             Owner::Listen => {
-                engine.listens.remove(conn);
+                engine.listens.remove(conn, &mut engine.watches);
                 engine.count_listens();
             }
             Owner::Legacy(carried) => {
@@ -480,7 +484,7 @@ impl Engine {
             self.host.next_timer(),
             self.calls.next_due(),
             self.exchanges.next_comment(),
-            self.changes.next_due(self.routes.has_told(), self.routes.has_changes()),
+            self.changes.next_due(self.routes.has_told() || self.watches.has_updated(), self.routes.has_changes()),
             self.routes.next_due(),
             self.legacy.next_due(),
             self.admin.next_due(self.config.keepalive_comment),
@@ -521,6 +525,7 @@ impl Engine {
         if self.gateway.has_output() {
             self.carry_out_gateway(now, out);
         }
+        self.settle_watches(now, out);
         self.tell_changes(now, out);
         drop(running);
         self.tasks.collect();

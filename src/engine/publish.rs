@@ -138,6 +138,7 @@ impl Engine {
                 tracing::warn!(upstream = &*name, "an upstream is offline: it {failure}");
                 Said { state: Some(State::Offline), ..Said::default() }
             }
+            Finding::Updated { uri, cores } => return self.spread_update(upstream, &uri, &cores, out),
         };
         self.say(now, &name, said, out);
     }
@@ -300,6 +301,7 @@ fn after(mut spec: ServerSpec, upstream: u32, settings: &Settings, said: &Said) 
             number: upstream,
             version,
             completes: found.completes,
+            subscribes: found.subscribes,
             is_plain,
             changes: found.changes,
         });

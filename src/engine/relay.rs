@@ -2,6 +2,7 @@
 //! what differs is who is answered.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -14,6 +15,7 @@ use super::modern::{self, Post};
 use super::out::{Effect, Out};
 use super::park::Askable;
 use super::reply::RpcFault;
+use super::view::View;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
 use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
@@ -38,12 +40,22 @@ pub(super) struct Lead<'a> {
     pub exposed: &'a str,
     /// The parameters as the upstream is to have them but for the name.
     pub params: &'a [u8],
+    /// The view by which resources in its result are called otherwise, if any are.
+    links: Option<&'a Rc<View>>,
 }
 
 impl<'a> Lead<'a> {
     /// `params` are those of a completion, which names what it is about in another way.
-    pub fn new(request: &Request<'a>, fronted: Fronted, own: &'a str, exposed: &'a str, params: Option<&'a [u8]>) -> Self {
-        Self { fronted, own, exposed, params: params.or(request.params.raw).unwrap_or(b"{}") }
+    pub fn new(
+        request: &Request<'a>,
+        fronted: Fronted,
+        own: &'a str,
+        exposed: &'a str,
+        params: Option<&'a [u8]>,
+        view: &'a Rc<View>,
+    ) -> Self {
+        let links = Some(view).filter(|view| view.relinks(fronted.number));
+        Self { fronted, own, exposed, params: params.or(request.params.raw).unwrap_or(b"{}"), links }
     }
 
     /// The slice of the parameters in whose place another name stands.
@@ -153,6 +165,9 @@ impl Engine {
         let deadline = now.mono.after(total + GRACE);
         let kind = modern::kind_of(method);
         self.calls.insert(id, Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline));
+        if let (Some(view), Some(call)) = (lead.links, self.calls.get_mut(id)) {
+            call.set_links(Rc::clone(view));
+        }
         self.gauge_calls();
         Ok(id)
     }
@@ -230,6 +245,8 @@ impl Engine {
         if call.kind == super::call::TargetKind::Tool {
             self.metrics.count(Counter::ToolCalls);
         }
+        let relinked = call.relink(message);
+        let message = relinked.as_deref().unwrap_or(message);
         match call.caller {
             Caller::Modern(conn) => {
                 let date = self.date_at(now);

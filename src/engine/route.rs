@@ -145,6 +145,11 @@ impl Routes {
         }
     }
 
+    /// How many views were made.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The views that this core knows.
     pub const fn views(&self) -> &Views {
         &self.views

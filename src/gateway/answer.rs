@@ -15,7 +15,7 @@ use crate::base::limits;
 use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
 use crate::wire::jsonrpc::Request;
-use crate::wire::mcp::{Era, Method};
+use crate::wire::mcp::{Era, Method, Notification};
 use crate::wire::sse;
 
 impl Gateway {
@@ -152,7 +152,7 @@ impl Gateway {
     /// One message of a stream.
     fn on_event(&mut self, now: Nanos, key: Key, link: LinkId, message: &[u8]) {
         let Some(trip) = self.trips.get(key) else { return };
-        let (who, upstream) = (trip.who, trip.upstream);
+        let (who, upstream, version) = (trip.who, trip.upstream, trip.version);
         let (core, call) = match who {
             Who::Own(errand) => return self.on_own_event(now, key, errand, link, message),
             Who::Call(core, call) => (core, call),
@@ -163,7 +163,17 @@ impl Gateway {
         let terms = trip.terms(up.session.info());
         let heard = match translate::hear(message, &terms) {
             Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(|(status, said)| Some((Some(status), said))),
-            Ok(Message::Notice(notice)) => Ok(terms.notice(&notice, &mut anew).map(|said| (None, said))),
+            Ok(Message::Notice(notice)) => match terms.notice(&notice, &mut anew) {
+                Some(said) => Ok(Some((None, said))),
+                None => {
+                    self.give_back(anew);
+                    // Some say of their own accord whatever they have to say on the stream that happens to be open.
+                    if version.era() == Era::Legacy {
+                        self.on_change(now, upstream, Notification::parse(notice.method), &notice.params);
+                    }
+                    return;
+                }
+            },
             Ok(Message::Question(request)) => {
                 self.give_back(anew);
                 return self.on_question(now, key, (core, call), &request);

@@ -164,7 +164,7 @@ impl Gateway {
         (state.trip, state.is_own, state.is_drained) = (Some(key), is_own, false);
         up.own_links += usize::from(is_own);
         // A stream that goes on as long as it likes.
-        if matches!(trip.who, Who::Own(Errand::Listen)) {
+        if matches!(trip.who, Who::Own(Errand::Listen(_))) {
             trip.ends = Nanos::NEVER;
         }
         let start = self.bytes.len();
@@ -305,7 +305,7 @@ impl Gateway {
             let upstream = state.upstream;
             // Of one that is taken up nothing was missed.
             let trip = state.trip.and_then(|key| self.trips.get(key)).filter(|trip| trip.rejoin.is_none());
-            if let Some(Who::Own(Errand::Listen)) = trip.map(|trip| trip.who) {
+            if let Some(Who::Own(Errand::Listen(_))) = trip.map(|trip| trip.who) {
                 self.on_listening(now, upstream);
             }
         }
@@ -337,7 +337,7 @@ impl Gateway {
         {
             // Whoever listens may hear nothing for long; it is asked now and then instead.
             // So does who waits for its client to answer.
-            let is_patient = trip.who == Who::Own(Errand::Listen) || trip.questions > 0;
+            let is_patient = matches!(trip.who, Who::Own(Errand::Listen(_))) || trip.questions > 0;
             trip.due = if is_patient { Nanos::NEVER } else { now.after(timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);

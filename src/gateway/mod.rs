@@ -44,6 +44,7 @@ mod tests;
 mod translate;
 mod trip;
 mod upstream;
+mod watching;
 mod write;
 
 use std::collections::VecDeque;

@@ -24,7 +24,7 @@ use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
-use crate::wire::mcp::{self, Method};
+use crate::wire::mcp::{self, Method, meta_key};
 
 /// A process that has closed its standard output has so long to end.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -147,7 +147,7 @@ impl Gateway {
         let body = std::mem::take(&mut trip.body);
         trip.stage = Stage::Piped;
         trip.due = now.after(up.settings.first_byte_timeout);
-        if who == Who::Own(Errand::Listen) {
+        if matches!(who, Who::Own(Errand::Listen(_))) {
             (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
         }
         let due = trip.due.min(trip.ends);
@@ -400,8 +400,26 @@ impl Gateway {
                     None => self.give_back(message),
                 }
             }
-            // On a shared pipe nobody can say which request a log message belongs to.
-            notice => self.on_change(now, upstream, notice),
+            mcp::Notification::Cancelled => {
+                let number = notice.params.get("requestId").and_then(number_of);
+                if let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) {
+                    self.on_called_off(now, key);
+                }
+            }
+            kind => {
+                // In the modern era what is said of changes names the stream that it is said on (2026-07-28, subscriptions).
+                let named = notice.params.meta.raw.and_then(|meta| json::get(meta, meta_key::SUBSCRIPTION_ID)).map(number_of);
+                match named {
+                    None => self.on_change(now, upstream, kind, &notice.params),
+                    Some(number) => {
+                        let key = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied());
+                        let is_open = |key: &Key| self.trips.get(*key).is_some_and(|trip| matches!(trip.who, Who::Own(Errand::Listen(_))));
+                        if let Some(key) = key.filter(is_open) {
+                            self.on_told(now, upstream, key, kind, &notice.params);
+                        }
+                    }
+                }
+            }
         }
     }
 }

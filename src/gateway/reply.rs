@@ -50,6 +50,12 @@ fn is_spoken(version: &[u8]) -> bool {
     Version::from_raw(version).is_some_and(|version| version.era() == Era::Modern)
 }
 
+/// Whether an error says that versions are spoken there, of which one is spoken here, too.
+pub(super) fn names_spoken(error: &[u8]) -> bool {
+    let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
+    error_code(error) == Some(code::UNSUPPORTED_VERSION) && supported.is_some_and(|list| json::elements(list).any(is_spoken))
+}
+
 /// Whether an error says that only versions are spoken there of which none is spoken here.
 pub(super) fn speaks_nothing_known(error: &[u8]) -> bool {
     let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));

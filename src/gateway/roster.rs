@@ -190,7 +190,7 @@ impl Gateway {
         self.upstreams.retire(number, until);
         self.upstreams[number].scout = None;
         let is_scouting = |trip: &Trip| {
-            trip.upstream == number && matches!(trip.who, Who::Own(Errand::Discover | Errand::Page(_) | Errand::Listen | Errand::Check))
+            trip.upstream == number && matches!(trip.who, Who::Own(Errand::Discover | Errand::Page(..) | Errand::Listen(_) | Errand::Check))
         };
         for key in self.trips_that(is_scouting) {
             self.drop_trip(now, key);

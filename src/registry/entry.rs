@@ -30,6 +30,8 @@ pub struct Fronted {
     pub version: Version,
     /// Whether it completes arguments.
     pub completes: bool,
+    /// Whether it tells when single resources change.
+    pub subscribes: bool,
     /// Whether its tools and prompts keep their names where several servers share an endpoint.
     pub is_plain: bool,
     /// How often it has said that its tools, its prompts and its resources changed. It may have said so of a list that looks as before.

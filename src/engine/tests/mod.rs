@@ -24,3 +24,4 @@ mod upstream;
 mod views;
 mod views_changing;
 mod views_large;
+mod watching;

@@ -33,6 +33,10 @@ struct Stage {
     /// What it was sent and answered in no way: calls of the tool `hold`.
     held: Vec<Value>,
     cancelled: Vec<Value>,
+    /// Streams of changes that it was asked for.
+    listens: Vec<Value>,
+    /// What it was asked about single resources.
+    watched: Vec<(String, String)>,
     is_initialized: bool,
     /// It reads nothing.
     is_hung: bool,
@@ -54,6 +58,8 @@ impl Stage {
             started: 0,
             held: Vec::new(),
             cancelled: Vec::new(),
+            listens: Vec::new(),
+            watched: Vec::new(),
             is_initialized: false,
             is_hung: false,
         };
@@ -114,7 +120,7 @@ impl Stage {
         let (id, params) = (&message["id"], &message["params"]);
         let result = |result: Value| vec![json!({"jsonrpc": "2.0", "id": id, "result": result})];
         let is_modern = self.kind == Kind::Modern;
-        let capabilities = json!({"tools": {"listChanged": true}});
+        let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
         match message["method"].as_str().unwrap_or_default() {
             "notifications/cancelled" => {
                 self.cancelled.push(params["requestId"].clone());
@@ -129,7 +135,16 @@ impl Stage {
             }
             _ if self.kind == Kind::Silent && !self.is_initialized => Vec::new(),
             "server/discover" if is_modern => result(json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities})),
-            "subscriptions/listen" if is_modern => Vec::new(),
+            "subscriptions/listen" if is_modern => {
+                self.listens.push(message.clone());
+                let params = json!({"notifications": params["notifications"], "_meta": {"io.modelcontextprotocol/subscriptionId": id}});
+                vec![json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})]
+            }
+            "resources/list" if is_modern || self.is_initialized => result(json!({"resources": [{"uri": "a:1", "name": "one"}]})),
+            method @ ("resources/subscribe" | "resources/unsubscribe") if self.is_initialized => {
+                self.watched.push((method.to_owned(), params["uri"].as_str().unwrap_or_default().to_owned()));
+                result(json!({}))
+            }
             "tools/list" if is_modern || self.is_initialized => result(json!({"tools": [{"name": "echo"}, {"name": "hold"}]})),
             "ping" => result(json!({})),
             "tools/call" if params["name"] == "hold" => {
@@ -231,6 +246,72 @@ fn a_process_that_dies_is_started_again() {
             assert_eq!(text(&stage.exchange(conn, &modern("tools/call", Some("echo"), &echo("again"))).json()), "again");
         }
     }
+}
+
+/// Whether the client was told that the resource changed.
+fn is_told(stage: &mut Stage, conn: ConnId) -> bool {
+    stage.pass(Duration::from_millis(200));
+    let events = stage.cluster.take(conn).events();
+    events.iter().any(|event| event["method"] == "notifications/resources/updated" && event["params"]["uri"] == "a:1")
+}
+
+#[test]
+fn listens_of_a_process_are_told_apart_and_opened_again() {
+    let mut stage = Stage::new(2, Kind::Modern);
+    let before = stage.listens.len();
+    let filter = r#"{"resourceSubscriptions":["a:1"]}"#;
+    let conn = super::listening::listen(&mut stage.cluster, 0, "1", filter);
+    let other = super::listening::listen(&mut stage.cluster, 1, "1", filter);
+    stage.pass(Duration::from_millis(500));
+    assert_eq!(stage.listens.len(), before + 1, "one stream for all");
+    let named = |stage: &Stage| stage.listens.last().map(|listen| listen["params"]["notifications"]["resourceSubscriptions"].clone());
+    assert_eq!(named(&stage), Some(json!(["a:1"])));
+    // The one before is called off once the new one is acknowledged.
+    assert_eq!(stage.cancelled, [stage.listens[before - 1]["id"].clone()]);
+    let updated = |id: &Value| {
+        let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
+        json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "a:1", "_meta": meta}}).to_string()
+    };
+    let (old, new) = (stage.listens[before - 1]["id"].clone(), stage.listens[before]["id"].clone());
+    stage.say(&updated(&old));
+    assert!(!is_told(&mut stage, conn), "nobody listens there");
+    stage.say(&updated(&new));
+    assert!(is_told(&mut stage, conn) && is_told(&mut stage, other));
+    // It calls the stream off.
+    stage.say(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": new}}).to_string());
+    stage.pass(Duration::from_secs(2));
+    assert_eq!((stage.listens.len(), named(&stage)), (before + 2, Some(json!(["a:1"]))));
+    // It ends, and is started again.
+    let (core, link) = stage.link.expect("it runs");
+    stage.cluster.links.remove(&(core, link));
+    stage.cluster.on_link(core, link, LinkEvent::Down(Down::Exited { code: Some(3) }));
+    stage.pass(Duration::from_secs(2));
+    assert_eq!((stage.started, named(&stage)), (2, Some(json!(["a:1"]))));
+    let id = stage.listens.last().expect("a stream")["id"].clone();
+    stage.say(&updated(&id));
+    assert!(is_told(&mut stage, conn));
+}
+
+#[test]
+fn a_legacy_process_is_asked_for_each_resource() {
+    let mut stage = Stage::new(2, Kind::Legacy);
+    let conn = super::listening::listen(&mut stage.cluster, 1, "1", r#"{"resourceSubscriptions":["a:1"]}"#);
+    stage.pass(Duration::from_millis(200));
+    let subscribed = ("resources/subscribe".to_owned(), "a:1".to_owned());
+    assert_eq!(stage.watched, [subscribed.clone()]);
+    let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:1"}}"#;
+    stage.say(updated);
+    assert!(is_told(&mut stage, conn));
+    let (core, link) = stage.link.expect("it runs");
+    stage.cluster.links.remove(&(core, link));
+    stage.cluster.on_link(core, link, LinkEvent::Down(Down::Exited { code: Some(3) }));
+    stage.pass(Duration::from_secs(2));
+    assert_eq!(stage.watched, [subscribed.clone(), subscribed], "the next one is asked again");
+    stage.say(updated);
+    assert!(is_told(&mut stage, conn));
+    stage.cluster.gone(conn);
+    stage.pass(Duration::from_millis(200));
+    assert_eq!(stage.watched.last(), Some(&("resources/unsubscribe".to_owned(), "a:1".to_owned())));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gather::{Bound, naming};
+use super::links::Links;
 use super::mirror::Mirrors;
 use super::name::{Naming, Own, Owner, Style, Table};
 use super::page::{self, ListKind, ListWriter, Pages, Paging, Signature};
@@ -165,6 +166,7 @@ impl Making {
         let initialize = page::encode_initialize(&capabilities, instructions.as_deref(), &info);
         let is_direct = [&tools, &prompts].iter().all(|table| table.renamed().next().is_none());
         let is_reached = !is_too_large && members.iter().all(|member| member.seat != Seat::Away);
+        let links = Links::of(&resources, &families);
         View {
             epoch,
             offers: offers(&capabilities, is_fixed),
@@ -180,6 +182,7 @@ impl Making {
             resources,
             templates,
             families,
+            links,
             mirrors: Mirrors::of(&members, &servers),
             members,
             servers,
