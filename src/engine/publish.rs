@@ -82,6 +82,7 @@ impl Engine {
                 let Some(last) = last else { return };
                 ServerSpec { state: State::Offline, ..ServerSpec::clone(last) }
             }
+            Finding::Logged { level, params } => return self.spread_log(now, upstream, level, &params, out),
             Finding::Updated { uri, cores } => return self.spread_update(upstream, &uri, &cores, out),
         };
         if last.is_some_and(|last| **last == spec) {
@@ -158,15 +159,14 @@ impl Engine {
 
 /// What the registry is told of an upstream.
 fn spec(upstream: u32, name: Box<str>, url: Box<str>, (shown, is_plain): (&ToolFilter, bool), found: Found) -> ServerSpec {
-    let fronted =
-        found.version.map(|version| Fronted {
-            number: upstream,
-            version,
-            completes: found.completes,
-            subscribes: found.subscribes,
-            is_plain,
-            changes: found.changes,
-        });
+    let fronted = found.version.map(|version| Fronted {
+        number: upstream,
+        version,
+        completes: found.completes,
+        subscribes: found.subscribes,
+        is_plain,
+        changes: found.changes,
+    });
     let [tools, prompts, resources, templates] = found.items;
     let items = |items: Vec<FoundItem>| items.into_iter().map(|FoundItem { name, json }| Item { name, json }).collect();
     let tools = tools.into_iter().filter(|tool| shown.admits(&tool.name) && is_sound(&tool.name, &tool.json)).collect();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::link::Down;
+use super::logging::Logged;
 use super::pages::{Capabilities, Found, Lists, Next};
 use super::slots::Key;
 use super::upstream::{Dialect, Session};
@@ -24,7 +25,7 @@ use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Message};
-use crate::wire::mcp::{Era, Method, Version};
+use crate::wire::mcp::{Era, Level, Method, Version};
 
 /// Between the first failure and the next try, at most.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -64,6 +65,8 @@ pub(super) enum Errand {
     Listen(u32),
     /// It is to tell of a resource's updates, or no longer.
     Watch,
+    /// It is to log from another level on.
+    Level,
     /// Is it there?
     Check,
     /// A message that is not answered.
@@ -114,6 +117,13 @@ pub enum Finding {
     Online(Box<Found>),
     /// It does not.
     Offline(Failure),
+    /// It has logged something about itself.
+    Logged {
+        /// The level.
+        level: Level,
+        /// The parameters of the notification.
+        params: Box<[u8]>,
+    },
     /// A resource was updated of which these cores want to hear.
     Updated {
         /// What was asked for: it, or what it is a part of.
@@ -161,6 +171,8 @@ pub(super) struct Scout {
     pub former: Option<(Key, u32)>,
     /// Resources of which clients want to hear.
     pub watched: Watched,
+    /// What it logged lately.
+    pub logged: Logged,
     /// Counts listings.
     pub listing: u32,
     /// When the last one began.
@@ -203,6 +215,7 @@ impl Scout {
             is_listening: false,
             former: None,
             watched: Watched::default(),
+            logged: Logged::default(),
             listing: 0,
             listed: Nanos(0),
             pace: SETTLE,
@@ -342,6 +355,8 @@ impl Gateway {
             // Another listing has begun meanwhile.
             Errand::Page(..) => {}
             Errand::Listen(number) => self.on_listen_over(now, upstream, number, reply),
+            // What came of it, requests wait for it no longer.
+            Errand::Level => self.on_level_set(now, upstream),
             Errand::Watch => self.on_watch_answered(now, upstream, reply),
             Errand::Check => self.on_checked(now, upstream, reply),
             Errand::Tell => {}

@@ -144,7 +144,8 @@ fn what_a_result_links_to_can_be_read_by_that_name() {
             let content = &called["result"]["content"];
             assert_eq!(content[0]["text"], "test://text", "a text is a text: {called}");
             assert_eq!((&content[1]["resource"]["uri"], &content[2]["uri"]), (&name.into(), &"test://unlisted".into()), "{era:?} {called}");
-            let got = pair.exchange(conn, &modern("prompts/get", Some(&format!("{server}.see")), &format!(r#""name":"{server}.see""#))).json();
+            let got =
+                pair.exchange(conn, &modern("prompts/get", Some(&format!("{server}.see")), &format!(r#""name":"{server}.see""#))).json();
             assert_eq!(got["result"]["messages"][0]["content"]["uri"], name, "{era:?} {got}");
             let read = pair.exchange(conn, &modern("resources/read", Some(name), &format!(r#""uri":"{name}""#))).json();
             assert_eq!((&read["result"]["contents"][0]["uri"], &read["result"]["contents"][0]["text"]), (&name.into(), &"the text".into()));

@@ -31,7 +31,8 @@ impl View {
     }
 
     fn links_of(&self, upstream: u32) -> Option<(u32, &HashMap<Box<str>, Box<str>>)> {
-        let is_it = |member: u32| matches!(self.members.get(member as usize).map(|it| it.seat), Some(Seat::Upstream(at)) if at.number == upstream);
+        let is_it =
+            |member: u32| matches!(self.members.get(member as usize).map(|it| it.seat), Some(Seat::Upstream(at)) if at.number == upstream);
         self.links.0.iter().find(|(member, _)| is_it(**member)).map(|(member, links)| (*member, links))
     }
 
