@@ -71,6 +71,10 @@
 //! When a legacy upstream asks on the stream of a modern client's call, the call is parked: its client gets a result that asks, with a
 //! sealed handle of the call, and its next request is taken to the core where the call waits.
 //!
+//! Single resources that clients subscribe to are counted on each core, and where they lead is found out again with every view. The core of the
+//! scout is told of the first and the last of a core in frames, asks the upstream once for all, and tells those cores, and no others, what changed.
+//! A stream that a legacy upstream ends before its answer is taken up again by the core that made the call; the call is not repeated.
+//!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
 //! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream.
 //!

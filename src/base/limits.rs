@@ -206,6 +206,8 @@ pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 pub const UPSTREAM_TELLS_MAX: usize = 64;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Log messages of one upstream server, on the stream of no request, that are looked at in one second.
+pub const UPSTREAM_LOGS_PER_SECOND_MAX: u32 = 1000;
 /// Most resources of one upstream server of which clients want to hear.
 pub const UPSTREAM_WATCHED_MAX: usize = 8192;
 /// Of them each core may have at least so many, however many cores there are.

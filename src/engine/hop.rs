@@ -6,8 +6,8 @@ use std::ops::Range;
 use compact_str::CompactString;
 use hashbrown::HashMap;
 
-use super::Engine;
 use super::out::{self, Effect, Lane, Out};
+use super::{Engine, legacy_stream};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
@@ -35,6 +35,15 @@ pub enum Frame {
         /// Whether they do.
         is_wanted: bool,
     },
+    /// An upstream has logged something about itself.
+    Logged {
+        /// The upstream.
+        upstream: u32,
+        /// The level.
+        level: Level,
+        /// The parameters of the notification.
+        params: Box<[u8]>,
+    },
     /// It has changed.
     Updated {
         /// The upstream.
@@ -60,6 +69,7 @@ pub struct Request {
     exposed: Box<str>,
     token: Option<Range<usize>>,
     level: Option<Level>,
+    wanted: Option<Level>,
     client_info: Option<Box<[u8]>>,
     capabilities: ClientCapabilities,
 }
@@ -114,6 +124,7 @@ impl Request {
             exposed: forward.exposed.into(),
             token: forward.progress_token.and_then(range),
             level: forward.level,
+            wanted: forward.wanted,
             client_info: forward.client_info.map(Into::into),
             capabilities: forward.capabilities,
         }
@@ -133,6 +144,7 @@ impl Request {
             exposed: &self.exposed,
             progress_token: self.token.as_ref().and_then(part),
             level: self.level,
+            wanted: self.wanted,
             client_info: self.client_info.as_deref(),
             capabilities: self.capabilities,
             fields: &[],
@@ -194,6 +206,7 @@ impl Engine {
             }
             Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
             Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
+            Frame::Logged { upstream, level, params } => legacy_stream::tell_logged(self, now, upstream, level, &params, out),
             Frame::Told(call, told) => {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
@@ -239,6 +252,8 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
+            // There are more of them.
+            Frame::Logged { .. } => {}
             Frame::Updated { upstream, ref uri } => {
                 // Twice is as good as once.
                 let is_same = |other: &Frame| matches!(other, Frame::Updated { upstream: at, uri: of } if *at == upstream && of == uri);

@@ -235,12 +235,14 @@ fn forward(
     let Some(session) = engine.legacy.sessions.get(key) else { return Err(unknown(request)) };
     may_begin(session, &in_work)?;
     // Until a client sets a level it hears everything.
-    let (level, client_info, capabilities) = (session.level.unwrap_or(Level::Debug), session.client_info(), session.capabilities);
+    let wanted = session.level;
+    let (level, client_info, capabilities) = (wanted.unwrap_or(Level::Debug), session.client_info(), session.capabilities);
     let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
     let caller = Caller::Legacy(Asker(id));
     let fields = post.view.mirrored(lead, request.params.arguments);
     let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let side = Side { era: Era::Legacy, level: Some(level), client_info: client_info.as_deref(), capabilities, caller, fields: &fields };
+    let side =
+        Side { era: Era::Legacy, level: Some(level), wanted, client_info: client_info.as_deref(), capabilities, caller, fields: &fields };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if owed.is_none() {

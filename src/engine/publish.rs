@@ -138,6 +138,7 @@ impl Engine {
                 tracing::warn!(upstream = &*name, "an upstream is offline: it {failure}");
                 Said { state: Some(State::Offline), ..Said::default() }
             }
+            Finding::Logged { level, params } => return self.spread_log(now, upstream, level, &params, out),
             Finding::Updated { uri, cores } => return self.spread_update(upstream, &uri, &cores, out),
         };
         self.say(now, &name, said, out);

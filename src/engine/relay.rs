@@ -69,6 +69,8 @@ impl<'a> Lead<'a> {
 pub(super) struct Side<'a> {
     pub era: Era,
     pub level: Option<Level>,
+    /// The level that it has asked for itself.
+    pub wanted: Option<Level>,
     pub client_info: Option<&'a [u8]>,
     pub capabilities: ClientCapabilities,
     pub caller: Caller,
@@ -90,8 +92,15 @@ pub(super) fn on_modern(
 ) -> Verdict {
     let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
-    let side =
-        Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
+    let side = Side {
+        era: Era::Modern,
+        level: envelope.level,
+        wanted: envelope.level,
+        client_info: None,
+        capabilities: envelope.capabilities,
+        caller,
+        fields: &fields,
+    };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if lead.fronted.version.era() == Era::Legacy
@@ -145,6 +154,7 @@ impl Engine {
             exposed: lead.exposed,
             progress_token: request.params.meta.progress_token,
             level: side.level,
+            wanted: side.wanted,
             client_info: side.client_info,
             capabilities: side.capabilities,
             fields: side.fields,

@@ -10,10 +10,11 @@ use hashbrown::{HashMap, HashSet};
 
 use super::out::Out;
 use super::view::{Reach, View};
-use super::{Engine, hop};
+use super::{Engine, hop, legacy_stream};
 use crate::base::ids::CoreId;
 use crate::base::limits::{UPSTREAM_WATCHED_MAX, UPSTREAM_WATCHED_PER_CORE_MIN};
 use crate::base::time::Now;
+use crate::wire::mcp::Level;
 
 /// An upstream, and what it calls a resource.
 type Own = (u32, Box<str>);
@@ -31,6 +32,7 @@ struct Watch {
 /// Those of one core. See the [module](self).
 #[derive(Debug)]
 pub(super) struct Watches {
+    cores: u16,
     /// Most resources of one upstream that this core has it asked for.
     share: usize,
     /// By endpoint.
@@ -50,6 +52,7 @@ pub(super) struct Watches {
 impl Watches {
     pub fn new(cores: u16) -> Self {
         Self {
+            cores,
             share: (UPSTREAM_WATCHED_MAX / usize::from(cores.max(1))).max(UPSTREAM_WATCHED_PER_CORE_MIN),
             places: HashMap::new(),
             wanted: HashMap::new(),
@@ -216,6 +219,14 @@ impl Engine {
         }
         if self.gateway.has_output() {
             self.carry_out_gateway(now, out);
+        }
+    }
+
+    /// An upstream has logged something about itself: sessions of every core may want to hear of it.
+    pub(super) fn spread_log(&mut self, now: Now, upstream: u32, level: Level, params: &[u8], out: &mut Out) {
+        legacy_stream::tell_logged(self, now, upstream, level, params, out);
+        for core in (0..self.watches.cores).map(CoreId).filter(|core| *core != self.core) {
+            Self::send_hop(core, Box::new(hop::Frame::Logged { upstream, level, params: params.into() }), out);
         }
     }
 

@@ -98,9 +98,9 @@ impl Gateway {
         trip.due = now.after(up.settings.first_byte_timeout);
         let due = trip.due.min(trip.ends);
         let needs_session = trip.version.era() == Era::Legacy && !matches!(trip.who, Who::Own(Errand::Initialize | Errand::Initialized));
-        let upstream = trip.upstream;
+        let (upstream, wanted) = (trip.upstream, trip.wanted);
         self.expect(due);
-        if needs_session && !self.has_session(now, upstream, key) {
+        if needs_session && (!self.has_session(now, upstream, key) || self.raises_level(now, upstream, key, wanted)) {
             return;
         }
         self.send(now, key);

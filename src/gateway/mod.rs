@@ -28,6 +28,7 @@ mod failure;
 mod http;
 mod life;
 pub mod link;
+mod logging;
 mod pages;
 mod pipe;
 pub mod policy;
@@ -247,6 +248,7 @@ impl Gateway {
             token: ask.progress_token.map(text).unwrap_or_default(),
             names: is_renamed.then(|| Box::new((ask.name.into(), ask.exposed.into()))),
             level: ask.level,
+            wanted: ask.wanted,
             due: Nanos::NEVER,
             ends,
             is_retried: false,
@@ -267,8 +269,9 @@ impl Gateway {
     pub fn cancel(&mut self, now: Nanos, trip: TripId) {
         let key = (trip.0, trip.1);
         let Some(trip) = self.trips.get(key) else { return };
-        let (upstream, stage, number) = (trip.upstream, trip.stage, trip.number);
-        if let (Stage::Sent(_) | Stage::Piped | Stage::Apart, Some(Number(number))) = (stage, number) {
+        let (upstream, number) = (trip.upstream, trip.number);
+        let is_known = matches!(trip.stage, Stage::Sent(_) | Stage::Piped) || trip.rejoin.is_some();
+        if let (true, Some(Number(number))) = (is_known, number) {
             self.tell_cancelled(now, upstream, number);
         }
         self.drop_trip(now, key);

@@ -263,7 +263,8 @@ impl Gateway {
                 self.effects.push(Effect::Hang { link });
             }
         }
-        let waiting: Vec<Key> = self.upstreams[upstream].queue.drain(..).collect();
+        let up = &mut self.upstreams[upstream];
+        let waiting: Vec<Key> = up.queue.drain(..).chain(up.greeting.drain(..)).collect();
         for key in trips.into_values().chain(waiting) {
             self.fail(now, key, failure.clone());
         }
@@ -400,6 +401,7 @@ impl Gateway {
                     None => self.give_back(message),
                 }
             }
+            mcp::Notification::Message => self.on_stray_log(now, upstream, notice, line),
             mcp::Notification::Cancelled => {
                 let number = notice.params.get("requestId").and_then(number_of);
                 if let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) {

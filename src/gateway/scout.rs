@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::failure::Failure;
 use super::link::Down;
+use super::logging::Logged;
 use super::pages::{Capabilities, Found, Lists, Next};
 use super::reply::{Reply, error_code, is_modern, names_spoken, speaks_nothing_known};
 use super::slots::Key;
@@ -23,7 +24,7 @@ use crate::base::fault::code;
 use crate::base::ids::CoreId;
 use crate::base::limits::{self, CHECK_MS_MAX};
 use crate::base::time::Nanos;
-use crate::wire::mcp::{Era, Method, Version};
+use crate::wire::mcp::{Era, Level, Method, Version};
 
 /// Between the first failure and the next try, at most.
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
@@ -67,6 +68,8 @@ pub(super) enum Errand {
     Listen(u32),
     /// It is to tell of a resource's updates, or no longer.
     Watch,
+    /// It is to log from another level on.
+    Level,
     /// Is it there?
     Check,
     /// A message that is not answered.
@@ -89,6 +92,13 @@ pub enum Finding {
     Online(Box<Found>),
     /// It does not.
     Offline(Failure),
+    /// It has logged something about itself.
+    Logged {
+        /// The level.
+        level: Level,
+        /// The parameters of the notification.
+        params: Box<[u8]>,
+    },
     /// A resource was updated of which these cores want to hear.
     Updated {
         /// What was asked for: it, or what it is a part of.
@@ -142,6 +152,8 @@ pub(super) struct Scout {
     pub former: Option<(Key, u32)>,
     /// Resources of which clients want to hear.
     pub watched: Watched,
+    /// What it logged lately.
+    pub logged: Logged,
     /// Counts listings.
     pub listing: u32,
     /// When the last one began.
@@ -186,6 +198,7 @@ impl Scout {
             is_listening: false,
             former: None,
             watched: Watched::default(),
+            logged: Logged::default(),
             listing: 0,
             listed: Nanos(0),
             pace: SETTLE,
@@ -347,6 +360,8 @@ impl Gateway {
             // Another listing has begun meanwhile.
             Errand::Page(..) => {}
             Errand::Listen(number) => self.on_listen_over(now, upstream, number, reply),
+            // What came of it, requests wait for it no longer.
+            Errand::Level => self.on_level_set(now, upstream),
             Errand::Watch => self.on_watch_answered(now, upstream, reply),
             Errand::Check => self.on_checked(now, upstream, reply),
             Errand::Tell => {}

@@ -85,7 +85,8 @@ impl Gateway {
             let version = version.filter(|version| version.era() == Era::Legacy).ok_or(Failure::NoSession)?;
             let info = json::get(result, "serverInfo").filter(|raw| raw.starts_with(b"{") && raw.len() <= limits::SERVER_TEXT_BYTES_MAX);
             let id = reply.session.clone().filter(|id| id.len() <= limits::UPSTREAM_SESSION_BYTES_MAX);
-            Ok((Open { id, version, info: info.unwrap_or(b"{}").into() }, result))
+            let logs = json::get(result, "capabilities").and_then(|all| json::get(all, "logging")).is_some_and(|raw| raw.starts_with(b"{"));
+            Ok((Open { id, version, info: info.unwrap_or(b"{}").into(), logs, level: None }, result))
         });
         let up = &mut self.upstreams[upstream];
         match opened {
@@ -113,6 +114,15 @@ impl Gateway {
             self.send_if_waiting(now, key);
         }
         self.on_session(now, upstream);
+    }
+
+    /// The session is to log from another level on, or would not be told.
+    pub(super) fn on_level_set(&mut self, now: Nanos, upstream: u32) {
+        for key in std::mem::take(&mut self.upstreams[upstream].greeting) {
+            if self.trips.get(key).is_some_and(|trip| trip.stage == Stage::Waiting) {
+                self.dispatch(now, key);
+            }
+        }
     }
 
     fn send_if_waiting(&mut self, now: Nanos, key: Key) {
@@ -203,7 +213,9 @@ impl Gateway {
         if trip.questions == 0 {
             trip.asked = 0;
             let up = &self.upstreams[upstream];
-            (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
+            trip.ends = up.ends(now);
+            // One whose stream is apart waits for that.
+            trip.due = if trip.stage == Stage::Apart { trip.due } else { now.after(up.settings.idle_timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
@@ -299,6 +311,7 @@ impl Gateway {
             token: CompactString::default(),
             names: None,
             level: None,
+            wanted: None,
             due: Nanos::NEVER,
             ends,
             is_retried: false,

@@ -122,6 +122,8 @@ pub(super) struct Trip {
     /// What upstream and client call a resource that was renamed.
     pub names: Option<Box<(CompactString, CompactString)>>,
     pub level: Option<Level>,
+    /// That which its client has asked for.
+    pub wanted: Option<Level>,
     /// It fails when nothing is heard of it until then.
     pub due: Nanos,
     /// It fails when it has not ended then.

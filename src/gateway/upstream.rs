@@ -18,7 +18,7 @@ use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::http1::{Ask, AskStart, Method, Unsendable};
-use crate::wire::mcp::Version;
+use crate::wire::mcp::{Level, Version};
 
 /// Which era of the protocol an upstream is spoken to in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -224,6 +224,10 @@ pub(super) struct Open {
     pub version: Version,
     /// Its `Implementation` object.
     pub info: Box<[u8]>,
+    /// It logs.
+    pub logs: bool,
+    /// From which level on, as it was told.
+    pub level: Option<Level>,
 }
 
 /// One upstream on one core.

@@ -27,6 +27,8 @@ use crate::wire::json::{self, write_array, write_str};
 use crate::wire::jsonrpc::{self, Body, Message, Params};
 use crate::wire::mcp::{self, Era, Method};
 
+/// A stream of changes is opened anew no more often than this because others are wanted.
+const REOPENED: Duration = Duration::from_millis(250);
 /// Updates of one resource within this time are told once.
 const COALESCED: Duration = Duration::from_millis(50);
 
@@ -114,7 +116,8 @@ impl Gateway {
         }
         (scout.watched.is_changed, scout.watched.is_refused) = (true, false);
         let is_legacy = scout.version.era() == Era::Legacy;
-        let at = if is_legacy { now } else { now.after(SETTLE) };
+        // Streams are not opened one behind the other as fast as clients come and go.
+        let at = if is_legacy { now } else { now.after(SETTLE).max(scout.listened.after(REOPENED)) };
         self.settle_at(upstream, at);
         if is_legacy {
             self.settle_watched(now, upstream);
@@ -213,7 +216,12 @@ impl Gateway {
             if scout.listen.is_none() {
                 self.listen(now, upstream);
             }
-            return;
+            let Some(scout) = self.scout(upstream) else { return };
+            // Some say nothing before there is something to say.
+            let latest = scout.listened.after(CHECK_AGAIN);
+            if now < latest {
+                return self.settle_at(upstream, latest);
+            }
         }
         loop {
             let Some(scout) = self.scout(upstream) else { return };
@@ -386,6 +394,9 @@ impl Gateway {
                 if self.trips.get(key).is_some_and(|trip| trip.version.era() == Era::Legacy) {
                     self.answer_question(now, upstream, &id, method);
                 }
+            }
+            Ok(Body::One(Message::Notification(notice))) if mcp::Notification::parse(notice.method) == mcp::Notification::Message => {
+                self.on_stray_log(now, upstream, &notice, message);
             }
             Ok(Body::One(Message::Notification(notice))) => {
                 self.on_told(now, upstream, key, mcp::Notification::parse(notice.method), &notice.params);

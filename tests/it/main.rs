@@ -11,6 +11,7 @@ mod drain;
 #[path = "../fuzz/replay.rs"]
 mod fuzz;
 mod gateway;
+mod gateway_streams;
 mod http;
 mod listeners;
 mod random;

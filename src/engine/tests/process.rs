@@ -35,6 +35,8 @@ struct Stage {
     cancelled: Vec<Value>,
     /// Streams of changes that it was asked for.
     listens: Vec<Value>,
+    /// The levels that it was told.
+    levels: Vec<Value>,
     /// What it was asked about single resources.
     watched: Vec<(String, String)>,
     is_initialized: bool,
@@ -60,6 +62,7 @@ impl Stage {
             cancelled: Vec::new(),
             listens: Vec::new(),
             watched: Vec::new(),
+            levels: Vec::new(),
             is_initialized: false,
             is_hung: false,
         };
@@ -120,7 +123,7 @@ impl Stage {
         let (id, params) = (&message["id"], &message["params"]);
         let result = |result: Value| vec![json!({"jsonrpc": "2.0", "id": id, "result": result})];
         let is_modern = self.kind == Kind::Modern;
-        let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+        let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}, "logging": {}});
         match message["method"].as_str().unwrap_or_default() {
             "notifications/cancelled" => {
                 self.cancelled.push(params["requestId"].clone());
@@ -139,6 +142,10 @@ impl Stage {
                 self.listens.push(message.clone());
                 let params = json!({"notifications": params["notifications"], "_meta": {"io.modelcontextprotocol/subscriptionId": id}});
                 vec![json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})]
+            }
+            "logging/setLevel" if self.is_initialized => {
+                self.levels.push(params["level"].clone());
+                result(json!({}))
             }
             "resources/list" if is_modern || self.is_initialized => result(json!({"resources": [{"uri": "a:1", "name": "one"}]})),
             method @ ("resources/subscribe" | "resources/unsubscribe") if self.is_initialized => {
@@ -290,6 +297,53 @@ fn listens_of_a_process_are_told_apart_and_opened_again() {
     let id = stage.listens.last().expect("a stream")["id"].clone();
     stage.say(&updated(&id));
     assert!(is_told(&mut stage, conn));
+}
+
+/// What a client was told that was logged.
+fn logged(stage: &mut Stage, conn: ConnId) -> Vec<Value> {
+    stage.pass(Duration::from_millis(100));
+    let events = stage.cluster.take(conn).events();
+    events.iter().filter(|event| event["method"] == "notifications/message").map(|event| event["params"]["data"].clone()).collect()
+}
+
+#[test]
+fn what_a_process_logs_reaches_whom_it_is_for_and_nobody_else() {
+    let mut stage = Stage::new(2, Kind::Legacy);
+    let log = |level: &str, data: &str| {
+        json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": level, "data": data}}).to_string()
+    };
+    let sessions = [0, 1].map(|core| Client::open_with(&mut stage.cluster, core, "2025-11-25", "{}"));
+    let streams: Vec<ConnId> = sessions.iter().map(|client| client.get(&mut stage.cluster, None).0).collect();
+    let level = client::request("4", "logging/setLevel", r#"{"level":"warning"}"#);
+    assert_eq!(sessions[1].post(&mut stage.cluster, &level).status, 200);
+    // It is about the server itself: for those who have asked for the level.
+    stage.say(&log("error", "a"));
+    stage.say(&log("info", "b"));
+    assert_eq!(logged(&mut stage, streams[0]), [] as [Value; 0], "it has asked for nothing");
+    assert_eq!(logged(&mut stage, streams[1]), ["a"]);
+    assert!(stage.levels.is_empty());
+    // A request asks for more: the process is told before it sees the request, and it alone hears what is said meanwhile.
+    let conn = stage.cluster.connect(1);
+    let hold = |level: &str| {
+        let level = format!(r#","io.modelcontextprotocol/logLevel":"{level}""#);
+        modern_with("tools/call", Some("hold"), r#""name":"hold""#, &level, "{}", "")
+    };
+    stage.exchange(conn, &hold("info"));
+    stage.pass(Duration::from_millis(100));
+    assert_eq!((&*stage.levels, stage.held.len()), (&[json!("info")][..], 1));
+    stage.say(&log("info", "c"));
+    stage.say(&log("debug", "d"));
+    assert_eq!(logged(&mut stage, conn), ["c"]);
+    assert_eq!(logged(&mut stage, streams[1]), [] as [Value; 0]);
+    // Of two requests nobody knows which one it is about.
+    let other = stage.cluster.connect(0);
+    stage.exchange(other, &hold("warning"));
+    stage.pass(Duration::from_millis(100));
+    assert_eq!((stage.levels.len(), stage.held.len()), (1, 2), "it logs that already");
+    stage.say(&log("error", "e"));
+    for conn in [conn, other, streams[1]] {
+        assert_eq!(logged(&mut stage, conn), [] as [Value; 0]);
+    }
 }
 
 #[test]

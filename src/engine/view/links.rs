@@ -7,9 +7,12 @@ use super::name::Table;
 use super::{Family, Seat, View};
 use crate::wire::json::{self, key_is, write_str};
 
+/// What resources are called, by what their server calls them.
+type Renamed = HashMap<Box<str>, Box<str>>;
+
 /// By server, what its resources are called if not as it calls them.
 #[derive(Debug, Default)]
-pub(super) struct Links(HashMap<u32, HashMap<Box<str>, Box<str>>>);
+pub(super) struct Links(HashMap<u32, Renamed>);
 
 impl Links {
     pub fn of(resources: &Table, families: &[Family]) -> Self {
@@ -30,7 +33,7 @@ impl View {
         !self.links.0.is_empty() && self.links_of(upstream).is_some()
     }
 
-    fn links_of(&self, upstream: u32) -> Option<(u32, &HashMap<Box<str>, Box<str>>)> {
+    fn links_of(&self, upstream: u32) -> Option<(u32, &Renamed)> {
         let is_it =
             |member: u32| matches!(self.members.get(member as usize).map(|it| it.seat), Some(Seat::Upstream(at)) if at.number == upstream);
         self.links.0.iter().find(|(member, _)| is_it(**member)).map(|(member, links)| (*member, links))

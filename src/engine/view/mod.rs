@@ -269,6 +269,11 @@ impl View {
         self.members.iter().any(|member| member.seat == Seat::Native(server))
     }
 
+    /// Whether this upstream is bound.
+    pub fn has_upstream(&self, upstream: u32) -> bool {
+        self.members.iter().any(|member| matches!(member.seat, Seat::Upstream(fronted) if fronted.number == upstream))
+    }
+
     /// What clients call a resource of this native server.
     pub fn exposed_uri<'a>(&self, server: u32, uri: &'a str) -> Cow<'a, str> {
         let is_its = |member: u32| self.members[member as usize].seat == Seat::Native(server);

@@ -73,6 +73,7 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         exposed: if method == Method::ResourcesRead { "a:1" } else { "t" },
         progress_token: None,
         level: Some(Level::Info),
+        wanted: None,
         client_info: None,
         capabilities: crate::wire::mcp::ClientCapabilities::NONE,
         fields: &[],

@@ -130,3 +130,132 @@ fn a_call_is_called_off_while_its_stream_is_apart() {
     assert_eq!(bench.pass(Duration::from_secs(2)), []);
     assert_eq!(bench.fed(), [], "nobody asks for the rest");
 }
+
+/// A modern upstream as its scout sees it: the stream of changes stays open.
+struct Scouted {
+    bench: Bench,
+    /// The streams of changes that were opened and not hung up, and what each was asked for.
+    listens: Vec<(LinkId, String)>,
+    /// When the tools were listed.
+    listings: Vec<Nanos>,
+}
+
+impl Scouted {
+    fn new() -> Self {
+        let mut bench = Bench::new(settings());
+        bench.gateway.watch(bench.now, 0);
+        let mut scouted = Self { bench, listens: Vec::new(), listings: Vec::new() };
+        scouted.pass(Duration::from_secs(1));
+        assert_eq!(scouted.listens.len(), 1);
+        scouted
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        for _ in 0..duration.as_millis() / 10 {
+            assert_eq!(self.bench.pass(Duration::from_millis(10)), []);
+            self.serve();
+        }
+    }
+
+    /// Answers what the scout asks.
+    fn serve(&mut self) {
+        loop {
+            let (mut dialled, mut hung) = (Vec::new(), Vec::new());
+            for effect in std::mem::take(&mut self.bench.effects) {
+                match effect {
+                    Effect::Dial { link, .. } => dialled.push(link),
+                    Effect::Hang { link } => hung.push(link),
+                    _ => {}
+                }
+            }
+            self.listens.retain(|(link, _)| !hung.contains(link));
+            dialled.into_iter().filter(|link| !hung.contains(link)).for_each(|link| self.bench.up(link));
+            let fed = self.bench.fed();
+            if fed.is_empty() {
+                return;
+            }
+            for (link, text) in fed {
+                let id = super::hostile::id_of(&text);
+                let result = |result: &str| response(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
+                let told = if text.contains("server/discover") {
+                    let capabilities = r#"{"tools":{"listChanged":true},"resources":{"subscribe":true}}"#;
+                    self.bench.bytes(link, &result(&format!(r#"{{"supportedVersions":["2026-07-28"],"capabilities":{capabilities}}}"#)))
+                } else if text.contains(r#""subscriptions/listen""#) {
+                    self.listens.push((link, text));
+                    self.bench.bytes(link, STREAM)
+                } else {
+                    if text.contains(r#""tools/list""#) {
+                        self.listings.push(self.bench.now);
+                    }
+                    self.bench.bytes(link, &result("{}"))
+                };
+                assert_eq!(told, []);
+            }
+        }
+    }
+
+    /// Says something on the newest stream of changes.
+    fn say(&mut self, method: &str, params: &str) {
+        let (link, _) = self.listens.last().expect("a stream");
+        let message = format!(r#"data: {{"jsonrpc":"2.0","method":"notifications/{method}","params":{params}}}"#);
+        assert_eq!(self.bench.bytes(*link, &format!("{message}\n\n")), []);
+        self.serve();
+    }
+}
+
+#[test]
+fn lists_that_change_and_change_are_asked_for_less_and_less_often() {
+    let mut scouted = Scouted::new();
+    scouted.pass(Duration::from_secs(25));
+    let before = scouted.listings.len();
+    let changed = scouted.bench.now;
+    for _ in 0..3000 {
+        scouted.say("tools/list_changed", "{}");
+        scouted.pass(Duration::from_millis(10));
+    }
+    let flood = &scouted.listings[before..];
+    assert!(flood[0].since(changed) <= Duration::from_millis(100), "the first reaction is quick");
+    assert!((8..=16).contains(&flood.len()), "{} listings in half a minute", flood.len());
+    // When it is quiet again, it is quick again.
+    scouted.pass(Duration::from_secs(40));
+    let (before, changed) = (scouted.listings.len(), scouted.bench.now);
+    scouted.say("tools/list_changed", "{}");
+    scouted.pass(Duration::from_millis(100));
+    assert_eq!(scouted.listings.len(), before + 1);
+    assert!(scouted.listings[before].since(changed) <= Duration::from_millis(100));
+}
+
+#[test]
+fn a_stream_of_changes_gives_way_to_one_that_names_more() {
+    let mut scouted = Scouted::new();
+    let want = |scouted: &mut Scouted, uri: &str, is_wanted: bool| {
+        scouted.bench.gateway.want_updates(scouted.bench.now, 0, CoreId(1), uri, is_wanted);
+        scouted.pass(Duration::from_millis(500));
+    };
+    want(&mut scouted, "a:1", true);
+    assert_eq!(scouted.listens.len(), 2, "the first one stays until the second is acknowledged");
+    assert!(scouted.listens[1].1.contains(r#""toolsListChanged":true,"resourceSubscriptions":["a:1"]"#), "{}", scouted.listens[1].1);
+    scouted.say("subscriptions/acknowledged", "{}");
+    assert_eq!(scouted.listens.len(), 1);
+    // Before the next one is acknowledged another is needed.
+    want(&mut scouted, "a:2", true);
+    want(&mut scouted, "a:3", true);
+    assert_eq!(scouted.listens.len(), 2);
+    assert!(scouted.listens[0].1.contains(r#"["a:1"]"#) && scouted.listens[1].1.contains("a:3"), "{:?}", scouted.listens);
+    scouted.say("subscriptions/acknowledged", "{}");
+    assert_eq!(scouted.listens.len(), 1);
+    // What is updated is told once in a while, and to those who want to hear of it.
+    scouted.bench.gateway.take_news();
+    (0..10).for_each(|_| scouted.say("resources/updated", r#"{"uri":"a:1"}"#));
+    scouted.say("resources/updated", r#"{"uri":"a:9"}"#);
+    scouted.pass(Duration::from_millis(100));
+    let news = scouted.bench.gateway.take_news();
+    let told: Vec<_> =
+        news.iter().filter(|news| matches!(&news.finding, crate::gateway::Finding::Updated { uri, .. } if &**uri == "a:1")).collect();
+    assert_eq!((told.len(), news.len()), (2, 2), "{news:?}");
+    for uri in ["a:1", "a:2", "a:3"] {
+        want(&mut scouted, uri, false);
+    }
+    scouted.say("subscriptions/acknowledged", "{}");
+    assert!(scouted.listens.len() == 1 && !scouted.listens[0].1.contains("resourceSubscriptions"), "{:?}", scouted.listens);
+}
