@@ -1,6 +1,5 @@
 """Relays between a client and the same fast server: ringhub, nginx as a plain HTTP proxy, and one made with the official Rust SDK."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +16,7 @@ NAMES = ("ringhub", "ringhub_spin", "nginx", "rmcp_relay")
 CONNS = (1, 64)
 SPIN_US = 50
 READY_S_MAX = 20
+PORTS_TRIED = 5
 # (scenario, figure, most allowed of nginx's), in either era.
 FLOORS = (("tools_call-{}-c64", "cpu_us", 1.0), ("tools_call-{}-c1", "p50_us", 1.3))
 
@@ -120,23 +120,25 @@ class Relays:
         return self.fleet.start("ringhub", extra=("--config", str(file), *spin))
 
     def _start_nginx(self):
-        folder = self.folder / "nginx"
+        folder = (self.folder / "nginx").resolve()
         folder.mkdir(exist_ok=True)
-        # nginx cannot say which free port it took: it is given a socket that has one, in the way of its own upgrades.
-        with socket.create_server(("127.0.0.1", 0), backlog=511) as listener:
-            address = addressed(listener.getsockname())
+        # nginx cannot say which free port it took, so that it is given one that was free a moment ago.
+        for attempt in range(PORTS_TRIED):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                address = addressed(free.getsockname())
             conf = NGINX_CONF.format(
-                folder=folder.resolve(), upstream=addressed(self.back.address), listen=address, buffering=self.options.nginx_buffering
+                folder=folder, upstream=addressed(self.back.address), listen=address, buffering=self.options.nginx_buffering
             )
             (folder / "nginx.conf").write_text(conf)
-            fd = listener.fileno()
-            return self.fleet.launch(
-                "nginx",
-                [nginx(), "-p", folder.resolve(), "-c", (folder / "nginx.conf").resolve()],
-                url=f"http://{address}/mcp",
-                pass_fds=(fd,),
-                env=os.environ | {"NGINX": f"{fd};"},
-            )
+            relay = self.fleet.launch("nginx", [nginx(), "-p", folder, "-c", folder / "nginx.conf"], url=f"http://{address}/mcp")
+            try:
+                self._await_ready(relay, self.options.eras[0])
+                return relay
+            except CannotRun:
+                if attempt + 1 == PORTS_TRIED or "Address already in use" not in relay.said():
+                    raise
+                self.fleet.stop(relay)
+        raise AssertionError("unreachable")
 
     @staticmethod
     def _await_ready(relay, era):

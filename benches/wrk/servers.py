@@ -48,14 +48,14 @@ def binary(name, profile):
 class Server:
     """One running server process."""
 
-    def __init__(self, name, command, cpu, url=None, **popen):
-        """One that does not say its URL is given it, and further arguments of Popen."""
+    def __init__(self, name, command, cpu, url=None):
+        """`url` is that of a server which does not say it itself."""
         self.name = name
         self.log = tempfile.TemporaryFile(mode="w+b")
         command = [str(word) for word in command]
         try:
             self.process = subprocess.Popen(
-                pinned(cpu, command), stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT, **popen
+                pinned(cpu, command), stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT
             )
         except OSError as e:
             raise CannotRun(f"{name} does not start: {e}") from e
@@ -134,8 +134,8 @@ class Fleet:
         """Starts one of those built here, on the servers' CPU unless told otherwise."""
         return self.launch(name, self._command(name, reply_file, extra), cpu=cpu)
 
-    def launch(self, name, command, cpu=None, **how):
-        server = Server(name, command, self.options.server_cpu if cpu is None else cpu, **how)
+    def launch(self, name, command, cpu=None, url=None):
+        server = Server(name, command, self.options.server_cpu if cpu is None else cpu, url)
         self.running.append(server)
         return server
 
