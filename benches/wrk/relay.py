@@ -18,7 +18,7 @@ SPIN_US = 50
 READY_S_MAX = 20
 PORTS_TRIED = 5
 # (scenario, figure, most allowed of nginx's), in either era.
-FLOORS = (("tools_call-{}-c64", "cpu_us", 1.0), ("tools_call-{}-c1", "p50_us", 1.3))
+FLOORS = (("relay_call-{}-c64", "cpu_us", 1.0), ("relay_call-{}-c1", "p50_us", 1.3))
 
 NGINX_CONF = """
 daemon off;
@@ -173,7 +173,7 @@ def check(relay, era):
 def scenarios(options):
     for era in options.eras:
         for conns in options.conns:
-            yield Scenario("tools_call", era, conns)
+            yield Scenario("relay_call", era, conns)
 
 
 def measure(options, folder, scratch, one_round, progress):

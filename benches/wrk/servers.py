@@ -153,5 +153,5 @@ class Fleet:
         if name == "ringhub":
             command += ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "1"]
             return [*command, *extra, *self.options.ringhub_args.split()]
-        command += ["--listen", "127.0.0.1:0"]
+        command += ["--listen", "127.0.0.1:0", *extra]
         return command + (["--reply", reply_file] if reply_file else [])

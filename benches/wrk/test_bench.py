@@ -105,7 +105,7 @@ class Relays(unittest.TestCase):
         return [figures(each) | {"back_percent": 60.0} for each in cpu_us]
 
     def test_ratios_are_to_nginx_and_its_own_row_has_none(self):
-        samples = {"tools_call-modern-c64": {"ringhub": self.rounds(10, 12), "nginx": self.rounds(20, 24)}}
+        samples = {"relay_call-modern-c64": {"ringhub": self.rounds(10, 12), "nginx": self.rounds(20, 24)}}
         text = relay.table(relay.summarise(samples))
         self.assertIn("| 11.00 (10.00-12.00) | 50 | 100 | 0.500 | 1.00 | 60 % |", text)
         self.assertIn("| 22.00 (20.00-24.00) | 50 | 100 | - | - | 60 % |", text)
@@ -113,9 +113,9 @@ class Relays(unittest.TestCase):
     def test_each_floor_is_judged_where_both_were_measured(self):
         slow = [figures(30) | {"p50_us": 140}]
         samples = {
-            "tools_call-modern-c64": {"ringhub": [figures(30)], "nginx": [figures(20)]},
-            "tools_call-modern-c1": {"ringhub": slow, "nginx": [figures(20) | {"p50_us": 100}]},
-            "tools_call-legacy-c64": {"ringhub": [figures(30)]},
+            "relay_call-modern-c64": {"ringhub": [figures(30)], "nginx": [figures(20)]},
+            "relay_call-modern-c1": {"ringhub": slow, "nginx": [figures(20) | {"p50_us": 100}]},
+            "relay_call-legacy-c64": {"ringhub": [figures(30)]},
         }
         held = relay.floors(samples)
         self.assertEqual([value for _, value, _ in held], [1.5, 1.4])
