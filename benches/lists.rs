@@ -11,16 +11,18 @@ mod nodes;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringhub::engine::Endpoint;
 use ringhub::rt::Running;
 use serde_json::Value;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const UPSTREAMS: usize = 20;
-const TOOLS: usize = 50;
+const UPSTREAMS: u32 = 20;
+const TOOLS: u32 = 50;
 const ROUNDS_DEFAULT: usize = 7;
 /// Lists of either node in a round, after the first.
 const LISTS: u32 = 200;
@@ -149,20 +151,26 @@ fn show(what: &str, unit: &str, values: Vec<f64>) -> f64 {
     median
 }
 
+/// A node with a server of its own that has as many tools.
+fn native(cpu: Option<usize>) -> Running {
+    let endpoint = Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() };
+    nodes::start(nodes::engine(vec![endpoint]), cpu, vec![Arc::new(|| nodes::server("native".to_owned(), UPSTREAMS * TOOLS))])
+}
+
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS_DEFAULT).max(1);
     let cpus = core_affinity::get_core_ids().unwrap_or_default();
     let asked = cpus.first().filter(|_| cpus.len() > 1).map(|cpu| cpu.id);
     let other = cpus.get(1).copied();
     let back = nodes::back(UPSTREAMS, TOOLS, other.map(|cpu| cpu.id));
-    let native = nodes::native(UPSTREAMS * TOOLS, asked);
+    let native = native(asked);
     if let Some(cpu) = other {
         core_affinity::set_for_current(cpu);
     }
     let expected: BTreeSet<String> = (0..UPSTREAMS).flat_map(|s| (0..TOOLS).map(move |t| format!("s{s}.t{t}"))).collect();
     let mut own = Client::connect(native.addresses()[0]);
     let own_first = own.list();
-    assert_eq!(names(&own_first).len(), UPSTREAMS * TOOLS);
+    assert_eq!(names(&own_first).len(), expected.len());
     let (mut seen, mut first, mut fronted, mut natively, mut ratio) = (vec![], vec![], vec![], vec![], vec![]);
     let mut shape = String::new();
     for _ in 0..rounds {

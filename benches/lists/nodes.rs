@@ -1,5 +1,5 @@
-//! Nodes with many tools: a process that serves many servers, one that fronts them all, and one that has as many tools itself. For the bench of
-//! lists and for the test that everything is listed.
+//! Nodes with many tools: one that serves many servers, and one that fronts them all. For the bench of lists and for the test that everything is
+//! listed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use ringhub::engine::{Endpoint, EngineConfig};
 use ringhub::gateway::config::Options;
 use ringhub::gateway::link::Dial;
 use ringhub::gateway::{Dialect, Settings, Starts};
-use ringhub::native::{BuildError, Context, Server, Tool};
+use ringhub::native::{BuildError, Context, Factory, Server, Tool};
 use ringhub::rt;
 
 /// A server with so many tools, `t0` and so on, each with a schema as tools have them.
-fn server(name: String, tools: usize) -> Result<Server, BuildError> {
+pub fn server(name: String, tools: u32) -> Result<Server, BuildError> {
     #[derive(serde::Deserialize, schemars::JsonSchema)]
     struct Arguments {
         /// What to look for.
@@ -24,12 +24,13 @@ fn server(name: String, tools: usize) -> Result<Server, BuildError> {
         #[expect(dead_code, reason = "it is there to be described")]
         limit: Option<u32>,
     }
-    let tool = |n: usize| Tool::new(format!("t{n}")).description(format!("Looks something up in the collection of number {n}"));
+    let tool = |n: u32| Tool::new(format!("t{n}")).description(format!("Looks something up in the collection of number {n}"));
     let found = |_: Arguments, _: &Context| "found";
     (0..tools).fold(Server::builder(name, "1"), |server, n| server.tool(tool(n), found)).build()
 }
 
-fn start(engine: EngineConfig, cpu: Option<usize>, servers: Vec<Arc<ringhub::native::Factory>>) -> rt::Running {
+/// Starts a node of one core, pinned when a CPU is named.
+pub fn start(engine: EngineConfig, cpu: Option<usize>, servers: Vec<Arc<Factory>>) -> rt::Running {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = rt::Config {
         listen: vec![any],
@@ -42,26 +43,21 @@ fn start(engine: EngineConfig, cpu: Option<usize>, servers: Vec<Arc<ringhub::nat
     rt::start(config, engine, servers).expect("it starts")
 }
 
-fn engine(endpoints: Vec<Endpoint>) -> EngineConfig {
+/// The engine's defaults with these endpoints.
+pub fn engine(endpoints: Vec<Endpoint>) -> EngineConfig {
     EngineConfig { endpoints, ..EngineConfig::new(SealKeys::new(KeyPair::random().expect("randomness"))) }
 }
 
 /// A node that serves so many servers `sN` of so many tools each, `sN` at `/mcp/sN`.
-pub fn back(servers: usize, tools: usize, cpu: Option<usize>) -> rt::Running {
-    let endpoint = |n: usize| Endpoint { path: format!("/mcp/s{n}").into(), servers: [n].into(), upstreams: Box::default() };
-    let factory = |n: usize| -> Arc<ringhub::native::Factory> { Arc::new(move || server(format!("s{n}"), tools)) };
+pub fn back(servers: u32, tools: u32, cpu: Option<usize>) -> rt::Running {
+    let endpoint = |n: u32| Endpoint { path: format!("/mcp/s{n}").into(), servers: [n].into(), upstreams: Box::default() };
+    let factory = |n: u32| -> Arc<Factory> { Arc::new(move || server(format!("s{n}"), tools)) };
     start(engine((0..servers).map(endpoint).collect()), cpu, (0..servers).map(factory).collect())
 }
 
-/// A node that serves one server of so many tools at `/mcp`.
-pub fn native(tools: usize, cpu: Option<usize>) -> rt::Running {
-    let endpoint = Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() };
-    start(engine(vec![endpoint]), cpu, vec![Arc::new(move || server("native".to_owned(), tools))])
-}
-
 /// A node that fronts the servers `sN` of `back` at `/mcp`. It is ready once all of them were seen.
-pub fn front(back: SocketAddr, servers: usize, cpu: Option<usize>) -> rt::Running {
-    let settings = |n: usize| Settings {
+pub fn front(back: SocketAddr, servers: u32, cpu: Option<usize>) -> rt::Running {
+    let settings = |n: u32| Settings {
         name: format!("s{n}").into(),
         url: format!("http://{back}/mcp/s{n}").into(),
         dial: Arc::new(Dial::Tcp { host: back.ip().to_string().into(), port: back.port(), tls: false }),

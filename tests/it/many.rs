@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use crate::client::{Client, Response, initialize, modern, post};
 use crate::server::until;
 
-const UPSTREAMS: usize = 20;
-const TOOLS: usize = 50;
+const UPSTREAMS: u32 = 20;
+const TOOLS: u32 = 50;
 
 /// All names of a list that is asked for page by page. `ask` is given the cursor, as a member of the parameters.
 fn names(mut ask: impl FnMut(&str) -> Response) -> Vec<String> {
