@@ -14,6 +14,7 @@ mod gateway;
 mod gateway_streams;
 mod http;
 mod listeners;
+mod many;
 mod random;
 mod server;
 mod sessions;

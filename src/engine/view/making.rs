@@ -74,6 +74,7 @@ pub(in crate::engine) struct Making {
     lists: Vec<Pages>,
     tables: Vec<Table>,
     families: Vec<Family>,
+    mirrors: Mirrors,
     /// Of all lists so far.
     items: usize,
     bytes: usize,
@@ -105,6 +106,7 @@ impl Making {
             lists: Vec::with_capacity(ListKind::ALL.len()),
             tables: Vec::with_capacity(ListKind::ALL.len()),
             families: Vec::new(),
+            mirrors: Mirrors::default(),
             items: 0,
             bytes: 0,
             is_too_large: false,
@@ -123,7 +125,7 @@ impl Making {
             if budget.is_spent() {
                 return Progress::More;
             }
-            let bytes = self.work.step(&bound, &names, &self.signature, &mut self.families);
+            let bytes = self.work.step(&bound, &names, &self.signature, &mut self.families, &mut self.mirrors);
             budget.take(bytes.handled);
             (self.items, self.bytes) = (self.items + usize::from(bytes.is_new), self.bytes + bytes.shown);
             if self.items > VIEW_ITEMS_MAX || self.bytes > VIEW_BYTES_MAX {
@@ -144,13 +146,13 @@ impl Making {
         let bound = Bound { members: &self.members, servers: &self.servers, hosted };
         self.lists = ListKind::ALL.map(|kind| ListWriter::new(kind, paging(&bound, kind)).finish(&self.signature)).into();
         self.tables = ListKind::ALL.map(|_| Table::default()).into();
-        self.families = Vec::new();
+        (self.families, self.mirrors) = (Vec::new(), Mirrors::default());
         Progress::Made
     }
 
     /// The view, which must be made.
     pub fn finish(self, hosted: &[Hosted], epoch: u64) -> View {
-        let Self { endpoint, servers, members, lists, tables, families, is_too_large, bytes, .. } = self;
+        let Self { endpoint, servers, members, lists, tables, families, mirrors, is_too_large, bytes, .. } = self;
         let (Ok(lists), Ok(tables)) = (<[Pages; 4]>::try_from(lists), <[Table; 4]>::try_from(tables)) else {
             unreachable!("every list was made")
         };
@@ -183,7 +185,7 @@ impl Making {
             templates,
             families,
             links,
-            mirrors: Mirrors::of(&members, &servers),
+            mirrors,
             members,
             servers,
             endpoint,
@@ -224,9 +226,16 @@ struct Step {
 
 impl Work {
     /// Handles one item.
-    fn step(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], signature: &Signature, families: &mut Vec<Family>) -> Step {
+    fn step(
+        &mut self,
+        bound: &Bound<'_>,
+        names: &[Owner<'_>],
+        signature: &Signature,
+        families: &mut Vec<Family>,
+        mirrors: &mut Mirrors,
+    ) -> Step {
         match self.stage {
-            Stage::Scan { member, item } => self.scan(bound, names, member, item),
+            Stage::Scan { member, item } => self.scan(bound, names, mirrors, member, item),
             Stage::Name => {
                 let (own, kind) = (&self.own, self.kind);
                 if !self.naming.name_next(names, |place| owned(bound, own, kind, place)) {
@@ -244,7 +253,7 @@ impl Work {
         }
     }
 
-    fn scan(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], member: u32, item: u32) -> Step {
+    fn scan(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], mirrors: &mut Mirrors, member: u32, item: u32) -> Step {
         if member as usize >= bound.members.len() {
             self.stage = Stage::Name;
             return Step::default();
@@ -257,6 +266,11 @@ impl Work {
         let bytes = 2 * name.len() + definition.modern.len() + definition.legacy.len();
         if !bound.is_sound(member, self.kind, item) {
             return Step { handled: bytes, ..Step::default() };
+        }
+        if self.kind == ListKind::Tools
+            && let Some(Member { seat: Seat::Upstream(fronted), .. }) = bound.members.get(member as usize)
+        {
+            mirrors.add(fronted.number, name, definition.modern);
         }
         let (own, kind) = (&mut self.own, self.kind);
         own.push((member, item));
