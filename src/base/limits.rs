@@ -161,6 +161,8 @@ pub const LINK_DESCRIPTORS_SHARE: usize = 4;
 pub const CHILD_DESCRIPTORS: usize = 4;
 /// Bytes that may wait for a link's other end to take them, beside one request body of the greatest length; beyond them it is cut.
 pub const LINK_FEED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Threads that look up names of upstreams and start processes. Each upstream has one at a time at most.
+pub const LINK_THREADS_MAX: usize = 32;
 /// Addresses of one name that are tried.
 pub const LINK_ADDRESSES_MAX: usize = 16;
 /// Each address of a name has its share of the time to connect, and at least so much of what is left, milliseconds.

@@ -11,6 +11,7 @@ use super::out::{self, Effect, Lane, Out};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
+use crate::gateway::breaker::Said;
 use crate::gateway::{Failure, Forward, Heard, TripId, What};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
@@ -26,6 +27,8 @@ pub enum Frame {
     Cancel(CallId),
     /// Something was heard of it.
     Told(CallId, Told),
+    /// A core's breaker says something of an upstream.
+    Breaker(u32, Said),
 }
 
 /// A request as it crosses.
@@ -163,6 +166,7 @@ impl Engine {
                     self.gateway.cancel(now.mono, trip);
                 }
             }
+            Frame::Breaker(upstream, said) => self.gateway.hear(now.mono, upstream, said),
             Frame::Told(call, told) => {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
@@ -201,6 +205,12 @@ impl Engine {
         }
     }
 
+    /// Tells all other cores what this core's breaker says.
+    pub(super) fn tell_breaker(&self, upstream: u32, said: Said, out: &mut Out) {
+        let cores = (0..self.shared.metrics().len() as u16).map(CoreId);
+        cores.filter(|core| *core != self.core).for_each(|core| Self::send_hop(core, Box::new(Frame::Breaker(upstream, said)), out));
+    }
+
     /// A frame found no room.
     pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
         match *frame {
@@ -208,6 +218,13 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
+            // The last word counts.
+            Frame::Breaker(upstream, said) => {
+                let is_old =
+                    |(core, frame): &(CoreId, Box<Frame>)| *core == to && matches!(**frame, Frame::Breaker(other, _) if other == upstream);
+                self.hops.owed.retain(|owed| !is_old(owed));
+                self.hops.owed.push((to, Box::new(Frame::Breaker(upstream, said))));
+            }
             Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) => self.hops.owed.push((to, frame)),
         }
     }

@@ -278,6 +278,9 @@ impl Engine {
             for news in self.gateway.take_news() {
                 self.publish(now, news, out);
             }
+            for (upstream, said) in self.gateway.take_said() {
+                self.tell_breaker(upstream, said, out);
+            }
         }
     }
 

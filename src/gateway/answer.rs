@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::breaker::Said as Word;
 use super::failure::Failure;
 use super::reply::Reply;
 use super::scout::Errand;
@@ -232,7 +233,8 @@ impl Gateway {
         let Some(trip) = self.trips.get_mut(key) else { return };
         let (link, upstream, pass) = (trip.link(), trip.upstream, trip.pass.take());
         if let Some(pass) = pass {
-            self.upstreams[upstream].breaker.succeeded(now, pass);
+            let said = self.upstreams[upstream].breaker.succeeded(now, pass);
+            self.say(upstream, said);
         }
         self.end_trip(key);
         if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
@@ -246,7 +248,8 @@ impl Gateway {
         let trip = self.trips.remove(key)?;
         self.gauge();
         if let Some(pass) = trip.pass {
-            self.upstreams[trip.upstream].breaker.withdrawn(pass);
+            let said = self.upstreams[trip.upstream].breaker.withdrawn(pass);
+            self.say(trip.upstream, said);
         }
         let up = &mut self.upstreams[trip.upstream];
         up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
@@ -296,6 +299,7 @@ impl Gateway {
             if pass.is_some_and(|pass| up.breaker.failed(now, pass)) {
                 self.metrics.count(Counter::BreakersOpened);
                 tracing::warn!(upstream = &*up.settings.name, %failure, "an upstream fails again and again and is left alone for a while");
+                self.say(upstream, Some(Word::Opened));
             }
         }
         self.end_trip(key);

@@ -20,6 +20,7 @@
 //! - An upstream holds more than [`limits`] allow: of an answer, of a stream's event, of requests that wait.
 //! - The client's credentials go to an upstream: of its header fields only those of [`policy`] do.
 
+mod accord;
 mod answer;
 pub mod backoff;
 pub mod breaker;
@@ -57,6 +58,7 @@ use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
+use breaker::Said;
 use http::Link;
 use link::Dial;
 use slots::{Key, Slots};
@@ -116,6 +118,8 @@ pub struct Gateway {
     bytes: Vec<u8>,
     heard: VecDeque<Heard<'static>>,
     news: Vec<News>,
+    /// What the other cores are to know.
+    said: Vec<(u32, Said)>,
     /// Ids given to requests so far.
     numbers: u64,
     /// Bytes of answers that are not complete.
@@ -160,6 +164,7 @@ impl Gateway {
             bytes: Vec::new(),
             heard: VecDeque::new(),
             news: Vec::new(),
+            said: Vec::new(),
             numbers: 0,
             held: 0,
             due: Nanos::NEVER,
@@ -205,6 +210,7 @@ impl Gateway {
             return Err(failure);
         }
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
+        let is_trying = up.breaker.is_trying();
         let ends = up.ends(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
         let is_piped = up.pipe.is_some();
@@ -215,7 +221,8 @@ impl Gateway {
             let starts = &self.upstreams[upstream].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
-                self.upstreams[upstream].breaker.withdrawn(pass);
+                let said = self.upstreams[upstream].breaker.withdrawn(pass);
+                self.say(upstream, said);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
         }
@@ -245,6 +252,7 @@ impl Gateway {
             questions: 0,
             asked: 0,
         };
+        self.say(upstream, is_trying.then_some(Said::Trying));
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);
         self.gauge();
@@ -287,7 +295,7 @@ impl Gateway {
     /// Whether there is anything to be done by the shell, or to be told.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty())
+        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty() && self.said.is_empty())
     }
 
     /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.

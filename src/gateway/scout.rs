@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::breaker::Said;
 use super::failure::Failure;
 use super::link::Down;
 use super::pages::{Capabilities, Found, Lists, Next};
@@ -403,10 +404,8 @@ impl Gateway {
         let is_process = self.is_process(upstream);
         let up = &mut self.upstreams[upstream];
         let Some(scout) = &mut up.scout else { return };
-        if scout.failures > 0 {
-            // It is back: nobody needs to find that out by trying.
-            up.breaker.close();
-        }
+        // It is back: nobody needs to find that out by trying.
+        let is_closed = scout.failures > 0 && up.breaker.close();
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
         scout.is_renewed = false;
         scout.backoff.reset();
@@ -426,6 +425,7 @@ impl Gateway {
         });
         let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells() && !is_lazy);
         self.news.push(News { upstream, finding: Finding::Online(found) });
+        self.say(upstream, is_closed.then_some(Said::Closed));
         self.expect(due);
         if may_listen {
             self.listen(now, upstream);
