@@ -6,9 +6,10 @@ use crate::base::time::Nanos;
 
 impl Gateway {
     /// The other cores are to know something of an upstream.
-    pub(super) fn say(&mut self, upstream: u32, said: Option<Said>) {
+    pub(super) fn say(&mut self, now: Nanos, upstream: u32, said: Option<Said>) {
         if let Some(said) = said.filter(|_| !self.is_process(upstream)) {
             self.said.push((upstream, said));
+            self.look_soon(now, upstream, said);
         }
     }
 
@@ -21,6 +22,14 @@ impl Gateway {
     pub fn hear(&mut self, now: Nanos, upstream: u32, said: Said) {
         if let Some(up) = self.upstreams.get_mut(upstream) {
             up.breaker.hear(now, said);
+            self.look_soon(now, upstream, said);
+        }
+    }
+
+    /// An upstream that fails is looked at by its scout at once, so that everybody knows whether it is there.
+    fn look_soon(&mut self, now: Nanos, upstream: u32, said: Said) {
+        if said == Said::Opened {
+            self.check_soon(now, upstream);
         }
     }
 }

@@ -222,7 +222,7 @@ impl Gateway {
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
                 let said = self.upstreams[upstream].breaker.withdrawn(pass);
-                self.say(upstream, said);
+                self.say(now, upstream, said);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
         }
@@ -252,7 +252,7 @@ impl Gateway {
             questions: 0,
             asked: 0,
         };
-        self.say(upstream, is_trying.then_some(Said::Trying));
+        self.say(now, upstream, is_trying.then_some(Said::Trying));
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);
         self.gauge();

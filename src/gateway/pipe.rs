@@ -154,7 +154,7 @@ impl Gateway {
         self.expect(due);
         if number.is_none() {
             // A notification: it is not answered.
-            self.end_trip(key);
+            self.end_trip(now, key);
             if let Who::Own(errand) = who {
                 self.on_reply(now, upstream, errand, &Reply { status: 202, session: None, body: b"" });
             }
@@ -342,7 +342,7 @@ impl Gateway {
         let Some(trip) = self.trips.get(key) else { return };
         match trip.who {
             Who::Own(errand) => {
-                self.end_trip(key);
+                self.end_trip(now, key);
                 self.on_reply(now, upstream, errand, &Reply { status: 200, session: None, body: line });
             }
             Who::Call(core, call) => {

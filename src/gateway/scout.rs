@@ -33,8 +33,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// Failures in a row after which an upstream counts as offline.
 const OFFLINE_AFTER: u32 = 2;
-/// Changes that are told within this time are looked at together.
+/// Changes that are told within this time are looked at together. Whoever tells of changes all the time is looked at less and less often.
 const SETTLE: Duration = Duration::from_millis(50);
+/// But at least so often.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// An upstream that tells of its changes is asked so often whether it is there.
 const CHECK: Duration = Duration::from_secs(20);
 /// One that does not is asked so often what it has.
@@ -123,6 +125,10 @@ pub(super) struct Scout {
     is_silent: bool,
     /// Lists changed since they were asked for.
     is_stale: bool,
+    /// How long the next change waits for others.
+    settle: Duration,
+    /// When the lists were known last.
+    listed: Nanos,
     /// How often it has said so, of tools, prompts and resources.
     changes: [u32; 3],
     /// It tells of changes without being asked.
@@ -153,6 +159,8 @@ impl Scout {
             listen: None,
             is_silent: false,
             is_stale: false,
+            settle: SETTLE,
+            listed: Nanos(0),
             changes: [0; 3],
             is_told: false,
             is_renewed: false,
@@ -416,8 +424,12 @@ impl Gateway {
         // A lazy one is left alone; a lazy process sleeps.
         let is_lazy = up.settings.options.is_lazy && !is_process;
         let wait = if is_listening { CHECK } else { POLL };
+        scout.listed = now;
+        if scout.is_stale {
+            scout.settle = (2 * scout.settle).min(SETTLE_MAX);
+        }
         scout.due = now.after(if scout.is_stale {
-            SETTLE
+            scout.settle
         } else if is_lazy {
             LAZY_POLL
         } else {
@@ -425,7 +437,7 @@ impl Gateway {
         });
         let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells() && !is_lazy);
         self.news.push(News { upstream, finding: Finding::Online(found) });
-        self.say(upstream, is_closed.then_some(Said::Closed));
+        self.say(now, upstream, is_closed.then_some(Said::Closed));
         self.expect(due);
         if may_listen {
             self.listen(now, upstream);
@@ -464,9 +476,14 @@ impl Gateway {
 
     pub(super) fn stale(&mut self, now: Nanos, upstream: u32) {
         let Some(scout) = self.scout(upstream) else { return };
-        scout.is_stale = true;
+        let is_known = std::mem::replace(&mut scout.is_stale, true);
         if scout.stage == Stage::Watching {
-            scout.due = scout.due.min(now.after(SETTLE));
+            if !is_known {
+                // Not long after the last ones: it may go on like this.
+                let is_flood = now.since(scout.listed) < 2 * scout.settle;
+                scout.settle = if is_flood { (2 * scout.settle).min(SETTLE_MAX) } else { SETTLE };
+            }
+            scout.due = scout.due.min(now.after(scout.settle));
             let due = scout.due;
             self.expect(due);
         }
@@ -493,7 +510,7 @@ impl Gateway {
         match jsonrpc::parse(message) {
             Ok(Body::One(Message::Response(_))) => {
                 let reply = Reply { status: 200, session: self.session_of(link), body: message };
-                self.end_trip(key);
+                self.end_trip(now, key);
                 self.on_errand(now, upstream, errand, Ok(&reply));
             }
             Ok(Body::One(Message::Request(request))) => {
