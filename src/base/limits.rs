@@ -236,6 +236,8 @@ pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
 
+/// Changes that an upstream may tell of while its lists are to be looked at anyway, before nothing more of that is read until they were.
+pub const NEEDLESS_CHANGES_MAX: u32 = 16;
 /// How long an upstream may take to answer whether it is there, milliseconds.
 pub const CHECK_MS_MAX: u64 = 10_000;
 /// Such questions that a child process may leave unanswered, one behind the other, before it is ended.

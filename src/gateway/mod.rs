@@ -26,6 +26,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod config;
 mod failure;
+mod flood;
 mod http;
 mod life;
 pub mod link;
@@ -273,12 +274,8 @@ impl Gateway {
 
     /// The client reads slower than the upstream sends, or has caught up.
     pub fn choke(&mut self, trip: TripId, is_choked: bool) {
-        let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) else { return };
-        if let Some(state) = self.links.get_mut(link_key(link))
-            && state.is_throttled != is_choked
-        {
-            state.is_throttled = is_choked;
-            self.effects.push(Effect::Throttle { link, is_paused: is_choked });
+        if let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) {
+            self.pause(link, is_choked);
         }
     }
 

@@ -127,6 +127,8 @@ pub(super) struct Scout {
     is_stale: bool,
     /// How long the next change waits for others.
     settle: Duration,
+    /// Changes that it was told of although it knew that there are some.
+    pub needless: u32,
     /// When the lists were known last.
     listed: Nanos,
     /// How often it has said so, of tools, prompts and resources.
@@ -160,6 +162,7 @@ impl Scout {
             is_silent: false,
             is_stale: false,
             settle: SETTLE,
+            needless: 0,
             listed: Nanos(0),
             changes: [0; 3],
             is_told: false,
@@ -339,10 +342,11 @@ impl Gateway {
         if scout.version.era() == Era::Legacy {
             scout.version = version.unwrap_or(scout.version);
         }
-        (scout.stage, scout.is_stale, scout.pages) = (Stage::Listing, false, 0);
+        (scout.stage, scout.is_stale, scout.needless, scout.pages) = (Stage::Listing, false, 0, 0);
         scout.found = scout.greeting.clone();
         scout.found.version = Some(scout.version);
         scout.found.completes = scout.capabilities.completions;
+        self.read_on(upstream);
         self.next_list(now, upstream, Some(Lists::Tools));
     }
 
@@ -477,6 +481,7 @@ impl Gateway {
     pub(super) fn stale(&mut self, now: Nanos, upstream: u32) {
         let Some(scout) = self.scout(upstream) else { return };
         let is_known = std::mem::replace(&mut scout.is_stale, true);
+        scout.needless += u32::from(is_known);
         if scout.stage == Stage::Watching {
             if !is_known {
                 // Not long after the last ones: it may go on like this.
@@ -521,6 +526,7 @@ impl Gateway {
             }
             Ok(Body::One(Message::Notification(notice))) => {
                 self.on_change(now, upstream, mcp::Notification::parse(notice.method));
+                self.slow_down(upstream, link);
             }
             Ok(Body::Batch(_)) | Err(_) => {}
         }
