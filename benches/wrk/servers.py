@@ -127,7 +127,11 @@ class Fleet:
             server.stop()
 
     def start(self, name, reply_file=None, extra=()):
-        server = Server(name, self._command(name, reply_file, extra), self.options.server_cpu)
+        return self.start_on(name, self.options.server_cpu, extra, reply_file)
+
+    def start_on(self, name, cpu, extra=(), reply_file=None):
+        """One that is not on the CPU of the server that is measured: it stands behind it, for instance."""
+        server = Server(name, self._command(name, reply_file, extra), cpu)
         self.running.append(server)
         return server
 

@@ -31,6 +31,8 @@ struct Publication {
     /// What it is to be told.
     next: Option<Box<ServerSpec>>,
     is_under_way: bool,
+    /// Tools that clients are not shown, and why.
+    left_out: Vec<(Box<str>, String)>,
     /// It was online before.
     was_seen: bool,
     /// The entry is to be made anew.
@@ -71,7 +73,13 @@ impl Engine {
                 if is_required && !std::mem::replace(&mut publication.was_seen, true) {
                     self.shared.upstream_seen();
                 }
-                let spec = spec(upstream, name, url, (&shown, is_plain), *found);
+                let mut left_out = Vec::new();
+                let spec = spec(upstream, name, url, (&shown, is_plain), *found, &mut left_out);
+                // Once, and not each time that the lists are looked at.
+                for (tool, why) in left_out.iter().filter(|tool| !publication.left_out.contains(tool)) {
+                    tracing::warn!(upstream = &*spec.name, tool = &**tool, "a tool is left out: {why}");
+                }
+                publication.left_out = left_out;
                 if last.is_none_or(|last| last.state != State::Online) {
                     tracing::info!(upstream = &*spec.name, tools = spec.catalog.tools.len(), version = ?spec.fronted.map(|fronted| fronted.version), "an upstream is online");
                 }
@@ -156,12 +164,25 @@ impl Engine {
 }
 
 /// What the registry is told of an upstream.
-fn spec(upstream: u32, name: Box<str>, url: Box<str>, (shown, is_plain): (&ToolFilter, bool), found: Found) -> ServerSpec {
+fn spec(
+    upstream: u32,
+    name: Box<str>,
+    url: Box<str>,
+    (shown, is_plain): (&ToolFilter, bool),
+    found: Found,
+    left_out: &mut Vec<(Box<str>, String)>,
+) -> ServerSpec {
     let fronted =
         found.version.map(|version| Fronted { number: upstream, version, completes: found.completes, is_plain, changes: found.changes });
     let [tools, prompts, resources, templates] = found.items;
     let items = |items: Vec<FoundItem>| items.into_iter().map(|FoundItem { name, json }| Item { name, json }).collect();
-    let tools = tools.into_iter().filter(|tool| shown.admits(&tool.name) && is_sound(&tool.name, &tool.json)).collect();
+    let is_sound = |tool: &FoundItem| {
+        let problem = problem_with_tool(&tool.json);
+        let is_sound = problem.is_none();
+        left_out.extend(problem.map(|why| (tool.name.clone(), why)));
+        is_sound
+    };
+    let tools = tools.into_iter().filter(|tool| shown.admits(&tool.name)).filter(is_sound).collect();
     debug_assert_eq!(Lists::ALL.len(), 4, "the order in which items are found");
     ServerSpec {
         name,
@@ -176,20 +197,18 @@ fn spec(upstream: u32, name: Box<str>, url: Box<str>, (shown, is_plain): (&ToolF
     }
 }
 
-/// Whether clients may be shown a tool: one whose arguments are mirrored in a way that is not allowed is left out (2026-07-28, transports,
-/// "Custom Headers").
-fn is_sound(name: &str, definition: &[u8]) -> bool {
-    if memchr::memmem::find(definition, MIRROR).is_none() {
-        return true;
+/// Why clients may not be shown a tool, if they may not. Its `inputSchema` must be there, for an object (2025-11-25 and 2026-07-28, tools, "Tool"):
+/// clients that check that refuse the whole list with it. One whose arguments are mirrored in a way that is not allowed is left out, too
+/// (2026-07-28, transports, "Custom Headers").
+fn problem_with_tool(definition: &[u8]) -> Option<String> {
+    let schema = json::get(definition, "inputSchema").unwrap_or_default();
+    if !schema.starts_with(b"{") || json::get(schema, "type") != Some(br#""object""#) {
+        return Some("it has no inputSchema of type object".to_owned());
     }
-    let schema = json::get(definition, "inputSchema").and_then(|raw| serde_json::from_slice(raw).ok());
-    match schema.map(|schema| header_params(&schema)) {
-        Some(Ok(_)) => true,
-        Some(Err(why)) => {
-            tracing::warn!(tool = name, "a tool is left out: {why}");
-            false
-        }
-        None => false,
+    memchr::memmem::find(schema, MIRROR)?;
+    match serde_json::from_slice(schema) {
+        Ok(schema) => header_params(&schema).err().map(|why| why.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -202,9 +221,18 @@ mod tests {
         let tool = |word: &str| {
             format!(r#"{{"name":"t","inputSchema":{{"type":"object","properties":{{"a":{{"type":"string","x-mcp-header":{word}}}}}}}}}"#)
         };
-        assert!(is_sound("t", tool(r#""Region""#).as_bytes()));
-        assert!(!is_sound("t", tool(r#""not a token""#).as_bytes()));
-        assert!(!is_sound("t", tool("7").as_bytes()));
-        assert!(is_sound("t", br#"{"name":"t"}"#));
+        assert_eq!(problem_with_tool(tool(r#""Region""#).as_bytes()), None);
+        assert!(problem_with_tool(tool(r#""not a token""#).as_bytes()).is_some());
+        assert!(problem_with_tool(tool("7").as_bytes()).is_some());
+    }
+
+    #[test]
+    fn a_tool_without_a_schema_is_left_out() {
+        for schema in
+            ["", r#","inputSchema":null"#, r#","inputSchema":true"#, r#","inputSchema":{}"#, r#","inputSchema":{"type":"string"}"#]
+        {
+            assert!(problem_with_tool(format!(r#"{{"name":"t"{schema}}}"#).as_bytes()).is_some(), "{schema}");
+        }
+        assert_eq!(problem_with_tool(br#"{"name":"t","inputSchema": {"x": 1, "type" : "object"}}"#), None);
     }
 }

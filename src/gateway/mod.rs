@@ -47,9 +47,6 @@ mod upstream;
 mod write;
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
@@ -61,52 +58,19 @@ use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
 use breaker::Said;
 use http::Link;
-use link::Dial;
 use slots::{Key, Slots};
 use trip::{Stage, Trip, Verb, Who};
 use upstream::Upstreams;
 use write::Number;
 
 pub use failure::Failure;
+pub use link::Effect;
 pub use pages::{Found, FoundItem, Lists};
 pub use restart::RestartPolicy;
 pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};
 pub use write::Forward;
-
-/// Something for the shell to do.
-#[derive(Debug)]
-pub enum Effect {
-    /// Make a link.
-    Dial {
-        /// Its name.
-        link: LinkId,
-        /// Where it leads.
-        dial: Arc<Dial>,
-        /// How long that may take.
-        timeout: Duration,
-    },
-    /// Send these of the bytes that [`Gateway::drain`] shows.
-    Feed {
-        /// The link.
-        link: LinkId,
-        /// Where they are.
-        range: Range<usize>,
-    },
-    /// Stop reading, or go on.
-    Throttle {
-        /// The link.
-        link: LinkId,
-        /// Whether to stop.
-        is_paused: bool,
-    },
-    /// Close it.
-    Hang {
-        /// The link.
-        link: LinkId,
-    },
-}
 
 /// One core's side of all upstreams.
 #[derive(Debug)]

@@ -335,10 +335,11 @@ impl Gateway {
 
     fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) {
         let number = response.id.and_then(|id| number_of(id.raw()));
-        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
+        // One that comes too late shows that it lives, too.
         if let Some(pipe) = self.pipe(upstream) {
             pipe.pulse.beat(now);
         }
+        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
         let Some(trip) = self.trips.get(key) else { return };
         match trip.who {
             Who::Own(errand) => {

@@ -50,6 +50,7 @@ use crate::native::{Factory, Inbox};
 use blocking::Jobs;
 use durable::{Keeper, Store};
 use host::Level;
+pub(crate) use link::problem_with_authorities;
 use link::{Hands, Links, Trust};
 use listen::Listener;
 use mesh::Mesh;

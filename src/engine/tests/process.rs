@@ -130,7 +130,9 @@ impl Stage {
             _ if self.kind == Kind::Silent && !self.is_initialized => Vec::new(),
             "server/discover" if is_modern => result(json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities})),
             "subscriptions/listen" if is_modern => Vec::new(),
-            "tools/list" if is_modern || self.is_initialized => result(json!({"tools": [{"name": "echo"}, {"name": "hold"}]})),
+            "tools/list" if is_modern || self.is_initialized => result(
+                json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}, {"name": "hold", "inputSchema": {"type": "object"}}]}),
+            ),
             "ping" => result(json!({})),
             "tools/call" if params["name"] == "hold" => {
                 self.held.push(message.clone());

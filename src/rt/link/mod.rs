@@ -30,7 +30,7 @@ use process::Process;
 use table::{Common, Kind, Link, Queue, Stage, trim, weight};
 
 pub(crate) use table::Links;
-pub(crate) use tls::Trust;
+pub(crate) use tls::{Trust, problem_with_authorities};
 
 /// What a thread of the blocking pool found out for a link.
 enum News {
