@@ -42,7 +42,8 @@ impl Node {
     /// Calls from this core. The link that is dialled for it, if it is not refused at once.
     fn begin(&mut self, core: usize) -> Option<(usize, LinkId)> {
         self.pair.front.send(self.conns[core], &call());
-        let link = self.pair.front.links.keys().copied().find(|link| !self.known.contains(link))?;
+        let at = self.pair.front.core_of(self.conns[core]);
+        let link = self.pair.front.links.keys().copied().find(|link| link.0 == at && !self.known.contains(link))?;
         self.known.insert(link);
         Some(link)
     }
