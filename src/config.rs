@@ -86,6 +86,9 @@ pub struct Config {
     /// File of the sealing keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seal_key: Option<PathBuf>,
+    /// File of certificate authorities that upstreams may have their certificates of, besides the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_ca: Option<PathBuf>,
     /// Directory that keeps what is registered while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
@@ -139,6 +142,7 @@ struct File {
     era: Option<Eras>,
     name_separator: Option<Separator>,
     seal_key: Option<PathBuf>,
+    upstream_ca: Option<PathBuf>,
     state: Option<PathBuf>,
     admin_token_file: Option<PathBuf>,
     blocking_threads: Option<usize>,
@@ -206,7 +210,7 @@ impl Config {
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
             blocking_threads: self.blocking_threads,
             state: self.state.clone(),
-            ca_file: None,
+            ca_file: self.upstream_ca.clone(),
             ring: match self.io_uring {
                 IoUring::Auto => rt::RingChoice::Auto,
                 IoUring::Linux5_8 => rt::RingChoice::Legacy,
@@ -304,6 +308,13 @@ struct Resolver {
 }
 
 impl Resolver {
+    fn authorities(&mut self, file: Option<PathBuf>) -> Option<PathBuf> {
+        if let Some((path, why)) = file.as_ref().and_then(|path| Some((path, rt::problem_with_authorities(path)?))) {
+            self.problems.push(format!("--upstream-ca {}: {why}: give a file of certificates in PEM", path.display()));
+        }
+        file
+    }
+
     fn resolve(mut self, args: &ServeArgs, file: File) -> Result<Config, Problems> {
         let listen = if args.listen.is_empty() { file.listen.unwrap_or_default() } else { args.listen.clone() };
         let seconds_of = |flag: Option<f64>, file: Option<f64>, default: f64| flag.or(file).unwrap_or(default);
@@ -336,6 +347,7 @@ impl Resolver {
             era: args.era.or(file.era).unwrap_or_default(),
             name_separator: args.name_separator.or(file.name_separator).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
+            upstream_ca: self.authorities(args.upstream_ca.clone().or(file.upstream_ca)),
             state: args.state.clone().or(file.state),
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),

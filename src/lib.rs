@@ -76,13 +76,15 @@
 //! A stream that a legacy upstream ends before its answer is taken up again by the core that made the call; the call is not repeated.
 //!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
-//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream.
+//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream; they tell each other over the mesh when
+//! one opens, tries or closes. A process that answers nothing any more, not even a check, is ended with its group and started again; a lazy one sleeps
+//! while nobody needs it, and its entry stays as it is.
 //!
 //! # Who owns what
 //!
 //! Connections, buffers, calls, streams, counters: the core that has the connection. A *link*, which is a connection to an upstream or
 //! a child process: the core that made it; its bytes move in the same ring, and what cannot (looking up a name, starting a process) is
-//! done by a thread for blocking work. Shards: their owner core, the only
+//! done by threads that are there for that alone, one per upstream at most. Shards: their owner core, the only
 //! writer. There is no lock and no shared reference count on the path of a request. Shared by all cores are the counters
 //! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
 //! a limit of 350 means 350), and the directory of sessions.

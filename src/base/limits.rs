@@ -161,6 +161,8 @@ pub const LINK_DESCRIPTORS_SHARE: usize = 4;
 pub const CHILD_DESCRIPTORS: usize = 4;
 /// Bytes that may wait for a link's other end to take them, beside one request body of the greatest length; beyond them it is cut.
 pub const LINK_FEED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Threads that look up names of upstreams and start processes. Each upstream has one at a time at most.
+pub const LINK_THREADS_MAX: usize = 32;
 /// Addresses of one name that are tried.
 pub const LINK_ADDRESSES_MAX: usize = 16;
 /// Each address of a name has its share of the time to connect, and at least so much of what is left, milliseconds.
@@ -246,6 +248,8 @@ pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
 
+/// Changes that an upstream may tell of while its lists are to be looked at anyway, before nothing more of that is read until they were.
+pub const NEEDLESS_CHANGES_MAX: u32 = 16;
 /// How long an upstream may take to answer whether it is there, milliseconds.
 pub const CHECK_MS_MAX: u64 = 10_000;
 /// Such questions that a child process may leave unanswered, one behind the other, before it is ended.

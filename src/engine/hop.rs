@@ -11,6 +11,7 @@ use super::{Engine, legacy_stream};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
+use crate::gateway::breaker::Said;
 use crate::gateway::{Failure, Forward, Heard, TripId, What};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
@@ -51,6 +52,8 @@ pub enum Frame {
         /// What it calls the resource.
         uri: Box<str>,
     },
+    /// A core's breaker says something of an upstream.
+    Breaker(u32, Said),
 }
 
 /// A request as it crosses.
@@ -207,6 +210,7 @@ impl Engine {
             Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
             Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
             Frame::Logged { upstream, level, params } => legacy_stream::tell_logged(self, now, upstream, level, &params, out),
+            Frame::Breaker(upstream, said) => self.gateway.hear(now.mono, upstream, said),
             Frame::Told(call, told) => {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
@@ -245,6 +249,12 @@ impl Engine {
         }
     }
 
+    /// Tells all other cores what this core's breaker says.
+    pub(super) fn tell_breaker(&self, upstream: u32, said: Said, out: &mut Out) {
+        let cores = (0..self.shared.metrics().len() as u16).map(CoreId);
+        cores.filter(|core| *core != self.core).for_each(|core| Self::send_hop(core, Box::new(Frame::Breaker(upstream, said)), out));
+    }
+
     /// A frame found no room.
     pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
         match *frame {
@@ -260,6 +270,13 @@ impl Engine {
                 if !self.hops.owed.iter().any(|(core, other)| *core == to && is_same(other)) {
                     self.hops.owed.push((to, frame));
                 }
+            }
+            // The last word counts.
+            Frame::Breaker(upstream, said) => {
+                let is_old =
+                    |(core, frame): &(CoreId, Box<Frame>)| *core == to && matches!(**frame, Frame::Breaker(other, _) if other == upstream);
+                self.hops.owed.retain(|owed| !is_old(owed));
+                self.hops.owed.push((to, Box::new(Frame::Breaker(upstream, said))));
             }
             Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) | Frame::Watch { .. } => self.hops.owed.push((to, frame)),
         }

@@ -59,6 +59,8 @@ struct Publication {
     is_over: bool,
     /// The process is not ready before it was seen.
     is_missing: bool,
+    /// Tools that clients are not shown, and why.
+    left_out: Vec<(Box<str>, String)>,
     /// Not tried before.
     due: Nanos,
 }
@@ -89,6 +91,7 @@ impl Publications {
             is_under_way: false,
             is_over: false,
             is_missing,
+            left_out: Vec::new(),
             due: Nanos(0),
         });
     }
@@ -119,7 +122,7 @@ impl Engine {
     pub(super) fn publish(&mut self, now: Now, news: News, out: &mut Out) {
         let News { upstream, finding } = news;
         let Some(settings) = self.gateway.settings(upstream) else { return };
-        let name = settings.name.clone();
+        let (name, shown) = (settings.name.clone(), settings.options.tools.clone());
         let was_online = self.entry_at_home(now, &name).is_some_and(|server| server.spec.state == State::Online);
         let Some(publication) = self.publications.of(&name).filter(|publication| publication.upstream == upstream) else { return };
         let last = [&publication.next, &publication.told].into_iter().flatten().find_map(|said| said.state);
@@ -128,6 +131,12 @@ impl Engine {
                 if std::mem::take(&mut publication.is_missing) {
                     self.shared.upstream_seen();
                 }
+                let left_out = problems_with_tools(&found, &shown);
+                // Once, and not each time that the lists are looked at.
+                for (tool, why) in left_out.iter().filter(|tool| !publication.left_out.contains(tool)) {
+                    tracing::warn!(upstream = &*name, tool = &**tool, "a tool is left out: {why}");
+                }
+                publication.left_out = left_out;
                 if last.map_or(!was_online, |last| last != State::Online) {
                     let tools = found.items[Lists::Tools as usize].len();
                     tracing::info!(upstream = &*name, tools, version = ?found.version, "an upstream is online");
@@ -324,24 +333,28 @@ fn catalog(found: &Found, shown: &ToolFilter) -> Catalog {
     let [tools, prompts, resources, templates] = &found.items;
     let item = |FoundItem { name, json }: &FoundItem| Item { name: name.clone(), json: json.clone() };
     let items = |items: &[FoundItem]| items.iter().map(item).collect();
-    let tools = tools.iter().filter(|tool| shown.admits(&tool.name) && is_sound(&tool.name, &tool.json)).map(item).collect();
+    let tools = tools.iter().filter(|tool| shown.admits(&tool.name) && problem_with_tool(&tool.json).is_none()).map(item).collect();
     Catalog { tools, prompts: items(prompts), resources: items(resources), templates: items(templates) }
 }
 
-/// Whether clients may be shown a tool: one whose arguments are mirrored in a way that is not allowed is left out (2026-07-28, transports,
-/// "Custom Headers").
-fn is_sound(name: &str, definition: &[u8]) -> bool {
-    if memchr::memmem::find(definition, MIRROR).is_none() {
-        return true;
+/// The tools among those that clients are to be shown which they may not be shown, and why.
+fn problems_with_tools(found: &Found, shown: &ToolFilter) -> Vec<(Box<str>, String)> {
+    let tools = found.items[Lists::Tools as usize].iter().filter(|tool| shown.admits(&tool.name));
+    tools.filter_map(|tool| Some((tool.name.clone(), problem_with_tool(&tool.json)?))).collect()
+}
+
+/// Why clients may not be shown a tool, if they may not. Its `inputSchema` must be there, for an object (2025-11-25 and 2026-07-28, tools, "Tool"):
+/// clients that check that refuse the whole list with it. One whose arguments are mirrored in a way that is not allowed is left out, too
+/// (2026-07-28, transports, "Custom Headers").
+fn problem_with_tool(definition: &[u8]) -> Option<String> {
+    let schema = json::get(definition, "inputSchema").unwrap_or_default();
+    if !schema.starts_with(b"{") || json::get(schema, "type") != Some(br#""object""#) {
+        return Some("it has no inputSchema of type object".to_owned());
     }
-    let schema = json::get(definition, "inputSchema").and_then(|raw| serde_json::from_slice(raw).ok());
-    match schema.map(|schema| header_params(&schema)) {
-        Some(Ok(_)) => true,
-        Some(Err(why)) => {
-            tracing::warn!(tool = name, "a tool is left out: {why}");
-            false
-        }
-        None => false,
+    memchr::memmem::find(schema, MIRROR)?;
+    match serde_json::from_slice(schema) {
+        Ok(schema) => header_params(&schema).err().map(|why| why.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -354,9 +367,18 @@ mod tests {
         let tool = |word: &str| {
             format!(r#"{{"name":"t","inputSchema":{{"type":"object","properties":{{"a":{{"type":"string","x-mcp-header":{word}}}}}}}}}"#)
         };
-        assert!(is_sound("t", tool(r#""Region""#).as_bytes()));
-        assert!(!is_sound("t", tool(r#""not a token""#).as_bytes()));
-        assert!(!is_sound("t", tool("7").as_bytes()));
-        assert!(is_sound("t", br#"{"name":"t"}"#));
+        assert_eq!(problem_with_tool(tool(r#""Region""#).as_bytes()), None);
+        assert!(problem_with_tool(tool(r#""not a token""#).as_bytes()).is_some());
+        assert!(problem_with_tool(tool("7").as_bytes()).is_some());
+    }
+
+    #[test]
+    fn a_tool_without_a_schema_is_left_out() {
+        for schema in
+            ["", r#","inputSchema":null"#, r#","inputSchema":true"#, r#","inputSchema":{}"#, r#","inputSchema":{"type":"string"}"#]
+        {
+            assert!(problem_with_tool(format!(r#"{{"name":"t"{schema}}}"#).as_bytes()).is_some(), "{schema}");
+        }
+        assert_eq!(problem_with_tool(br#"{"name":"t","inputSchema": {"x": 1, "type" : "object"}}"#), None);
     }
 }

@@ -267,7 +267,7 @@ impl Engine {
         }
     }
 
-    /// Something happened to a link that [`Effect::Dial`] asked for. One that nobody knows is ignored.
+    /// Something happened to a link that [`Effect::Dial`](gateway::Effect::Dial) asked for. One that nobody knows is ignored.
     pub fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
         self.turn(now, out, |engine, out| match event {
             LinkEvent::Bytes(bytes) => {
@@ -303,16 +303,17 @@ impl Engine {
     pub(super) fn carry_out_gateway(&mut self, now: Now, out: &mut Out) {
         while self.gateway.has_output() {
             self.gateway.drain(|effect, bytes| match effect {
-                gateway::Effect::Dial { link, dial, timeout } => out.effects.push(Effect::Dial { link, dial, timeout }),
                 gateway::Effect::Feed { link, range } => out.feed(link, |out| out.extend_from_slice(&bytes[range])),
-                gateway::Effect::Throttle { link, is_paused } => out.effects.push(Effect::Throttle { link, is_paused }),
-                gateway::Effect::Hang { link } => out.effects.push(Effect::Hang { link }),
+                effect => out.effects.push(Effect::Link(effect)),
             });
             while let Some(heard) = self.gateway.next_heard() {
                 self.on_heard(now, heard, out);
             }
             for news in self.gateway.take_news() {
                 self.publish(now, news, out);
+            }
+            for (upstream, said) in self.gateway.take_said() {
+                self.tell_breaker(upstream, said, out);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::breaker::Said as Word;
 use super::failure::Failure;
 use super::rejoin::Left;
 use super::reply::Reply;
@@ -45,7 +46,7 @@ impl Gateway {
         let heard = match who {
             Who::Own(errand) => {
                 let reply = Reply { status, session, body: whole.unwrap_or(&body) };
-                self.end_trip(key);
+                self.end_trip(now, key);
                 // What follows may go over the same link.
                 self.release(now, link);
                 self.on_reply(now, upstream, errand, &reply);
@@ -251,9 +252,10 @@ impl Gateway {
         let Some(trip) = self.trips.get_mut(key) else { return };
         let (link, upstream, pass) = (trip.link(), trip.upstream, trip.pass.take());
         if let Some(pass) = pass {
-            self.upstreams[upstream].breaker.succeeded(now, pass);
+            let said = self.upstreams[upstream].breaker.succeeded(now, pass);
+            self.say(now, upstream, said);
         }
-        self.end_trip(key);
+        self.end_trip(now, key);
         if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
             state.since = now;
             self.expect(now.after(http::IDLE_LOOK));
@@ -261,11 +263,12 @@ impl Gateway {
     }
 
     /// Takes a trip out of work; its link, if it has one, carries the rest of an answer that nobody waits for. Gives the upstream.
-    pub(super) fn end_trip(&mut self, key: Key) -> Option<u32> {
+    pub(super) fn end_trip(&mut self, now: Nanos, key: Key) -> Option<u32> {
         let trip = self.trips.remove(key)?;
         self.gauge();
         if let Some(pass) = trip.pass {
-            self.upstreams[trip.upstream].breaker.withdrawn(pass);
+            let said = self.upstreams[trip.upstream].breaker.withdrawn(pass);
+            self.say(now, trip.upstream, said);
         }
         let up = &mut self.upstreams[trip.upstream];
         up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
@@ -287,7 +290,7 @@ impl Gateway {
     /// Ends a trip that nobody waits for, and its link.
     pub(super) fn drop_trip(&mut self, now: Nanos, key: Key) {
         let link = self.trips.get(key).and_then(Trip::link);
-        self.end_trip(key);
+        self.end_trip(now, key);
         if let Some(link) = link {
             self.hang(now, link);
         }
@@ -315,9 +318,10 @@ impl Gateway {
             if pass.is_some_and(|pass| up.breaker.failed(now, pass)) {
                 self.metrics.count(Counter::BreakersOpened);
                 tracing::warn!(upstream = &*up.settings.name, %failure, "an upstream fails again and again and is left alone for a while");
+                self.say(now, upstream, Some(Word::Opened));
             }
         }
-        self.end_trip(key);
+        self.end_trip(now, key);
         match who {
             Who::Call(core, call) => self.heard.push_back(Heard { core, call, what: What::Failed(failure) }),
             Who::Own(errand) => self.on_own_failure(now, upstream, errand, failure),

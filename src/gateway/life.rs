@@ -205,7 +205,7 @@ impl Gateway {
     }
 
     /// There is reason to doubt that it is well.
-    fn check_soon(&mut self, now: Nanos, upstream: u32) {
+    pub(super) fn check_soon(&mut self, now: Nanos, upstream: u32) {
         // Unless it is being asked.
         if let Some(scout) = self.scout(upstream).filter(|scout| scout.stage == Stage::Watching && scout.due != Nanos::NEVER) {
             scout.due = now;

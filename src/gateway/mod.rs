@@ -20,11 +20,13 @@
 //! - An upstream holds more than [`limits`] allow: of an answer, of a stream's event, of requests that wait.
 //! - The client's credentials go to an upstream: of its header fields only those of [`policy`] do.
 
+mod accord;
 mod answer;
 pub mod backoff;
 pub mod breaker;
 pub mod config;
 mod failure;
+mod flood;
 mod http;
 mod life;
 pub mod link;
@@ -49,24 +51,22 @@ mod watching;
 mod write;
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
+use breaker::Said;
 use compact_str::CompactString;
 use http::Link;
-use link::Dial;
 use slots::{Key, Slots};
 use trip::{Stage, Trip, Verb, Who};
 use upstream::Upstreams;
 use write::Number;
 
 pub use failure::Failure;
+pub use link::Effect;
 pub use pages::{Found, FoundItem, Lists};
 pub use restart::RestartPolicy;
 pub use roster::{Followed, Member, Placed, Roster};
@@ -74,39 +74,6 @@ pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};
 pub use write::Forward;
-
-/// Something for the shell to do.
-#[derive(Debug)]
-pub enum Effect {
-    /// Make a link.
-    Dial {
-        /// Its name.
-        link: LinkId,
-        /// Where it leads.
-        dial: Arc<Dial>,
-        /// How long that may take.
-        timeout: Duration,
-    },
-    /// Send these of the bytes that [`Gateway::drain`] shows.
-    Feed {
-        /// The link.
-        link: LinkId,
-        /// Where they are.
-        range: Range<usize>,
-    },
-    /// Stop reading, or go on.
-    Throttle {
-        /// The link.
-        link: LinkId,
-        /// Whether to stop.
-        is_paused: bool,
-    },
-    /// Close it.
-    Hang {
-        /// The link.
-        link: LinkId,
-    },
-}
 
 /// One core's side of all upstreams.
 #[derive(Debug)]
@@ -120,6 +87,8 @@ pub struct Gateway {
     bytes: Vec<u8>,
     heard: VecDeque<Heard<'static>>,
     news: Vec<News>,
+    /// What the other cores are to know.
+    said: Vec<(u32, Said)>,
     /// Ids given to requests so far.
     numbers: u64,
     /// Bytes of answers that are not complete.
@@ -164,6 +133,7 @@ impl Gateway {
             bytes: Vec::new(),
             heard: VecDeque::new(),
             news: Vec::new(),
+            said: Vec::new(),
             numbers: 0,
             held: 0,
             due: Nanos::NEVER,
@@ -216,6 +186,7 @@ impl Gateway {
             return Err(failure);
         }
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
+        let is_trying = up.breaker.is_trying();
         let ends = up.ends(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
         let is_piped = up.pipe.is_some();
@@ -226,7 +197,8 @@ impl Gateway {
             let starts = &self.upstreams[upstream].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
-                self.upstreams[upstream].breaker.withdrawn(pass);
+                let said = self.upstreams[upstream].breaker.withdrawn(pass);
+                self.say(now, upstream, said);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
         }
@@ -258,6 +230,7 @@ impl Gateway {
             asked: 0,
             rejoin: None,
         };
+        self.say(now, upstream, is_trying.then_some(Said::Trying));
         self.metrics.count(Counter::Relayed);
         let key = self.trips.insert(trip);
         self.gauge();
@@ -279,12 +252,8 @@ impl Gateway {
 
     /// The client reads slower than the upstream sends, or has caught up.
     pub fn choke(&mut self, trip: TripId, is_choked: bool) {
-        let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) else { return };
-        if let Some(state) = self.links.get_mut(link_key(link))
-            && state.is_throttled != is_choked
-        {
-            state.is_throttled = is_choked;
-            self.effects.push(Effect::Throttle { link, is_paused: is_choked });
+        if let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) {
+            self.pause(link, is_choked);
         }
     }
 
@@ -301,7 +270,7 @@ impl Gateway {
     /// Whether there is anything to be done by the shell, or to be told.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty())
+        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty() && self.said.is_empty())
     }
 
     /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.

@@ -164,7 +164,7 @@ impl Gateway {
         self.expect(due);
         if number.is_none() {
             // A notification: it is not answered.
-            self.end_trip(key);
+            self.end_trip(now, key);
             if let Who::Own(errand) = who {
                 self.on_reply(now, upstream, errand, &Reply { status: 202, session: None, body: b"" });
             }
@@ -346,14 +346,15 @@ impl Gateway {
 
     fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) {
         let number = response.id.and_then(|id| number_of(id.raw()));
-        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
+        // One that comes too late shows that it lives, too.
         if let Some(pipe) = self.pipe(upstream) {
             pipe.pulse.beat(now);
         }
+        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
         let Some(trip) = self.trips.get(key) else { return };
         match trip.who {
             Who::Own(errand) => {
-                self.end_trip(key);
+                self.end_trip(now, key);
                 self.on_reply(now, upstream, errand, &Reply { status: 200, session: None, body: line });
             }
             Who::Call(core, call) => {

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::breaker::Said;
 use super::failure::Failure;
 use super::link::Down;
 use super::logging::Logged;
@@ -166,6 +167,8 @@ pub(super) struct Scout {
     pub is_silent: bool,
     /// Lists changed since they were asked for.
     pub is_stale: bool,
+    /// Changes that it was told of although it knew that there are some.
+    pub needless: u32,
     /// How often it has said so, of tools, prompts and resources.
     pub changes: [u32; 3],
     /// It tells of changes without being asked.
@@ -205,6 +208,7 @@ impl Scout {
             is_asked_again: false,
             is_silent: false,
             is_stale: false,
+            needless: 0,
             changes: [0; 3],
             is_told: false,
             is_renewed: false,
@@ -418,11 +422,12 @@ impl Gateway {
         let is_soon = now.since(scout.listed) < PACE_MEMORY.max(scout.pace * 4);
         scout.pace = if is_soon { (scout.pace * 2).min(PACE_MAX) } else { SETTLE };
         (scout.listed, scout.listing) = (now, scout.listing.wrapping_add(1));
-        (scout.stage, scout.is_stale, scout.pages) = (Stage::Listing, false, 0);
+        (scout.stage, scout.is_stale, scout.needless, scout.pages) = (Stage::Listing, false, 0, 0);
         scout.found = scout.greeting.clone();
         scout.found.version = Some(scout.version);
         scout.found.completes = scout.capabilities.completions;
         scout.found.subscribes = scout.capabilities.resources_updates;
+        self.read_on(upstream);
         self.next_list(now, upstream, Some(Lists::Tools));
     }
 
@@ -493,10 +498,8 @@ impl Gateway {
         self.leave_old_session(now, upstream);
         let up = &mut self.upstreams[upstream];
         let Some(scout) = &mut up.scout else { return };
-        if scout.failures > 0 {
-            // It is back: nobody needs to find that out by trying.
-            up.breaker.close();
-        }
+        // It is back: nobody needs to find that out by trying.
+        let is_closed = scout.failures > 0 && up.breaker.close();
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
         scout.is_renewed = false;
         scout.backoff.reset();
@@ -512,6 +515,7 @@ impl Gateway {
         let may_listen = scout.listen.is_none() && !scout.is_told && !scout.is_silent && scout.has_to_hear() && !is_left_alone;
         let due = scout.due;
         self.news.push(News { upstream, finding: Finding::Online(found) });
+        self.say(now, upstream, is_closed.then_some(Said::Closed));
         self.expect(due);
         if may_listen {
             self.listen(now, upstream);

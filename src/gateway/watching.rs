@@ -347,7 +347,7 @@ impl Gateway {
 
     pub(super) fn stale(&mut self, now: Nanos, upstream: u32) {
         let Some(scout) = self.scout(upstream) else { return };
-        scout.is_stale = true;
+        scout.needless += u32::from(std::mem::replace(&mut scout.is_stale, true));
         if scout.stage == Stage::Watching {
             scout.due = scout.due.min(scout.next_listing(now));
             let due = scout.due;
@@ -386,7 +386,7 @@ impl Gateway {
         match jsonrpc::parse(message) {
             Ok(Body::One(Message::Response(_))) => {
                 let reply = Reply { status: 200, session: self.session_of(link), body: message };
-                self.end_trip(key);
+                self.end_trip(now, key);
                 self.on_reply(now, upstream, errand, &reply);
             }
             Ok(Body::One(Message::Request(request))) => {
@@ -400,6 +400,7 @@ impl Gateway {
             }
             Ok(Body::One(Message::Notification(notice))) => {
                 self.on_told(now, upstream, key, mcp::Notification::parse(notice.method), &notice.params);
+                self.slow_down(upstream, link);
             }
             Ok(Body::Batch(_)) | Err(_) => {}
         }
@@ -419,7 +420,7 @@ impl Gateway {
         let Some(trip) = self.trips.get(key) else { return };
         if let Who::Own(errand @ Errand::Listen(_)) = trip.who {
             let upstream = trip.upstream;
-            self.end_trip(key);
+            self.end_trip(now, key);
             self.on_own_failure(now, upstream, errand, Failure::Closed);
         }
     }

@@ -50,7 +50,8 @@ use crate::native::{Factory, Inbox};
 use blocking::Jobs;
 use durable::{Keeper, Store};
 use host::Level;
-use link::{Links, Trust};
+pub(crate) use link::problem_with_authorities;
+use link::{Hands, Links, Trust};
 use listen::Listener;
 use mesh::Mesh;
 use permit::{Node, Stage};
@@ -111,6 +112,7 @@ pub struct Running {
     pinned: bool,
     threads: Vec<JoinHandle<()>>,
     pool: Option<blocking::Pool>,
+    hands: Hands,
     store: Option<Store>,
     over: Arc<Over>,
 }
@@ -172,6 +174,7 @@ impl Running {
     /// When a core panicked.
     pub fn join(&mut self) {
         let panicked = self.threads.drain(..).filter_map(|thread| thread.join().err()).count();
+        self.hands.close();
         if let Some(pool) = self.pool.take() {
             pool.close(BLOCKING_GRACE);
         }
@@ -188,6 +191,7 @@ impl Drop for Running {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.hands.close();
         if let Some(pool) = self.pool.take() {
             pool.close(BLOCKING_GRACE);
         }
@@ -240,6 +244,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     let mut boot = [0; _];
     getrandom::fill(&mut boot).map_err(|error| StartError::System("no random numbers", std::io::Error::other(error.to_string())))?;
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores as u16, engine.sessions_max, boot)));
+    let hands = Hands::new();
     let trust = Arc::new(Trust::new(config.ca_file.clone()));
     let plan = Plan {
         placements: placements(&config, &allowed, cores),
@@ -252,6 +257,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         keeper,
         path,
         trust,
+        hands: hands.clone(),
         over: Arc::new(Over::new().map_err(system("no eventfd"))?),
     };
     let mut running = Running {
@@ -263,6 +269,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         pinned: plan.config.pin,
         threads: Vec::new(),
         pool: Some(pool),
+        hands,
         store,
         over: Arc::clone(&plan.over),
     };
@@ -315,6 +322,7 @@ struct Plan {
     keeper: Option<Keeper>,
     path: RingPath,
     trust: Arc<Trust>,
+    hands: Hands,
     over: Arc<Over>,
 }
 
@@ -399,7 +407,7 @@ impl Plan {
             node: Arc::clone(&self.node),
             metrics: &self.shared.metrics()[id.index()],
             jobs: self.jobs.clone(),
-            links: Links::new(id.index(), Arc::clone(self.node.wakes()), Arc::clone(&self.trust)),
+            links: Links::new(id.index(), Arc::clone(self.node.wakes()), Arc::clone(&self.trust), self.hands.clone()),
             keeper: self.keeper.clone(),
             inbox,
             listeners,

@@ -3,6 +3,8 @@
 // The counting allocator of the unit tests serves here too.
 #[path = "../../src/base/allocations.rs"]
 mod allocations;
+mod chaos;
+mod child;
 mod client;
 mod command;
 mod control;
@@ -18,6 +20,7 @@ mod many;
 mod random;
 mod server;
 mod sessions;
+mod shared;
 mod slow;
 mod state;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,7 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
 mod allocations;
+mod breakers;
 mod client;
 mod cluster;
 mod control;

@@ -152,7 +152,9 @@ impl Stage {
                 self.watched.push((method.to_owned(), params["uri"].as_str().unwrap_or_default().to_owned()));
                 result(json!({}))
             }
-            "tools/list" if is_modern || self.is_initialized => result(json!({"tools": [{"name": "echo"}, {"name": "hold"}]})),
+            "tools/list" if is_modern || self.is_initialized => result(
+                json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}, {"name": "hold", "inputSchema": {"type": "object"}}]}),
+            ),
             "ping" => result(json!({})),
             "tools/call" if params["name"] == "hold" => {
                 self.held.push(message.clone());
