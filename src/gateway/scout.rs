@@ -111,6 +111,8 @@ pub(super) struct Scout {
     pub asked: Nanos,
     /// What it knew before the process was started again holds, unless it turns out not to.
     pub is_woken: bool,
+    /// It is to be asked whether it is there, whatever else there is to ask.
+    pub is_doubted: bool,
     version: Version,
     capabilities: Capabilities,
     found: Found,
@@ -151,6 +153,7 @@ impl Scout {
             due: now,
             asked: now,
             is_woken: false,
+            is_doubted: false,
             version: Version::MODERN_NEWEST,
             capabilities: Capabilities::default(),
             found: Found::default(),
@@ -214,10 +217,11 @@ impl Gateway {
             return;
         }
         scout.due = Nanos::NEVER;
+        let is_doubted = std::mem::take(&mut scout.is_doubted);
         let (version, is_legacy) = (scout.version, scout.version.era() == Era::Legacy);
         match scout.stage {
             Stage::Waiting => self.begin(now, upstream),
-            Stage::Watching if scout.is_stale || !(scout.is_told || scout.listen.is_some()) => self.list(now, upstream),
+            Stage::Watching if !is_doubted && (scout.is_stale || !(scout.is_told || scout.listen.is_some())) => self.list(now, upstream),
             Stage::Watching => {
                 let method = if is_legacy { Method::Ping } else { Method::ServerDiscover };
                 let key = self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
@@ -432,13 +436,8 @@ impl Gateway {
         if scout.is_stale {
             scout.settle = (2 * scout.settle).min(SETTLE_MAX);
         }
-        scout.due = now.after(if scout.is_stale {
-            scout.settle
-        } else if is_lazy {
-            LAZY_POLL
-        } else {
-            wait
-        });
+        let wait = if is_lazy { LAZY_POLL } else { wait };
+        scout.due = now.after(if scout.is_stale { scout.settle } else { wait });
         let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells() && !is_lazy);
         self.news.push(News { upstream, finding: Finding::Online(found) });
         self.say(now, upstream, is_closed.then_some(Said::Closed));
