@@ -211,10 +211,7 @@ impl Config {
             blocking_threads: self.blocking_threads,
             state: self.state.clone(),
             ca_file: self.upstream_ca.clone(),
-            ring: match self.io_uring {
-                IoUring::Auto => rt::RingChoice::Auto,
-                IoUring::Linux5_8 => rt::RingChoice::Legacy,
-            },
+            ring: if matches!(self.io_uring, IoUring::Auto) { rt::RingChoice::Auto } else { rt::RingChoice::Legacy },
         }
     }
 
@@ -308,13 +305,6 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn authorities(&mut self, file: Option<PathBuf>) -> Option<PathBuf> {
-        if let Some((path, why)) = file.as_ref().and_then(|path| Some((path, rt::problem_with_authorities(path)?))) {
-            self.problems.push(format!("--upstream-ca {}: {why}: give a file of certificates in PEM", path.display()));
-        }
-        file
-    }
-
     fn resolve(mut self, args: &ServeArgs, file: File) -> Result<Config, Problems> {
         let listen = if args.listen.is_empty() { file.listen.unwrap_or_default() } else { args.listen.clone() };
         let seconds_of = |flag: Option<f64>, file: Option<f64>, default: f64| flag.or(file).unwrap_or(default);
@@ -347,7 +337,7 @@ impl Resolver {
             era: args.era.or(file.era).unwrap_or_default(),
             name_separator: args.name_separator.or(file.name_separator).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
-            upstream_ca: self.authorities(args.upstream_ca.clone().or(file.upstream_ca)),
+            upstream_ca: upstream::authorities(args.upstream_ca.clone().or(file.upstream_ca), &mut self.problems),
             state: args.state.clone().or(file.state),
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
@@ -599,8 +589,7 @@ mod tests {
     fn the_printed_configuration_reads_back_as_itself() {
         let args = ServeArgs { cores: Some(2), cpus: Some("0-3".into()), admin: Some("off".into()), ..ServeArgs::default() };
         let printed = load(&args, "").expect("valid").to_toml();
-        let again = load(&ServeArgs::default(), &printed).expect("what is printed is valid");
-        assert_eq!(again.to_toml(), printed);
+        assert_eq!(load(&ServeArgs::default(), &printed).expect("what is printed is valid").to_toml(), printed);
     }
 
     #[test]

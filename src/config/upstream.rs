@@ -88,6 +88,14 @@ impl fmt::Debug for Text {
     }
 }
 
+/// The file of certificate authorities, which is read to see whether it can be.
+pub fn authorities(file: Option<PathBuf>, problems: &mut Vec<String>) -> Option<PathBuf> {
+    if let Some((path, why)) = file.as_ref().and_then(|path| Some((path, crate::rt::problem_with_authorities(path)?))) {
+        problems.push(format!("--upstream-ca {}: {why}: give a file of certificates in PEM", path.display()));
+    }
+    file
+}
+
 /// The era of an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

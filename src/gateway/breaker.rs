@@ -327,6 +327,14 @@ mod tests {
         assert_eq!(breaker.lets(at_ms(2)), lets);
         breaker.hear(at_ms(3), Said::Closed);
         assert_eq!(breaker.lets(at_ms(3)), Lets::All);
+        // While another core tries, this one does not; but not for ever, and not once that is over.
+        let (mut breaker, until) = opened(at_ms(5));
+        breaker.hear(until, Said::Trying);
+        let later = until.after(Duration::from_millis(BREAKER_PROBE_MS_MAX));
+        assert_eq!((breaker.lets(until), breaker.lets(later)), (Lets::NoneUntil(later), Lets::One));
+        breaker.hear(until, Said::Tried);
+        assert_eq!(breaker.lets(until), Lets::One);
+        let mut breaker = Breaker::new(1);
         for said in [Said::Trying, Said::Tried] {
             breaker.hear(at_ms(4), said);
             assert_eq!(breaker.lets(at_ms(4)), Lets::All, "what is old says nothing");

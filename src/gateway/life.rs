@@ -103,7 +103,8 @@ impl Gateway {
             return true;
         }
         pipe.pulse.missed += 1;
-        if errand == Errand::Check && pipe.pulse.missed < CHILD_CHECKS_MISSED_MAX {
+        // One that does not answer its greeting never answered anything.
+        if errand != Errand::Initialize && pipe.pulse.missed < CHILD_CHECKS_MISSED_MAX {
             return true;
         }
         tracing::warn!(upstream = &*self.upstreams[upstream].settings.name, "a process answers nothing and is ended");
@@ -208,7 +209,7 @@ impl Gateway {
     pub(super) fn check_soon(&mut self, now: Nanos, upstream: u32) {
         // Unless it is being asked.
         if let Some(scout) = self.scout(upstream).filter(|scout| scout.stage == Stage::Watching && scout.due != Nanos::NEVER) {
-            scout.due = now;
+            (scout.due, scout.is_doubted) = (now, true);
             self.expect(now);
         }
     }
@@ -216,7 +217,7 @@ impl Gateway {
     /// The process may be busy.
     pub(super) fn check_again(&mut self, now: Nanos, upstream: u32) {
         if let Some(scout) = self.scout(upstream).filter(|scout| scout.stage == Stage::Watching) {
-            scout.due = now;
+            (scout.due, scout.is_doubted) = (now, true);
             self.expect(now);
         }
     }

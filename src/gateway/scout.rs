@@ -134,6 +134,8 @@ pub(super) struct Scout {
     pub asked: Nanos,
     /// What it knew before the process was started again holds, unless it turns out not to.
     pub is_woken: bool,
+    /// It is to be asked whether it is there, whatever else there is to ask.
+    pub is_doubted: bool,
     pub version: Version,
     pub capabilities: Capabilities,
     pub found: Found,
@@ -189,6 +191,7 @@ impl Scout {
             due: now,
             asked: now,
             is_woken: false,
+            is_doubted: false,
             version: Version::MODERN_NEWEST,
             capabilities: Capabilities::default(),
             found: Found::default(),
@@ -274,10 +277,11 @@ impl Gateway {
             return;
         }
         scout.due = Nanos::NEVER;
+        let is_doubted = std::mem::take(&mut scout.is_doubted);
         let (version, is_legacy) = (scout.version, scout.version.era() == Era::Legacy);
         match scout.stage {
             Stage::Waiting => self.begin(now, upstream),
-            Stage::Watching if scout.is_stale || !scout.hears_of_lists() => self.list(now, upstream),
+            Stage::Watching if !is_doubted && (scout.is_stale || !scout.hears_of_lists()) => self.list(now, upstream),
             Stage::Watching => {
                 let method = if is_legacy { Method::Ping } else { Method::ServerDiscover };
                 let key = self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });

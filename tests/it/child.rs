@@ -34,6 +34,13 @@ pub fn children(parent: u32) -> Vec<(u32, String)> {
     pids.filter_map(of_parent).collect()
 }
 
+/// Descriptors of a process that are pipes, or stand for other processes: what it has for its children.
+pub fn ties(pid: u32) -> usize {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").flatten();
+    let kinds = files.filter_map(|file| Some(fs::read_link(file.path()).ok()?.to_string_lossy().into_owned()));
+    kinds.filter(|kind| kind.starts_with("pipe:") || kind.contains("pidfd")).count()
+}
+
 /// Whether a process runs.
 pub fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
