@@ -354,7 +354,7 @@ fn a_legacy_process_is_asked_for_each_resource() {
     let conn = super::listening::listen(&mut stage.cluster, 1, "1", r#"{"resourceSubscriptions":["a:1"]}"#);
     stage.pass(Duration::from_millis(200));
     let subscribed = ("resources/subscribe".to_owned(), "a:1".to_owned());
-    assert_eq!(stage.watched, [subscribed.clone()]);
+    assert_eq!(stage.watched, std::slice::from_ref(&subscribed));
     let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:1"}}"#;
     stage.say(updated);
     assert!(is_told(&mut stage, conn));
