@@ -358,7 +358,8 @@ fn lay_over(members: &mut Map<String, Value>, said: &ServerArgs) -> Result<(), F
     }
     if let Some(command) = &said.command {
         let words = shlex::split(command).filter(|words| !words.is_empty());
-        let words = words.ok_or_else(|| Failure::Misused(format!("--command {command}: it names no program, or its quotes do not match")))?;
+        let words =
+            words.ok_or_else(|| Failure::Misused(format!("--command {command}: it names no program, or its quotes do not match")))?;
         members.insert("command".to_owned(), json!(words[0]));
         members.insert("args".to_owned(), json!(words[1..]));
     }

@@ -104,7 +104,8 @@ pub(super) fn on_retry(
     let id = handle.call;
     // An upstream that was altered since has another number, and this call goes on where it is.
     let current = engine.gateway.current(lead.fronted.number);
-    let is_its = |call: &&mut super::calls::Call| current.is_some() && call.upstream().and_then(|number| engine.gateway.current(number)) == current;
+    let is_its =
+        |call: &&mut super::calls::Call| current.is_some() && call.upstream().and_then(|number| engine.gateway.current(number)) == current;
     let call = engine.calls.get_mut(id).filter(|call| call.caller == Caller::Parked).filter(is_its);
     let call = call.ok_or_else(invalid)?;
     let (Some(trip), Some(askable)) = (call.trip(), call.askable_mut()) else { return Err(invalid()) };

@@ -15,9 +15,7 @@ use crate::base::time::{Nanos, Now};
 use crate::gateway::config::{Naming, ToolFilter};
 use crate::gateway::{Finding, Found, FoundItem, Lists, News, Settings};
 use crate::native::header_params;
-use crate::registry::{
-    self, Catalog, Change, Changed, Effects, Fronted, Item, Lookup, Refusal, Server, ServerSpec, Source, State, Waiter,
-};
+use crate::registry::{self, Catalog, Change, Changed, Effects, Fronted, Item, Lookup, Refusal, Server, ServerSpec, Source, State, Waiter};
 use crate::wire::json;
 
 /// Set in every [`Waiter`] of this file, with [`OTHERS`]. The number of the publication stands below.
@@ -41,11 +39,7 @@ struct Said {
 impl Said {
     /// What was said later wins.
     fn then(self, later: Self) -> Self {
-        Self {
-            found: later.found.or(self.found),
-            state: later.state.or(self.state),
-            is_altered: self.is_altered || later.is_altered,
-        }
+        Self { found: later.found.or(self.found), state: later.state.or(self.state), is_altered: self.is_altered || later.is_altered }
     }
 }
 
@@ -302,8 +296,13 @@ fn after(mut spec: ServerSpec, upstream: u32, settings: &Settings, said: &Said) 
             spec.description = found.instructions.as_str().into();
         }
         spec.software_version = found.software_version.as_str().into();
-        spec.fronted =
-            found.version.map(|version| Fronted { number: upstream, version, completes: found.completes, is_plain, changes: found.changes });
+        spec.fronted = found.version.map(|version| Fronted {
+            number: upstream,
+            version,
+            completes: found.completes,
+            is_plain,
+            changes: found.changes,
+        });
         spec.catalog = catalog(found, shown);
     } else if said.is_altered {
         let is_hidden = |item: &Item| !shown.admits(&item.name);

@@ -116,7 +116,10 @@ enum Stage {
     /// A thread reads.
     Reading,
     /// The changes are being made; those that were are none.
-    Applying { steps: Vec<Option<Step>>, report: Box<Report> },
+    Applying {
+        steps: Vec<Option<Step>>,
+        report: Box<Report>,
+    },
 }
 
 /// The reloads of one core.

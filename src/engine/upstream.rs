@@ -455,7 +455,8 @@ mod tests {
 
     #[test]
     fn what_is_registered_is_said_in_the_words_of_the_file() {
-        let front = br#"{"url":"https://h/mcp?k=hush","era":"legacy","headers":{"Authorization":"Bearer hush"},"names":"plain","total_timeout":2}"#;
+        let front =
+            br#"{"url":"https://h/mcp?k=hush","era":"legacy","headers":{"Authorization":"Bearer hush"},"names":"plain","total_timeout":2}"#;
         let upstream = Upstream::of_front("a", front).expect("words");
         let settings = upstream.register().expect("sound");
         assert!(settings.options.is_registered && settings.dialect == Dialect::Legacy && settings.options.naming == Naming::Plain);

@@ -53,7 +53,13 @@ impl Failure {
     /// Whether it speaks against the upstream, as opposed to this gateway or the request.
     pub(super) const fn is_its_fault(&self) -> bool {
         match self {
-            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Gone | Self::Asks | Self::Unanswered | Self::TooLarge => false,
+            Self::Down(Down::TooMany | Down::Hung)
+            | Self::Busy
+            | Self::Resting
+            | Self::Gone
+            | Self::Asks
+            | Self::Unanswered
+            | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
             Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
         }

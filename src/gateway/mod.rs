@@ -48,12 +48,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compact_str::CompactString;
 use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
+use compact_str::CompactString;
 use http::Link;
 use link::Dial;
 use slots::{Key, Slots};

@@ -179,9 +179,8 @@ impl Entry for Server {
 
 /// An endpoint of which the configuration says something else than before.
 fn configured(path: Box<str>, Configured { before, servers }: Configured, current: Option<&Endpoint>) -> Next<Endpoint> {
-    let put = |servers, is_configured| {
-        Next::Put(Endpoint { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured })
-    };
+    let put =
+        |servers, is_configured| Next::Put(Endpoint { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured });
     let Some(current) = current else { return servers.map_or(Next::Same, |servers| put(servers, true)) };
     let before = before.unwrap_or_default();
     let is_as_it_was = current.servers == before;

@@ -14,6 +14,7 @@ mod gateway;
 mod http;
 mod listeners;
 mod random;
+mod reload;
 mod server;
 mod sessions;
 mod slow;

@@ -144,7 +144,9 @@ impl Want {
                 Refused::OutcomeUnknown,
                 format!("The change is not decided yet, and may be made later or not at all: get the {what} `{name}` before you try again"),
             ),
-            Self::Reload => Problem::new(504, Refused::OutcomeUnknown, "The reload is still under way: the log of `ringhub serve` says how it ends"),
+            Self::Reload => {
+                Problem::new(504, Refused::OutcomeUnknown, "The reload is still under way: the log of `ringhub serve` says how it ends")
+            }
             _ => Problem::overloaded(),
         }
     }

@@ -16,6 +16,7 @@ mod methods;
 mod parked;
 mod process;
 mod questions;
+mod reload;
 mod rounds;
 mod routes;
 mod sessions;

@@ -34,7 +34,7 @@ struct Bench {
     metrics: &'static CoreMetrics,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         name: "u".into(),
         url: "http://u.test/mcp".into(),
