@@ -60,6 +60,8 @@ pub(super) struct Around<'a> {
 pub(super) struct Routes {
     registry: Registry,
     separator: Separator,
+    /// What the configuration says of endpoints may change while the process runs.
+    is_reloadable: bool,
     views: Views,
     /// Views made so far.
     epoch: u64,
@@ -138,6 +140,7 @@ impl Routes {
         Self {
             registry,
             separator: config.name_separator,
+            is_reloadable: config.reader.is_some(),
             views: Views::default(),
             epoch: 0,
             builds: HashMap::new(),

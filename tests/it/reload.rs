@@ -221,7 +221,7 @@ fn a_bad_file_changes_nothing_and_each_problem_is_named() {
     }
     node.configure("shards = \"many\"");
     node.hang_up();
-    node.admin.server.wait_until_it_says("nothing was changed: --config");
+    node.admin.server.wait_until_it_says("shards = \"many\"");
     node.configure(&format!("max_sessions = 5\nlog = \"debug\"\nadmin = \"127.0.0.1:1\"\n{good}deny = [\"add\"]\n"));
     let said = node.reload();
     // The address is a flag of the test's, which wins.
@@ -271,7 +271,7 @@ fn a_process_that_is_taken_out_ends_with_its_group_and_leaves_nothing() {
         // Each has another environment, so that each is another process; every third time there is none at all.
         node.configure(&if number % 3 == 0 { without.clone() } else { with(number) });
         node.reload();
-        if number % 10 == 1 {
+        if number % 7 == 1 && number % 3 != 0 {
             until("it is called", || {
                 let answer = node.connect().ask(echo_of("script.echo", "again"));
                 answer.json()["result"].is_object()

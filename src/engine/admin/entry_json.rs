@@ -247,7 +247,7 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         Some(_) => return Err(unfit("`target` follows from `url` or `command`: leave it out, and change those")),
         None => target,
     };
-    if target.trim().is_empty() || target.chars().any(char::is_control) {
+    if front.is_none() && (target.trim().is_empty() || target.chars().any(char::is_control)) {
         return Err(unfit(
             "`url` or `command` must say where the MCP server is that is to be fronted; or `target`, of one that is to be listed only",
         ));
