@@ -213,6 +213,7 @@ impl Gateway {
     fn wind_up(&mut self, now: Nanos, number: u32) {
         let up = &self.upstreams[number];
         let is_late = up.retired.is_some_and(|until| until <= now);
+        let is_over = up.retired.is_some_and(|until| until.after(GRACE) <= now);
         if self.trips.iter().any(|(_, trip)| trip.upstream == number && matches!(trip.who, Who::Call(..))) {
             if !is_late {
                 return;
@@ -232,7 +233,8 @@ impl Gateway {
         for link in idle {
             self.hang(now, link);
         }
-        if is_late {
+        // What is left is the end of its session, which nobody answers.
+        if is_over {
             let links: Vec<LinkId> = self.links.iter().filter(|(_, link)| link.leads_to(number)).map(|(key, _)| link_id(key)).collect();
             for link in links {
                 self.lose(now, link, Failure::Gone, true);

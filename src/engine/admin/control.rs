@@ -114,8 +114,9 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
             None => Problem::absent(what, name),
         },
         Refusal::NotPermitted => {
-            let detail =
-                format!("`{name}` is part of this program or of its configuration and is not changed here: change that, and restart it");
+            let detail = format!(
+                "`{name}` is part of this program or of its configuration and is not changed here: change the configuration, then `ringhub ctl reload`"
+            );
             Problem::new(403, Refused::NotPermitted, detail)
         }
         Refusal::Full => {

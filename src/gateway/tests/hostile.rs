@@ -8,14 +8,14 @@ const LEGACY: Version = Version::V2025_11_25;
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
 
 /// The member of what was fed, if it is there.
-fn id_of(text: &str) -> String {
+pub(super) fn id_of(text: &str) -> String {
     let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
     String::from_utf8_lossy(crate::wire::json::get(body.trim_end().as_bytes(), "id").unwrap_or_default()).into_owned()
 }
 
 impl Bench {
     /// Brings up what was dialled, and agrees to every session that is asked for. What else was sent is given.
-    fn serve_sessions(&mut self, session: &str) -> Vec<(LinkId, String)> {
+    pub(super) fn serve_sessions(&mut self, session: &str) -> Vec<(LinkId, String)> {
         let mut others = Vec::new();
         loop {
             for link in self.dialled() {

@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod relay;
+mod retired;
 
 use std::sync::Arc;
 use std::time::Duration;
