@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::config::{self, EngineConfig};
@@ -125,8 +125,8 @@ enum Stage {
 /// The reloads of one core.
 pub(super) struct Reload {
     reader: Option<Reader>,
-    /// Where the thread leaves what it read.
-    read: Arc<Mutex<Option<Read>>>,
+    /// By which the thread sends what it read.
+    read: (mpsc::Sender<Read>, mpsc::Receiver<Read>),
     stage: Stage,
     /// One more is wanted.
     is_wanted: bool,
@@ -141,7 +141,7 @@ impl Reload {
     pub fn new(config: &EngineConfig) -> Self {
         Self {
             reader: config.reader.clone(),
-            read: Arc::default(),
+            read: mpsc::channel(),
             stage: Stage::Idle,
             is_wanted: false,
             endpoints: config.endpoints.clone(),
@@ -186,19 +186,19 @@ impl Engine {
             return;
         };
         reload.stage = Stage::Reading;
-        let (place, inbox): (_, Arc<Inbox>) = (Arc::clone(&reload.read), Arc::clone(self.host.inbox()));
+        let (sender, inbox): (_, Arc<Inbox>) = (reload.read.0.clone(), Arc::clone(self.host.inbox()));
         out.effects.push(Effect::Blocking(Box::new(move || {
             let read = catch_unwind(AssertUnwindSafe(|| read()));
             let read = read.unwrap_or_else(|_| Err(vec!["reading it panicked: see the log".to_owned()]));
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+            // Nobody waits for it once the core has ended.
+            let _ = sender.send(read);
             inbox.reread();
         })));
     }
 
     /// The thread has read.
     pub(super) fn on_reread(&mut self, now: Now, out: &mut Out) {
-        let read = self.reload.read.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(read) = read.filter(|_| matches!(self.reload.stage, Stage::Reading)) else { return };
+        let Ok(read) = self.reload.read.1.try_recv() else { return };
         let begun = read.and_then(|reread| self.apply_reread(now, reread, out));
         if let Err(problems) = begun {
             problems.iter().for_each(|problem| tracing::error!("the configuration is wrong, and nothing was changed: {problem}"));
