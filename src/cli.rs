@@ -171,7 +171,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILTER", env = "RINGHUB_LOG")]
     pub log: Option<String>,
 
-    /// TOML file to read the configuration from
+    /// TOML file to read the configuration from. SIGHUP and `ringhub ctl reload` have it read again: upstreams and endpoints change at once
     #[arg(long, value_name = "FILE", env = "RINGHUB_CONFIG")]
     pub config: Option<PathBuf>,
 

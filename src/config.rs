@@ -1,11 +1,14 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
 mod mcp_servers;
+mod reread;
+mod servers;
 mod upstream;
 
 use crate::base::limits;
 use crate::cli::{Eras, IoUring, Separator, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
+use crate::engine::upstream::duration;
 use crate::engine::{self, EngineConfig};
 use crate::wire::http1::HttpLimits;
 use crate::{gateway, registry, rt};
@@ -381,54 +384,6 @@ impl Resolver {
         }
     }
 
-    /// Every upstream, wherever it is named. None wins over another of the same name: that is reported.
-    fn upstreams(&mut self, args: &ServeArgs, json: Option<&Path>, mut all: Vec<Upstream>) -> Vec<Upstream> {
-        if let Some(path) = args.mcp_servers.as_deref().or(json) {
-            all.extend(mcp_servers::read(path, &mut self.problems));
-        }
-        for text in args.upstream.iter().filter(|text| !text.is_empty()) {
-            match Upstream::of_flag(text) {
-                Ok(upstream) => all.push(upstream),
-                Err(problem) => self.problems.push(problem),
-            }
-        }
-        if all.len() > limits::UPSTREAMS_MAX {
-            self.problems.push(format!(
-                "there are {} upstreams, and {} at most are taken: leave some out",
-                all.len(),
-                limits::UPSTREAMS_MAX
-            ));
-        }
-        for (at, upstream) in all.iter().enumerate() {
-            if all[..at].iter().any(|other| other.name == upstream.name) {
-                self.problems.push(format!("two upstreams are called `{}`: rename one", upstream.name));
-            }
-        }
-        all
-    }
-
-    fn endpoints(&mut self, endpoints: &[Endpoint]) {
-        for (at, Endpoint { path, servers }) in endpoints.iter().enumerate() {
-            let mut wrong = |why: &str| self.problems.push(format!("endpoint `{path}`: {why}"));
-            if let Some(why) = registry::problem_with_path(path) {
-                wrong(why);
-            }
-            if endpoints[..at].iter().any(|other| other.path == *path) {
-                wrong("it is there twice: leave one out");
-            }
-            for (at, name) in servers.iter().enumerate() {
-                if let Some(why) = registry::problem_with_name(name) {
-                    wrong(&format!("servers: `{name}`: {why}"));
-                } else if servers[..at].contains(name) {
-                    wrong(&format!("servers: `{name}` is there twice: leave one out"));
-                }
-            }
-            if servers.len() > limits::SERVERS_PER_ENDPOINT_MAX {
-                wrong(&format!("it has {} servers, and {} at most are taken", servers.len(), limits::SERVERS_PER_ENDPOINT_MAX));
-            }
-        }
-    }
-
     fn within(&mut self, flag: &str, value: usize, least: usize, most: usize) {
         if !(least..=most).contains(&value) {
             self.problems.push(format!("--{flag} {value}: it must be from {least} to {most}"));
@@ -483,11 +438,6 @@ fn is_base_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'{' | b'}' | b'@');
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_legal))
-}
-
-/// A time that can be waited for.
-fn duration(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero() && seconds <= 365.0 * 86_400.0)
 }
 
 fn either(flag: &[String], file: Option<Vec<String>>) -> Vec<String> {

@@ -11,7 +11,7 @@
 //! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
 //! in this process, an *upstream* is one that this node fronts. A *link* is a stream of bytes to an upstream: a connection, or a child
 //! process. A *trip* is one request on its way to an upstream, and what is heard of it. A *scout* finds out what an upstream speaks
-//! and has. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
+//! and has. A *roster* is which upstreams there are. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
 //! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
 //! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
 //! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
@@ -74,6 +74,9 @@
 //! Single resources that clients subscribe to are counted on each core, and where they lead is found out again with every view. The core of the
 //! scout is told of the first and the last of a core in frames, asks the upstream once for all, and tells those cores, and no others, what changed.
 //! A stream that a legacy upstream ends before its answer is taken up again by the core that made the call; the call is not repeated.
+//! Upstreams come and go while the process runs: when the configuration is read again, and when the control API registers one. The core of the
+//! admin port says which there are, as a *roster*, whole, and every core follows the newest edition that it hears of. An upstream
+//! that is reached in another way than before gets a new number: the old one takes no more calls, ends those it has, and is forgotten.
 //!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
 //! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream; they tell each other over the mesh when

@@ -33,6 +33,7 @@ mod pending;
 mod principal;
 mod publish;
 mod relay;
+pub mod reload;
 mod reply;
 mod roster;
 mod route;
@@ -45,6 +46,7 @@ pub mod stream_log;
 mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod upstream;
 mod view;
 mod views;
 mod watches;
@@ -58,7 +60,7 @@ use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
-use crate::gateway::{Gateway, Roster};
+use crate::gateway::Gateway;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -76,6 +78,7 @@ use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
 use publish::Publications;
+use reload::Reload;
 use reply::{Date, Terms};
 use roster::Rosters;
 use route::Routes;
@@ -248,6 +251,7 @@ pub struct Engine {
     gateway: Gateway,
     publications: Publications,
     rosters: Rosters,
+    reload: Reload,
     hops: Hops,
     tasks: Tasks,
     calls: Calls,
@@ -296,7 +300,7 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let roster = Arc::new(Roster::new(config.upstreams.iter().cloned()));
+        let roster = Arc::new(roster::first(core, config, &hosted));
         let mut gateway = Gateway::new(&roster, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
         let mut publications = Publications::new();
         for member in roster.members().iter().filter(|member| routes.registry().is_at_home(&member.settings.name)) {
@@ -321,6 +325,7 @@ impl Engine {
             gateway,
             publications,
             rosters: Rosters::new(roster, cores),
+            reload: Reload::new(config),
             hops: Hops::default(),
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
@@ -430,6 +435,7 @@ impl Engine {
             engine.gateway.on_tick(now.mono);
             engine.forget_upstreams();
             engine.publish_again(now, out);
+            engine.tick_reload(now, out);
             if engine.hops.is_owing() {
                 engine.resend_hops(now, out);
             }
@@ -466,6 +472,8 @@ impl Engine {
                 Event::Changed { server, list } => self.changes.changed(server, list.into()),
                 Event::Updated { server, uri } => self.changes.updated(server, &uri),
                 Event::Persisted { ticket, stored } => self.on_persisted(now, ticket, stored, out),
+                Event::Reload => self.reload(None, out),
+                Event::Reread => self.on_reread(now, out),
             }
         }
         self.scratch.events = events;
@@ -490,6 +498,7 @@ impl Engine {
             self.admin.next_due(self.config.keepalive_comment),
             self.gateway.next_due(),
             self.publications.next_due(),
+            self.reload.next_due(),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }

@@ -7,10 +7,16 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::admin::HOME;
+use super::config::EngineConfig;
+use super::hosted::{self, Hosted};
 use super::out::{self, Effect, Lane, Out};
+use super::upstream::Upstream;
 use crate::base::ids::CoreId;
+use crate::base::limits;
 use crate::base::time::Now;
-use crate::gateway::Roster;
+use crate::gateway::link::Dial;
+use crate::gateway::{Roster, Settings};
+use crate::registry::{Record, Server};
 
 /// What crosses.
 #[derive(Debug)]
@@ -19,6 +25,43 @@ pub enum Frame {
     Follow(Arc<Roster>),
     /// This edition is followed.
     Followed(u64),
+}
+
+/// The upstreams from the start: those of the configuration, and those that were registered in an earlier run and kept.
+pub(super) fn first(core: CoreId, config: &EngineConfig, hosted: &[Hosted]) -> Roster {
+    let mut roster = Roster::new(config.upstreams.iter().cloned());
+    let natives = hosted::specs(hosted);
+    let kept = config.kept.iter().filter_map(|record| if let Record::Server(server) = record { Some(server) } else { None });
+    for server in kept.filter(|server| natives.iter().all(|spec| spec.name != server.spec.name)) {
+        if roster.find(&server.spec.name).is_some() {
+            continue;
+        }
+        let refused = match settings_of(server) {
+            None => continue,
+            Some(Err(problems)) => problems.join("; "),
+            Some(Ok(settings)) if is_process(&settings) && !config.stdio_api => "it is a command: --allow-stdio-api is missing".to_owned(),
+            Some(Ok(_)) if roster.members().len() >= limits::UPSTREAMS_MAX => "there are as many upstreams as may be".to_owned(),
+            Some(Ok(settings)) => {
+                roster.put(settings);
+                continue;
+            }
+        };
+        if core == HOME {
+            tracing::warn!(server = &*server.spec.name, "a server that was registered is listed and not fronted: {refused}");
+        }
+    }
+    roster
+}
+
+/// How a server that was registered is reached, if it is to be.
+fn settings_of(server: &Server) -> Option<Result<Settings, Vec<String>>> {
+    let front = server.spec.front.as_deref()?;
+    Some(Upstream::of_front(&server.spec.name, front).and_then(|upstream| upstream.register()))
+}
+
+/// Whether a process is started for it.
+pub(super) fn is_process(settings: &Settings) -> bool {
+    matches!(*settings.dial, Dial::Child(_))
 }
 
 /// Which upstreams there are, as far as this core goes.
@@ -90,6 +133,7 @@ impl Engine {
             Frame::Followed(edition) => {
                 let followed = &mut self.rosters.followed[from.index()];
                 *followed = edition.max(*followed);
+                self.finish_reload(now, out);
             }
         }
     }

@@ -213,6 +213,7 @@ impl Gateway {
     fn wind_up(&mut self, now: Nanos, number: u32) {
         let up = &self.upstreams[number];
         let is_late = up.retired.is_some_and(|until| until <= now);
+        let is_over = up.retired.is_some_and(|until| until.after(GRACE) <= now);
         if self.trips.iter().any(|(_, trip)| trip.upstream == number && matches!(trip.who, Who::Call(..))) {
             if !is_late {
                 return;
@@ -232,7 +233,8 @@ impl Gateway {
         for link in idle {
             self.hang(now, link);
         }
-        if is_late {
+        // What is left is the end of its session, which nobody answers.
+        if is_over {
             let links: Vec<LinkId> = self.links.iter().filter(|(_, link)| link.leads_to(number)).map(|(key, _)| link_id(key)).collect();
             for link in links {
                 self.lose(now, link, Failure::Gone, true);
@@ -252,5 +254,53 @@ impl Gateway {
     /// Nobody needs this upstream any more, which is one of [`Self::spent`].
     pub fn forget(&mut self, upstream: u32) {
         self.upstreams.forget(upstream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::link::Dial;
+
+    fn settings(name: &str) -> Settings {
+        Settings { name: name.into(), ..super::super::tests::settings() }
+    }
+
+    #[test]
+    fn numbers_are_given_once() {
+        let mut roster = Roster::new([settings("a"), settings("b")]);
+        assert_eq!(roster.put(settings("a")), Placed::Same);
+        let lenient = Settings { total_timeout: Duration::from_secs(1), ..settings("a") };
+        assert_eq!(roster.put(lenient), Placed::Altered);
+        assert_eq!(roster.find("a").map(|member| member.number), Some(0));
+        let dial = Arc::new(Dial::Tcp { host: "elsewhere".into(), port: 80, tls: false });
+        assert_eq!(roster.put(Settings { dial, ..settings("a") }), Placed::Replaced);
+        assert!(roster.remove("b") && !roster.remove("b"));
+        assert_eq!(roster.put(settings("b")), Placed::Added);
+        let numbers: Vec<u32> = roster.members().iter().map(|member| member.number).collect();
+        assert_eq!(numbers, [2, 3]);
+        assert_eq!((roster.edition(), roster.next_edition().edition()), (0, 1));
+    }
+
+    #[test]
+    fn an_edition_is_followed_once() {
+        let metrics = Box::leak(Box::default());
+        let first = Roster::new([settings("a")]);
+        let mut gateway = Gateway::new(&first, 1, metrics);
+        let mut next = first.next_edition();
+        next.remove("a");
+        next.put(settings("b"));
+        let followed = gateway.follow(Nanos(1), &next);
+        assert_eq!((followed.added, followed.retired), (vec![1], vec![0]));
+        for old in [&next, &first] {
+            let followed = gateway.follow(Nanos(2), old);
+            assert!(followed.added.is_empty() && followed.retired.is_empty() && followed.altered.is_empty());
+        }
+        assert_eq!((gateway.current(0), gateway.current(1), gateway.spent()), (None, Some(1), vec![0]));
+        gateway.forget(0);
+        let mut again = next.next_edition();
+        again.put(settings("a"));
+        gateway.follow(Nanos(3), &again);
+        assert_eq!(gateway.current(0), Some(2), "what still names it finds the one that took its place");
     }
 }

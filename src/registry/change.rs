@@ -213,6 +213,9 @@ impl ServerSpec {
         {
             return Some("the target is too long");
         }
+        if self.front.as_ref().is_some_and(|front| front.len() > limits::ITEM_BYTES_MAX) {
+            return Some("what is said of how it is reached is too long");
+        }
         if self.catalog.items().any(|item| item.json.len() > limits::ITEM_BYTES_MAX) {
             return Some("the definition of a tool, a prompt, a resource or a template is too long");
         }

@@ -57,7 +57,7 @@ use mesh::Mesh;
 use permit::{Node, Stage};
 use ring::Ring;
 use seam::Engine;
-use signal::{Over, Signals};
+use signal::{Over, Signals, Told};
 use wake::Wake;
 
 /// Memory that glommio registers for its own file I/O, per executor, bytes: ringhub's connections use none of it.
@@ -70,7 +70,7 @@ const GLOMMIO_PREEMPT: Duration = Duration::from_hours(24);
 /// How long blocking work that has begun may hold up the end of the process.
 const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until the process is told to end: SIGTERM or SIGINT drain it, a second one ends it at once.
+/// Serves until the process is told to end: SIGTERM or SIGINT drain it, a second one ends it at once. SIGHUP has it read its configuration again.
 ///
 /// # Errors
 /// When it cannot start; the text names the remedy.
@@ -91,11 +91,20 @@ pub fn run_with(
     let signals = Signals::install().map_err(|error| StartError::System("signals cannot be handled", error))?;
     let mut running = start(config, engine, servers)?;
     started(&running);
-    if signals.wait(running.over.fd()) {
-        tracing::info!("draining; a second signal ends at once");
-        running.drain();
-        if signals.wait(running.over.fd()) {
-            running.stop();
+    let mut is_draining = false;
+    loop {
+        match signals.wait(running.over.fd()) {
+            Told::Reload => running.reload(),
+            Told::Stop if is_draining => {
+                running.stop();
+                break;
+            }
+            Told::Stop => {
+                tracing::info!("draining; a second signal ends at once");
+                running.drain();
+                is_draining = true;
+            }
+            Told::Over => break,
         }
     }
     running.join();
@@ -115,6 +124,8 @@ pub struct Running {
     hands: Hands,
     store: Option<Store>,
     over: Arc<Over>,
+    /// Of the core that has the admin port.
+    inbox: Arc<Inbox>,
 }
 
 impl Running {
@@ -148,6 +159,11 @@ impl Running {
         let (cores, path, most) = (self.node.wakes().len(), self.path.label(), self.node.conns.max());
         let pinned = if self.pinned { "pinned" } else { "not pinned" };
         format!("{cores} core{}, {pinned}; io_uring path {path}; at most {most} connections", if cores == 1 { "" } else { "s" })
+    }
+
+    /// Reads the configuration again, when it was told how. What came of it is in the log.
+    pub fn reload(&self) {
+        self.inbox.reload();
     }
 
     /// Takes nothing new, finishes what is in work, then ends.
@@ -246,6 +262,11 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores as u16, engine.sessions_max, boot)));
     let hands = Hands::new();
     let trust = Arc::new(Trust::new(config.ca_file.clone()));
+    let inbox = |core: usize| {
+        let wakes = Arc::clone(&wakes);
+        Arc::new(Inbox::new(Box::new(move || wakes[core].poke())))
+    };
+    let inboxes: Arc<[_]> = (0..cores).map(inbox).collect();
     let plan = Plan {
         placements: placements(&config, &allowed, cores),
         config: Arc::new(config),
@@ -259,6 +280,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         trust,
         hands: hands.clone(),
         over: Arc::new(Over::new().map_err(system("no eventfd"))?),
+        inboxes,
     };
     let mut running = Running {
         addresses,
@@ -272,6 +294,7 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         hands,
         store,
         over: Arc::clone(&plan.over),
+        inbox: Arc::clone(&plan.inboxes[0]),
     };
     start_cores(plan, mesh::build(&wakes), doors, &mut running)?;
     shared.set_ready(true);
@@ -324,6 +347,7 @@ struct Plan {
     trust: Arc<Trust>,
     hands: Hands,
     over: Arc<Over>,
+    inboxes: Arc<[Arc<Inbox>]>,
 }
 
 /// Ends the process in order when a core ends in disorder: half a node serves nobody well.
@@ -394,8 +418,7 @@ impl Plan {
     fn make_core(&self, id: CoreId, mesh: Mesh, listeners: Vec<Listener>) -> Result<Core, StartError> {
         let ring = Ring::new(self.path)
             .map_err(|error| StartError::System("a ring cannot be made: `ringhub check` says what the host lacks", error))?;
-        let wakes = Arc::clone(self.node.wakes());
-        let inbox = Arc::new(Inbox::new(Box::new(move || wakes[id.index()].poke())));
+        let inbox = Arc::clone(&self.inboxes[id.index()]);
         let cores = self.placements.len() as u16;
         let engine = Engine::new(id, cores, &self.engine, &self.servers, self.shared, Arc::clone(&inbox)).map_err(StartError::Server)?;
         Ok(Core::new(Parts {

@@ -18,6 +18,7 @@ mod http;
 mod listeners;
 mod many;
 mod random;
+mod reload;
 mod server;
 mod sessions;
 mod shared;

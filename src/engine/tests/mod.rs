@@ -17,6 +17,7 @@ mod methods;
 mod parked;
 mod process;
 mod questions;
+mod reload;
 mod rounds;
 mod routes;
 mod sessions;

@@ -50,18 +50,18 @@ pub struct Pair {
 
 impl Pair {
     pub fn new(cores: u16, dialect: Dialect, era: Eras) -> Self {
-        Self::with(cores, vec![Settings { dialect, ..settings("u") }], era)
+        Self::of(cores, &front(vec![Settings { dialect, ..settings("u") }]), era)
     }
 
     /// All of these lead to what is behind.
     pub fn with(cores: u16, upstreams: Vec<Settings>, era: Eras) -> Self {
+        Self::of(cores, &front(upstreams), era)
+    }
+
+    pub fn of(cores: u16, front: &EngineConfig, era: Eras) -> Self {
         let back = EngineConfig { era, ..config() };
-        let front = front(upstreams);
-        let mut pair = Self {
-            front: Cluster::with_servers(cores, &front, &[]),
-            back: Cluster::new(1, &back, fixture::server),
-            conns: BTreeMap::new(),
-        };
+        let mut pair =
+            Self { front: Cluster::with_servers(cores, front, &[]), back: Cluster::new(1, &back, fixture::server), conns: BTreeMap::new() };
         pair.pass(Duration::from_millis(500));
         pair
     }

@@ -150,8 +150,8 @@ impl Making {
         Progress::Made
     }
 
-    /// The view, which must be made.
-    pub fn finish(self, hosted: &[Hosted], epoch: u64) -> View {
+    /// The view, which must be made. `is_reloadable`: what the configuration says may change while the process runs.
+    pub fn finish(self, hosted: &[Hosted], epoch: u64, is_reloadable: bool) -> View {
         let Self { endpoint, servers, members, lists, tables, families, mirrors, is_too_large, bytes, .. } = self;
         let (Ok(lists), Ok(tables)) = (<[Pages; 4]>::try_from(lists), <[Table; 4]>::try_from(tables)) else {
             unreachable!("every list was made")
@@ -159,7 +159,7 @@ impl Making {
         let [tools, prompts, resources, templates] = tables;
         let bound = Bound { members: &members, servers: &servers, hosted };
         let alone = bound.alone_native();
-        let is_fixed = alone.is_some() && endpoint.is_configured;
+        let is_fixed = alone.is_some() && endpoint.is_configured && !is_reloadable;
         let capabilities = bound.capabilities(is_fixed);
         let (_, info) = bound.signature();
         let instructions = bound.instructions();
@@ -326,7 +326,7 @@ mod tests {
         ) -> Self {
             let mut making = Making::new(endpoint, servers, hosted, separator);
             while making.step(hosted, &mut Budget::new(usize::MAX)) == Progress::More {}
-            making.finish(hosted, epoch)
+            making.finish(hosted, epoch, false)
         }
     }
 
@@ -380,7 +380,7 @@ mod tests {
         while making.step(&[], &mut Budget::new(turn_bytes)) == Progress::More {
             turns += 1;
         }
-        (making.finish(&[], 1), turns)
+        (making.finish(&[], 1, false), turns)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod relay;
+mod retired;
 mod streams;
 
 use std::sync::Arc;
@@ -36,7 +37,7 @@ struct Bench {
     metrics: &'static CoreMetrics,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         name: "u".into(),
         url: "http://u.test/mcp".into(),
