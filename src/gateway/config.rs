@@ -1,5 +1,7 @@
 //! What can be set about an upstream besides how it is reached, and how a target is written: a URL, or a command that is started.
 
+use std::time::Duration;
+
 use crate::base::limits::UPSTREAM_PROCESSES_DEFAULT;
 use crate::wire::http1::Url;
 
@@ -132,6 +134,8 @@ pub struct Options {
     pub restart: RestartPolicy,
     /// It is left alone until somebody needs it.
     pub is_lazy: bool,
+    /// A lazy process is ended when nobody has needed it for so long.
+    pub reap_after: Duration,
     /// The node is not ready before it was seen once.
     pub is_required: bool,
     /// Each client has a process of its own, so that it can be asked for input.
@@ -144,6 +148,8 @@ pub struct Options {
     pub naming: Naming,
     /// Which of its tools are shown.
     pub tools: ToolFilter,
+    /// It was registered while the process ran. Else the configuration names it.
+    pub is_registered: bool,
 }
 
 impl Default for Options {
@@ -151,12 +157,14 @@ impl Default for Options {
         Self {
             restart: RestartPolicy::default(),
             is_lazy: false,
+            reap_after: Duration::ZERO,
             is_required: false,
             is_interactive: false,
             shares_sessions: false,
             processes_max: UPSTREAM_PROCESSES_DEFAULT,
             naming: Naming::default(),
             tools: ToolFilter::default(),
+            is_registered: false,
         }
     }
 }

@@ -42,7 +42,7 @@ impl Gateway {
             let key = self.own_trip(now, upstream, Seat::Shared, Errand::End, Verb::Delete, Method::Unknown, open.version);
             let starts = &self.upstreams[upstream].settings.starts;
             if let Some(trip) = self.trips.get_mut(key) {
-                session::legacy_head(&mut trip.head, starts, Verb::Delete, Some(&open), None);
+                session::legacy_head(&mut trip.head, starts, Verb::Delete, Some(&open), None, None);
                 trip.ends = trip.ends.min(now.after(PATIENCE));
             }
             self.dispatch(now, key);

@@ -27,6 +27,12 @@ pub enum Failure {
     Busy,
     /// It failed lately, and is left alone for a while.
     Resting,
+    /// It is a process that answered nothing for so long that it was ended.
+    Silent,
+    /// It is a process that has ended, and is not started again.
+    Over,
+    /// It is not among the upstreams any more.
+    Gone,
     /// It did not agree to a session.
     NoSession,
     /// As many principals as may have a session with it.
@@ -44,8 +50,8 @@ impl Failure {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Down(_) | Self::Closed | Self::Resting => Kind::UpstreamDown,
-            Self::TimedOut => Kind::UpstreamTimeout,
+            Self::Down(_) | Self::Closed | Self::Resting | Self::Over | Self::Gone => Kind::UpstreamDown,
+            Self::TimedOut | Self::Silent => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
             Self::Busy | Self::Sessions | Self::Processes => Kind::UpstreamBusy,
             Self::Unanswered => Kind::Internal,
@@ -60,11 +66,13 @@ impl Failure {
             | Self::Sessions
             | Self::Processes
             | Self::Resting
+            | Self::Over
+            | Self::Gone
             | Self::Asks
             | Self::Unanswered
             | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
-            Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
+            Self::Down(_) | Self::TimedOut | Self::Silent | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
         }
     }
 }
@@ -84,6 +92,9 @@ impl fmt::Display for Failure {
             Self::Resting => f.write_str("failed lately; it is tried again soon"),
             Self::Sessions => f.write_str("has sessions for as many clients as this gateway keeps; try again later"),
             Self::Processes => f.write_str("runs for as many clients as it may; try again later"),
+            Self::Silent => f.write_str("answered nothing for so long that it was ended"),
+            Self::Over => f.write_str("has ended and is not started again"),
+            Self::Gone => f.write_str("is not fronted any more"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),

@@ -159,7 +159,6 @@ impl Gateway {
         };
         if let Some(own) = self.owners.get_mut(key) {
             own.used = now;
-            own.session.wanted = ask.set_level;
         }
         Ok(Seat::Own(key))
     }
@@ -188,7 +187,7 @@ impl Gateway {
 
     /// An owner is no more: so are its sessions and its processes.
     pub fn end_owner(&mut self, now: Nanos, owner: Owner) {
-        if self.owners.by_owner.is_empty() && self.upstreams.instances.is_empty() {
+        if self.owners.by_owner.is_empty() && self.instances.is_empty() {
             return;
         }
         for upstream in self.upstreams.numbers() {
@@ -196,7 +195,7 @@ impl Gateway {
                 self.end_session(*key);
             }
         }
-        for instance in self.upstreams.instances.of(owner) {
+        for instance in self.instances.of(owner) {
             self.end_instance(now, instance);
         }
     }
@@ -257,7 +256,7 @@ impl Gateway {
     }
 
     /// A request of a client is over.
-    pub(super) fn leave(&mut self, upstream: u32, seat: Seat) {
+    pub(super) fn call_over(&mut self, upstream: u32, seat: Seat) {
         self.upstreams[upstream].calls -= 1;
         match seat {
             Seat::Own(key) => {
@@ -273,6 +272,29 @@ impl Gateway {
                     self.end_shared(upstream);
                 }
             }
+        }
+    }
+
+    /// The sessions of this upstream's owners are not used any more.
+    pub(super) fn end_sessions_of(&mut self, upstream: u32) {
+        let of_it = self.owners.sessions.iter().filter(|(_, own)| own.upstream == upstream);
+        let keys: Vec<Key> = of_it.map(|(key, _)| key).collect();
+        for key in keys {
+            self.end_session(key);
+        }
+    }
+
+    /// Whether anything is left of the sessions of this upstream.
+    pub(super) fn has_sessions(&self, upstream: u32) -> bool {
+        let is_open = |up: &Upstream| !up.ends.is_empty() || up.session.open().is_some_and(|open| open.id.is_some());
+        self.upstreams.get(upstream).is_some_and(is_open) || self.owners.sessions.iter().any(|(_, own)| own.upstream == upstream)
+    }
+
+    /// Whether a session is one client's alone.
+    pub(super) fn is_one_clients(&self, upstream: u32, seat: Seat) -> bool {
+        match seat {
+            Seat::Own(key) => self.owners.get(key).is_some_and(|own| matches!(own.owner, Owner::Session(_))),
+            Seat::Shared => self.upstreams.get(upstream).and_then(|up| up.tenancy).is_some_and(|tenancy| tenancy.is_sessions()),
         }
     }
 

@@ -46,10 +46,10 @@ impl Gateway {
             exposed: "",
             progress_token: Some(trip.token.as_bytes()).filter(|token| !token.is_empty()),
             level: None,
+            wanted: None,
             client_info: None,
             owner: Owner::Shared,
             speaks: trip.version,
-            set_level: None,
             capabilities: ClientCapabilities::NONE,
             fields: &[],
         };

@@ -6,7 +6,9 @@ use compact_str::CompactString;
 use super::failure::Failure;
 use super::http::answer_to;
 use super::owner::Seat;
-use super::scout::{Errand, Reply};
+use super::rejoin::LAST_EVENT_ID;
+use super::reply::Reply;
+use super::scout::Errand;
 use super::slots::Key;
 use super::trip::{Stage, Trip, TripId, Verb, Who};
 use super::upstream::{Open, Starts, State};
@@ -22,13 +24,25 @@ use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
 pub(super) const RELAYED: ClientCapabilities =
     ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
 
-/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
-pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
+/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came. `after` is the last event of the
+/// stream that is to be taken up.
+pub(super) fn legacy_head(
+    out: &mut Vec<u8>,
+    starts: &Starts,
+    verb: Verb,
+    session: Option<&Open>,
+    after: Option<&[u8]>,
+    len: Option<usize>,
+) {
     let mut head = starts.begin(out, verb);
     if let Some(open) = session {
         let version = head.field("MCP-Protocol-Version", open.version.as_str().as_bytes());
         let id = open.id.as_deref().map_or(Ok(()), |id| head.field("MCP-Session-Id", id));
         debug_assert!(version.and(id).is_ok(), "a version is a token, and the id was checked when it came");
+    }
+    if let Some(after) = after {
+        let told = head.field(LAST_EVENT_ID, after);
+        debug_assert!(told.is_ok(), "it was checked when it came");
     }
     head.end(len);
 }
@@ -42,27 +56,27 @@ impl Gateway {
             return false;
         };
         let mut is_new = false;
-        let is_ready = !(session.is_leveling || session.is_to_level());
         match &mut session.state {
-            State::Open(_) if is_ready => return true,
-            State::Open(_) => session.greeting.push(key),
+            State::Open(_) => return true,
             State::Opening { waiting } => waiting.push(key),
             none @ State::None => {
                 *none = State::Opening { waiting: vec![key] };
                 is_new = true;
             }
         }
-        let is_to_level = matches!(session.state, State::Open(_)) && !session.is_leveling;
-        if let Some(trip) = self.trips.get_mut(key) {
-            trip.stage = Stage::Unopened;
-        }
-        self.upstreams[upstream].unopened += 1;
+        self.waits_unopened(upstream, key);
         if is_new {
             self.initialize(now, upstream, seat);
-        } else if is_to_level {
-            self.set_level(now, upstream, seat);
         }
         false
+    }
+
+    /// A request waits for its session.
+    pub(super) fn waits_unopened(&mut self, upstream: u32, key: Key) {
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.stage = Stage::Unopened;
+            self.upstreams[upstream].unopened += 1;
+        }
     }
 
     /// Asks for a session on behalf of the scout.
@@ -99,7 +113,8 @@ impl Gateway {
             let version = json::get(result, "protocolVersion").and_then(Version::from_raw);
             let version = version.filter(|version| version.era() == Era::Legacy).ok_or(Failure::NoSession)?;
             let id = reply.session.clone().filter(|id| id.len() <= limits::UPSTREAM_SESSION_BYTES_MAX);
-            Ok((Open { id, version }, result))
+            let logs = json::get(result, "capabilities").and_then(|all| json::get(all, "logging")).is_some_and(|raw| raw.starts_with(b"{"));
+            Ok((Open { id, version, logs, level: None }, result))
         });
         let (open, result) = match opened {
             Ok(opened) => opened,
@@ -115,11 +130,10 @@ impl Gateway {
         if let (Seat::Shared, Some(scout)) = (seat, &mut up.scout) {
             scout.greeted(result);
         }
-        let has_levels = json::get(result, "capabilities").and_then(|all| json::get(all, "logging")).is_some();
         let Some(session) = self.session_mut(upstream, seat) else { return };
         let waiting = session.take_waiting();
         let is_waited_for = !waiting.is_empty();
-        (session.state, session.has_levels) = (State::Open(open), has_levels);
+        session.state = State::Open(open);
         session.opened = session.opened.wrapping_add(1).max(1);
         // They wait until the upstream knows that the session has begun.
         session.greeting = waiting;
@@ -140,42 +154,25 @@ impl Gateway {
         if let Err(failure) = told {
             return self.on_no_session(now, upstream, seat, &failure);
         }
-        let Some(session) = self.session(upstream, seat) else { return };
-        if session.is_to_level() && !session.greeting.is_empty() {
-            self.set_level(now, upstream, seat);
-        } else {
-            self.release_greeting(now, upstream, seat);
-        }
+        self.release_greeting(now, upstream, seat);
         if seat == Seat::Shared {
             self.on_session(now, upstream);
         }
     }
 
-    /// Tells the upstream from which level on the session's client wants to hear its log messages.
-    fn set_level(&mut self, now: Nanos, upstream: u32, seat: Seat) {
-        let Some(session) = self.session_mut(upstream, seat) else { return };
-        let (Some(level), Some(version)) = (session.wanted, session.open().map(|open| open.version)) else { return };
-        (session.level, session.is_leveling) = (Some(level), true);
-        let members = format!(r#""level":"{}""#, level.as_str());
-        let owned = Owned { upstream, errand: Errand::Level(seat), method: Method::LoggingSetLevel, version, members: members.as_bytes() };
-        self.ask_in(now, seat, owned);
-    }
-
-    /// The upstream was told so, or would not be: then its client hears what there is.
+    /// The session is to log from another level on, or would not be told.
     pub(super) fn on_level_set(&mut self, now: Nanos, upstream: u32, seat: Seat) {
-        if let Some(session) = self.session_mut(upstream, seat) {
-            session.is_leveling = false;
-            self.release_greeting(now, upstream, seat);
-        }
+        self.release_greeting(now, upstream, seat);
     }
 
+    /// What waited goes on; perhaps the upstream is to be told of a level first.
     fn release_greeting(&mut self, now: Nanos, upstream: u32, seat: Seat) {
         let greeting = self.session_mut(upstream, seat).map(|session| std::mem::take(&mut session.greeting)).unwrap_or_default();
         for key in greeting {
             let Some(trip) = self.trips.get_mut(key).filter(|trip| trip.stage == Stage::Unopened) else { continue };
             trip.stage = Stage::Waiting;
             self.upstreams[upstream].unopened -= 1;
-            self.send(now, key);
+            self.dispatch(now, key);
         }
     }
 
@@ -269,7 +266,9 @@ impl Gateway {
         if trip.questions == 0 {
             trip.asked = 0;
             let up = &self.upstreams[upstream];
-            (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.deadline(now));
+            trip.ends = up.deadline(now);
+            // One whose stream is apart waits for that.
+            trip.due = if trip.stage == Stage::Apart { trip.due } else { now.after(up.settings.idle_timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
@@ -316,10 +315,13 @@ impl Gateway {
     }
 
     /// The same in this session.
-    fn ask_in(&mut self, now: Nanos, seat: Seat, owned: Owned<'_>) -> Key {
+    pub(super) fn ask_in(&mut self, now: Nanos, seat: Seat, owned: Owned<'_>) -> Key {
         let number = self.number();
         let Owned { upstream, errand, method, version, members } = owned;
         let key = self.own_trip(now, upstream, seat, errand, Verb::Post, method, version);
+        if let (Some(scout), Seat::Shared) = (self.scout(upstream), seat) {
+            scout.asked = now;
+        }
         let starts = &self.upstreams[upstream].settings.starts;
         if let Some(trip) = self.trips.get_mut(key) {
             write::own_request(&mut trip.body, number, method, version, members);
@@ -367,6 +369,7 @@ impl Gateway {
             token: CompactString::default(),
             names: None,
             level: None,
+            wanted: None,
             due: Nanos::NEVER,
             ends,
             is_retried: false,
@@ -375,6 +378,7 @@ impl Gateway {
             is_renewed: false,
             questions: 0,
             asked: 0,
+            rejoin: None,
         };
         self.trips.insert(trip)
     }

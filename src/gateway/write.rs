@@ -37,6 +37,8 @@ pub struct Forward<'a> {
     pub progress_token: Option<&'a [u8]>,
     /// The lowest level that the client wants to hear of.
     pub level: Option<Level>,
+    /// The level that it has asked for itself.
+    pub wanted: Option<Level>,
     /// The client's `Implementation` object: of a legacy session; a modern request brings it itself.
     pub client_info: Option<&'a [u8]>,
     /// What a client of a legacy session can be asked for; a modern request says it itself.
@@ -45,8 +47,6 @@ pub struct Forward<'a> {
     pub owner: Owner,
     /// The version that the client speaks.
     pub speaks: Version,
-    /// The level that the client of a legacy session has set.
-    pub set_level: Option<Level>,
     /// Further header fields for the upstream: `Mcp-Param-*`.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -311,11 +311,11 @@ mod tests {
             exposed: "s.echo",
             progress_token: Some(b"\"t\""),
             level: Some(Level::Debug),
+            wanted: None,
             client_info: None,
             capabilities: ClientCapabilities::NONE,
             owner: Owner::Shared,
             speaks: Version::V2026_07_28,
-            set_level: None,
             fields: &[],
         }
     }

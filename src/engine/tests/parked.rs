@@ -99,7 +99,7 @@ fn a_slow_reader_that_is_asked_holds_nothing_up() {
 fn calls_that_wait_for_people_leave_room_for_others() {
     // Half of what the upstream may have in work, and of one principal no more than so many.
     for (in_flight_max, who, may) in [(6, "one", 3), (1000, "one", PARKED_PER_PRINCIPAL_MAX), (1000, "many", 40)] {
-        let mut pair = Pair::with(1, Settings { in_flight_max, queued_max: 1000, ..settings("u") }, Eras::Legacy);
+        let mut pair = Pair::with(1, vec![Settings { in_flight_max, queued_max: 1000, ..settings("u") }], Eras::Legacy);
         let headers = |n: usize| format!("Authorization: Bearer {}\r\n", if who == "one" { 0 } else { n });
         let ask = |pair: &mut Pair, n: usize, more: &str| {
             let conn = pair.front.connect(0);

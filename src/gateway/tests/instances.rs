@@ -57,7 +57,7 @@ fn a_principal_has_a_process_that_works_on_one_call_at_a_time_and_ends_when_it_i
     }
     assert_eq!(bench.hung().len(), 2);
     assert!(bench.gateway.links.len() == 0 && bench.gateway.trips.len() == 0);
-    assert!(bench.gateway.upstreams.instances.is_empty() && bench.gateway.next_due() == Nanos::NEVER);
+    assert!(bench.gateway.instances.is_empty() && bench.gateway.next_due() == Nanos::NEVER);
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn a_session_whose_owner_leaves_while_it_is_opened_is_ended_when_it_is_there() {
 #[test]
 fn the_level_that_a_client_sets_is_told_before_its_next_call() {
     let mut server = Server::new(settings());
-    let with = |level, index| Forward { set_level: level, ..of(session(1), index) };
+    let with = |level, index| Forward { wanted: level, ..of(session(1), index) };
     for (level, index) in [(None, 1), (Some(Level::Error), 2), (Some(Level::Error), 3), (Some(Level::Debug), 4)] {
         server.bench.relay_as(&with(level, index), LEGACY).expect("it is taken");
         server.serve();
