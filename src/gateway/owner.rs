@@ -234,6 +234,10 @@ impl Gateway {
     /// Another session is to take the place of the shared one. What is in work in this one goes on there.
     pub(super) fn retire_shared(&mut self, upstream: u32) {
         let up = &mut self.upstreams[upstream];
+        // One that is being opened is as good as another.
+        if up.session.open().is_none() {
+            return;
+        }
         if up.calls == 0 {
             return self.end_shared(upstream);
         }

@@ -289,3 +289,16 @@ fn a_session_that_is_opened_at_the_end_of_the_process_is_ended_with_its_call() {
     server.pass(Duration::ZERO);
     assert!(server.ended == ["0"] && server.bench.gateway.is_settled());
 }
+
+#[test]
+fn the_scout_takes_the_session_that_a_call_is_opening() {
+    let options = crate::gateway::config::Options { shares_sessions: true, ..Default::default() };
+    let mut server = Server::new(Settings { options, dialect: Dialect::Legacy, ..settings() });
+    server.bench.relay_as(&of(session(1), 1), LEGACY).expect("it is taken");
+    server.bench.gateway.watch(server.bench.now, 0);
+    server.bench.pass(Duration::from_millis(1));
+    server.serve();
+    server.pass(Duration::from_secs(1));
+    assert_eq!((server.answered(), server.opened.len(), server.called_in()), (vec![1], 1, vec!["0"]));
+    assert!(server.asked.iter().any(|(method, ..)| method == "tools/list"), "{:?}", server.asked);
+}
