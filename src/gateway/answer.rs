@@ -274,7 +274,8 @@ impl Gateway {
         match trip.who {
             Who::Own(Errand::Tell) => up.tells -= 1,
             Who::Own(Errand::End) => up.ending -= 1,
-            _ => {}
+            Who::Own(_) => {}
+            Who::Call(..) => up.calls -= 1,
         }
         match trip.stage {
             Stage::Unopened => {

@@ -80,16 +80,15 @@ impl Gateway {
     /// Whether each client of this upstream has a process of its own.
     #[must_use]
     pub fn is_interactive(&self, upstream: u32) -> bool {
-        self.upstreams.get(upstream).is_some_and(|up| up.pipe.is_some() && up.settings.options.is_interactive)
+        self.upstreams.get(upstream).is_some_and(Upstream::is_interactive)
     }
 
-    /// The upstream that a request goes to: this one, or the caller's own instance of it.
+    /// The upstream that a request to an interactive one goes to: the caller's own instance of it.
     ///
     /// # Errors
     /// There are as many instances as there may be.
     pub(super) fn instance_for(&mut self, now: Nanos, upstream: u32, ask: &Forward<'_>) -> Result<u32, Failure> {
-        let up = &self.upstreams[upstream];
-        if up.pipe.is_none() || !up.settings.options.is_interactive || ask.owner == Owner::Shared {
+        if ask.owner == Owner::Shared {
             return Ok(upstream);
         }
         let number = match self.instances.by_owner.get(&(upstream, ask.owner)) {

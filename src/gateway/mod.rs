@@ -185,8 +185,12 @@ impl Gateway {
     /// It was not taken.
     pub fn relay(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<TripId, Failure> {
         let upstream = self.upstreams.current(upstream).ok_or(Failure::Gone)?;
-        let upstream = self.instance_for(now, upstream, ask)?;
-        let up = &self.upstreams[upstream];
+        let mut upstream = upstream;
+        let mut up = &mut self.upstreams[upstream];
+        if up.is_interactive() {
+            upstream = self.instance_for(now, upstream, ask)?;
+            up = &mut self.upstreams[upstream];
+        }
         let is_full = match &up.pipe {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
@@ -197,9 +201,13 @@ impl Gateway {
         if let Some(failure) = up.pipe.as_ref().and_then(|pipe| pipe.refuses(now)) {
             return Err(failure);
         }
-        let seat = self.seat(now, upstream, version, ask)?;
-        let up = &mut self.upstreams[upstream];
+        let mut seat = Seat::Shared;
+        if version.era() == Era::Legacy {
+            seat = self.seat(now, upstream, ask)?;
+            up = &mut self.upstreams[upstream];
+        }
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
+        up.calls += 1;
         let is_trying = up.breaker.is_trying();
         let ends = up.deadline(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
@@ -211,7 +219,9 @@ impl Gateway {
             let starts = &self.upstreams[upstream].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
-                let said = self.upstreams[upstream].breaker.withdrawn(pass);
+                let up = &mut self.upstreams[upstream];
+                up.calls -= 1;
+                let said = up.breaker.withdrawn(pass);
                 self.say(now, upstream, said);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
@@ -247,7 +257,6 @@ impl Gateway {
         };
         self.say(now, upstream, is_trying.then_some(Said::Trying));
         self.metrics.count(Counter::Relayed);
-        self.upstreams[upstream].calls += 1;
         if let Seat::Own(own) = seat
             && let Some(own) = self.owners.get_mut(own)
         {

@@ -143,13 +143,13 @@ impl Gateway {
         }
     }
 
-    /// The session that a request goes in.
+    /// The session that a request to an upstream of the legacy era goes in.
     ///
     /// # Errors
     /// There are too many.
-    pub(super) fn seat(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<Seat, Failure> {
+    pub(super) fn seat(&mut self, now: Nanos, upstream: u32, ask: &Forward<'_>) -> Result<Seat, Failure> {
         let up = &self.upstreams[upstream];
-        let is_shared = version.era() == Era::Modern || up.pipe.is_some() || up.is_neutral || up.settings.options.shares_sessions;
+        let is_shared = up.pipe.is_some() || up.is_neutral || up.settings.options.shares_sessions;
         if is_shared || ask.owner == Owner::Shared {
             return Ok(Seat::Shared);
         }
@@ -261,7 +261,6 @@ impl Gateway {
 
     /// A request of a client is over.
     pub(super) fn call_over(&mut self, upstream: u32, seat: Seat) {
-        self.upstreams[upstream].calls -= 1;
         match seat {
             Seat::Own(key) => {
                 if let Some(own) = self.owners.get_mut(key) {

@@ -351,6 +351,11 @@ impl Upstream {
         }
     }
 
+    /// Whether each client has a process of its own.
+    pub fn is_interactive(&self) -> bool {
+        self.pipe.is_some() && self.settings.options.is_interactive
+    }
+
     /// When a request that is sent now must have been answered.
     pub fn deadline(&self, now: Nanos) -> Nanos {
         now.after(self.settings.total_timeout)
