@@ -113,6 +113,7 @@ pub mod config;
 mod ctl;
 pub mod engine;
 pub mod gateway;
+pub mod load;
 mod log;
 pub mod native;
 pub mod registry;
