@@ -13,6 +13,7 @@ mod fuzz;
 mod gateway;
 mod http;
 mod listeners;
+mod load;
 mod random;
 mod server;
 mod sessions;
