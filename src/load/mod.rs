@@ -100,8 +100,8 @@ pub enum LoadError {
     Unreachable(String, io::Error),
     /// What answers is no MCP server of the era that was asked for.
     NoMcp(String, String),
-    /// The server has nothing that could be sent to it.
-    NothingToSend,
+    /// The server has nothing that could be sent to it: what it said last.
+    NothingToSend(String),
     /// The tool cannot be called.
     Tool(String, String),
     /// The resource cannot be read.
@@ -140,7 +140,9 @@ impl fmt::Display for LoadError {
                 write!(f, "{url} cannot be reached: {error}. Start the server (`ringhub serve`), or say with --url where it is")
             }
             Self::NoMcp(url, why) => write!(f, "{url} does not answer as an MCP server: {why}. Is the path right, and the era (--era)?"),
-            Self::NothingToSend => f.write_str("the server has nothing to answer the profile's requests with; choose others with --send"),
+            Self::NothingToSend(why) => {
+                write!(f, "the server answers none of the profile's requests ({why}); choose others with --send")
+            }
             Self::Tool(name, why) => write!(f, "the tool {name} cannot be called: {why}"),
             Self::Resource(uri, why) => write!(f, "the resource {uri} cannot be read: {why}"),
             Self::Unsendable(why) => write!(f, "what was given cannot be sent: {why}"),

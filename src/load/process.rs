@@ -253,10 +253,11 @@ impl Process {
             if now >= self.swept_ns + SWEEP_NS {
                 self.sweep(now, false)?;
             }
-            if now >= tick_ns {
+            // Should it have been kept from running for longer than an interval, it still tells of each.
+            while now >= tick_ns {
                 self.tick()?;
-                tick_ns = (now / interval_ns + 1) * interval_ns;
-                self.index = (now / interval_ns) as u32;
+                self.index += 1;
+                tick_ns += interval_ns;
             }
             if self.is_interrupted && end_ns == u64::MAX {
                 end_ns = now + INTERRUPTED_NS;

@@ -302,7 +302,7 @@ impl Report {
     /// Whether the load could keep to its plan, and what it cost.
     fn offered_text(&self) -> String {
         let cost = format!(
-            "{:.0}/s; the load was late by {} (p99), {} at most; its CPU {:.0} %, busy {:.0} %",
+            "{:.0}/s; the load was late by {} (p99), {} at most; its CPU {:.0} %, at work {:.0} % of the time",
             self.rates.offered,
             show_us(self.lag.p99_us),
             show_us(self.lag.max_us),

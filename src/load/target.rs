@@ -76,12 +76,19 @@ pub fn learn(wanted: &Wanted) -> Result<Known, LoadError> {
         Known { address, target: Target { place, ..Target::default() }, kinds: Vec::new(), server: String::new(), notes: Vec::new() };
     let version = greet(&mut dialog, wanted, &mut known)?;
     known.target.version = version.as_str().to_owned();
+    let mut why = "it lists no tool and no resource that could be asked for".to_owned();
     for kind in &wanted.kinds {
         let kind = kind.nearest(version);
         let has = match kind {
             Kind::ToolsCall => learn_tool(&mut dialog, version, wanted, &mut known)?,
             Kind::ResourcesRead => learn_resource(&mut dialog, version, wanted, &mut known)?,
-            kind => ask(&mut dialog, kind, version, &known.target)?.is_ok(),
+            kind => match ask(&mut dialog, kind, version, &known.target)? {
+                Ok(_) => true,
+                Err(said) => {
+                    why = said;
+                    false
+                }
+            },
         };
         if has {
             known.kinds.push(kind);
@@ -90,7 +97,7 @@ pub fn learn(wanted: &Wanted) -> Result<Known, LoadError> {
         }
     }
     if known.kinds.is_empty() {
-        return Err(LoadError::NothingToSend);
+        return Err(LoadError::NothingToSend(why));
     }
     Ok(known)
 }

@@ -153,8 +153,8 @@ fn refusals_are_counted_apart_from_errors() {
         assert_eq!((failed(&run, class), all_failed(&run)), (count(&run, "planned") - count(&run, "not_offered"), failed(&run, class)));
         assert_eq!((count(&run, "refused_bare"), count(&run, "answered")), (0, 0));
         assert!(run["refused_latency"]["count"].as_u64() > Some(0));
-        let strict = [&args[..], &["--max-refused", "0"]].concat();
-        report("mixed", &strict, 1);
+        let again = Fake::start(Manner::Refuse { status, says_when: true });
+        report("mixed", &["--url", &again.url(), "--send", "ping", "--rate", "50", "--duration", "200ms", "--max-refused", "0"], 1);
     }
     let bare = Fake::start(Manner::Refuse { status: 503, says_when: false });
     let run = report("mixed", &["--url", &bare.url(), "--send", "ping", "--connections", "1", "--rate", "50", "--duration", "500ms"], 0);
@@ -176,7 +176,10 @@ fn what_goes_wrong_has_its_class() {
             ["--url", &fake.url(), "--send", "ping", "--connections", "4", "--rate", "100", "--duration", "1s", "--timeout", "500ms"];
         let run = report("mixed", &args, 0);
         assert_eq!(failed(&run, class), count(&run, "planned") - count(&run, "not_offered"), "{manner:?}: {}", run["failed"]);
-        report("mixed", &[&args[..], &["--max-errors", "5%"]].concat(), 1);
+        let again = Fake::start(manner);
+        let args =
+            ["--url", &again.url(), "--send", "ping", "--rate", "50", "--duration", "200ms", "--timeout", "300ms", "--max-errors", "5%"];
+        report("mixed", &args, 1);
     }
 }
 
