@@ -241,7 +241,7 @@ impl Conn {
     }
 
     /// Writes what waits as far as it may be on its way, and gives the bytes to be sent.
-    pub fn to_send(&mut self, script: &Script, measure: &mut Measure) -> &[u8] {
+    pub fn fill(&mut self, script: &Script, measure: &mut Measure) -> &[u8] {
         while self.state == State::Ready && self.in_flight.len() < script.pipeline && self.out.len() < LOAD_OUT_BYTES_MAX {
             let Some((planned_ns, which)) = self.waiting.pop_front() else { break };
             self.write(&script.templates[usize::from(which)], planned_ns, What::Message(which));

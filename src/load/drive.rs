@@ -114,6 +114,7 @@ pub fn run(order: &Order, stop: &AtomicBool, on: &mut dyn FnMut(&Event<'_>)) -> 
         processes,
         process: 0,
         cpu: None,
+        spins: processes <= order.cpus.len(),
     };
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let mut fleet = Fleet::start(order, &job)?;
@@ -269,11 +270,7 @@ impl Fleet {
     }
 
     fn begin(&mut self) -> Result<(), LoadError> {
-        let at = clock_ns() + BEGIN_NS;
-        self.tell(&format!("{at}\n"))
-    }
-
-    fn tell(&mut self, line: &str) -> Result<(), LoadError> {
+        let line = format!("{}\n", clock_ns() + BEGIN_NS);
         for member in &mut self.members {
             member.input.write_all(line.as_bytes()).map_err(|error| LoadError::System("a process of the load has gone", error))?;
         }
@@ -295,7 +292,10 @@ impl Fleet {
         while done < self.members.len() {
             if !is_stopped && stop.load(Ordering::Relaxed) {
                 is_stopped = true;
-                self.tell("end\n")?;
+                // One that is done may have gone already.
+                for member in &mut self.members {
+                    let _ = member.input.write_all(b"end\n");
+                }
             }
             match self.said.recv_timeout(LOOK) {
                 Ok((process, said)) => {

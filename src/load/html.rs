@@ -66,7 +66,7 @@ pub fn page(report: &Report, before: Option<&Report>, marks: &[(f64, &'static st
 }
 
 fn comparison(page: &mut String, before: &Report, now: &Report) {
-    let _ = write!(page, "<h2>Compared with the run of {}</h2>\n", escape(&before.began));
+    let _ = writeln!(page, "<h2>Compared with the run of {}</h2>", escape(&before.began));
     for (what, was, is) in unlike(before, now) {
         let _ = writeln!(page, "<p class=\"broken\">Not alike: {what} was {}, is {}</p>", escape(&was), escape(&is));
     }

@@ -84,6 +84,8 @@ pub struct Job {
     pub process: usize,
     /// The CPU it is pinned to.
     pub cpu: Option<usize>,
+    /// It has that CPU to itself: then it does not sleep when something is due soon.
+    pub spins: bool,
 }
 
 /// Why there is no load.

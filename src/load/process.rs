@@ -41,7 +41,7 @@ pub enum Said {
 
 /// Steps that are taken in one turn at the most, so that answers are not left lying.
 const STEPS_PER_TURN: usize = 256;
-/// The loop does not sleep when something is due sooner than this, nanoseconds: waking up would take as long.
+/// The loop does not sleep on a CPU of its own when something is due sooner than this, nanoseconds: waking up would take as long.
 const SPIN_NS: u64 = 60_000;
 /// How often a part of the connections is looked through for what is overdue, nanoseconds.
 const SWEEP_NS: u64 = 5_000_000;
@@ -116,6 +116,8 @@ struct Process {
     swept_ns: u64,
     sweep_at: usize,
     is_interrupted: bool,
+    /// It does not sleep when something is due sooner than this.
+    spin_ns: u64,
 }
 
 #[derive(Default)]
@@ -163,6 +165,7 @@ impl Process {
             swept_ns: 0,
             sweep_at: 0,
             is_interrupted: false,
+            spin_ns: if job.spins { SPIN_NS } else { 0 },
             job,
         })
     }
@@ -237,7 +240,7 @@ impl Process {
         let (mut end_ns, mut tick_ns, mut due_ns, mut did) = (u64::MAX, interval_ns, 0, true);
         loop {
             let mut began = self.now();
-            let may_sleep = !did && due_ns > began + SPIN_NS;
+            let may_sleep = !did && due_ns > began + self.spin_ns;
             self.wait(due_ns, may_sleep)?;
             if may_sleep {
                 began = self.now();
@@ -348,7 +351,7 @@ impl Process {
             if conn.state == State::Connecting {
                 return Ok(());
             }
-            let bytes = conn.to_send(&self.script, &mut self.measure);
+            let bytes = conn.fill(&self.script, &mut self.measure);
             if bytes.is_empty() {
                 return Ok(());
             }
@@ -407,7 +410,7 @@ impl Process {
         self.events.clear();
         let timeout = if may_sleep {
             // Waking takes a while: the rest is waited for awake.
-            let at = timespec(self.start_ns.saturating_add(due_ns.saturating_sub(SPIN_NS / 2)).max(1));
+            let at = timespec(self.start_ns.saturating_add(due_ns.saturating_sub(self.spin_ns / 2)).max(1));
             let once = Itimerspec { it_interval: timespec(0), it_value: at };
             rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &once).map_err(system("timerfd_settime"))?;
             None

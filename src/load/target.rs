@@ -420,9 +420,9 @@ mod tests {
         let any = Wanted::default();
         assert_eq!(chosen(&[complicated.clone(), plain.clone(), echo], &any).expect("one"), Some("echo".into()));
         assert_eq!(choose(&[complicated.clone(), plain], &any).expect("one"), Some(("b".into(), format!(r#"{{"n":1,"s":"{FOX}"}}"#))));
-        assert_eq!(chosen(&[complicated.clone()], &any).expect("none"), None);
+        assert_eq!(chosen(std::slice::from_ref(&complicated), &any).expect("none"), None);
         let named = Wanted { tool: Some("a".into()), ..Wanted::default() };
-        assert!(matches!(choose(&[complicated.clone()], &named), Err(LoadError::Tool(..))));
+        assert!(matches!(choose(std::slice::from_ref(&complicated), &named), Err(LoadError::Tool(..))));
         let told = Wanted { arguments: Some("{\"x\":{}}".into()), ..named };
         assert_eq!(choose(&[complicated], &told).expect("one"), Some(("a".into(), "{\"x\":{}}".into())));
         assert!(matches!(choose(&[], &told), Err(LoadError::Tool(..))));

@@ -217,9 +217,8 @@ mod tests {
     }
 
     fn report() -> Report {
-        let mut report = Report::default();
-        report.latency =
-            Latency { count: 1000, mean_us: 100.0, p50_us: 100.0, p95_us: 400.0, p99_us: 900.0, p999_us: 5000.0, max_us: 9000.0 };
+        let latency = Latency { count: 1000, mean_us: 100.0, p50_us: 100.0, p95_us: 400.0, p99_us: 900.0, p999_us: 5000.0, max_us: 9000.0 };
+        let mut report = Report { latency, ..Report::default() };
         report.counts.planned = 1000;
         report.counts.failed.add(Class::Reset);
         report.counts.failed.add(Class::Refused429);

@@ -54,7 +54,7 @@ impl Watch {
                 found += 1;
             }
         }
-        if self.looks % FILES_EVERY == 0 {
+        if self.looks.is_multiple_of(FILES_EVERY) {
             self.files =
                 self.pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok()).map(|files| files.count() as u64).sum();
         }

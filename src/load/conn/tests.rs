@@ -26,7 +26,7 @@ fn open(script: &Script, measure: &mut Measure) -> Conn {
 
 /// Writes what is due, as if all of it were sent, and gives the ids in it.
 fn send(conn: &mut Conn, script: &Script, measure: &mut Measure) -> Vec<u64> {
-    let bytes = conn.to_send(script, measure).to_vec();
+    let bytes = conn.fill(script, measure).to_vec();
     conn.sent(bytes.len(), measure);
     let text = String::from_utf8(bytes).expect("text");
     text.split("\"id\":").skip(1).map(|rest| rest[..10].parse().expect("an id")).collect()
@@ -209,13 +209,13 @@ fn a_legacy_session_is_opened_first_and_named_in_what_follows() {
     assert!(offer(&mut conn, 1, &script, &mut measure).len() == 1 && measure.counts.sent == 0);
     let hello = format!(r#"{{"jsonrpc":"2.0","id":{ID_FIRST},"result":{{"protocolVersion":"2025-11-25"}}}}"#);
     conn.take(&http(200, "Mcp-Session-Id: abc\r\n", &hello), 100, &script, &mut measure);
-    let initialized = conn.to_send(&script, &mut measure).to_vec();
+    let initialized = conn.fill(&script, &mut measure).to_vec();
     let text = String::from_utf8(initialized).expect("text");
     assert!(text.contains("notifications/initialized") && text.contains("Mcp-Session-Id: abc\r\n"), "{text}");
     conn.sent(text.len(), &mut measure);
     conn.take(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n", 200, &script, &mut measure);
     assert_eq!((conn.state, measure.counts.opened), (State::Ready, 1));
-    let text = String::from_utf8(conn.to_send(&script, &mut measure).to_vec()).expect("text");
+    let text = String::from_utf8(conn.fill(&script, &mut measure).to_vec()).expect("text");
     assert!(text.contains("tools/call") && text.contains("Mcp-Session-Id: abc\r\n"), "{text}");
 }
 
