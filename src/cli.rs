@@ -144,6 +144,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "RINGHUB_SEAL_KEY")]
     pub seal_key: Option<PathBuf>,
 
+    /// File with certificate authorities, in PEM, that servers behind this one may have their certificates of, besides those that this host trusts
+    #[arg(long, value_name = "FILE", env = "RINGHUB_UPSTREAM_CA")]
+    pub upstream_ca: Option<PathBuf>,
+
     /// Directory that keeps servers, endpoints and bindings that are registered while it runs; made if there is none
     /// [default: they end with the process]
     #[arg(long, value_name = "DIR", env = "RINGHUB_STATE")]
@@ -174,7 +178,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILTER", env = "RINGHUB_LOG")]
     pub log: Option<String>,
 
-    /// TOML file to read the configuration from
+    /// TOML file to read the configuration from. SIGHUP and `ringhub ctl reload` have it read again: upstreams and endpoints change at once
     #[arg(long, value_name = "FILE", env = "RINGHUB_CONFIG")]
     pub config: Option<PathBuf>,
 

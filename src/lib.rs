@@ -11,7 +11,7 @@
 //! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
 //! in this process, an *upstream* is one that this node fronts. A *link* is a stream of bytes to an upstream: a connection, or a child
 //! process. A *trip* is one request on its way to an upstream, and what is heard of it. A *scout* finds out what an upstream speaks
-//! and has. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
+//! and has. A *roster* is which upstreams there are. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
 //! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
 //! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
 //! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
@@ -71,14 +71,23 @@
 //! When a legacy upstream asks on the stream of a modern client's call, the call is parked: its client gets a result that asks, with a
 //! sealed handle of the call, and its next request is taken to the core where the call waits.
 //!
+//! Single resources that clients subscribe to are counted on each core, and where they lead is found out again with every view. The core of the
+//! scout is told of the first and the last of a core in frames, asks the upstream once for all, and tells those cores, and no others, what changed.
+//! A stream that a legacy upstream ends before its answer is taken up again by the core that made the call; the call is not repeated.
+//! Upstreams come and go while the process runs: when the configuration is read again, and when the control API registers one. The core of the
+//! admin port says which there are, as a *roster*, whole, and every core follows the newest edition that it hears of. An upstream
+//! that is reached in another way than before gets a new number: the old one takes no more calls, ends those it has, and is forgotten.
+//!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
-//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream.
+//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream; they tell each other over the mesh when
+//! one opens, tries or closes. A process that answers nothing any more, not even a check, is ended with its group and started again; a lazy one sleeps
+//! while nobody needs it, and its entry stays as it is.
 //!
 //! # Who owns what
 //!
 //! Connections, buffers, calls, streams, counters: the core that has the connection. A *link*, which is a connection to an upstream or
 //! a child process: the core that made it; its bytes move in the same ring, and what cannot (looking up a name, starting a process) is
-//! done by a thread for blocking work. Shards: their owner core, the only
+//! done by threads that are there for that alone, one per upstream at most. Shards: their owner core, the only
 //! writer. There is no lock and no shared reference count on the path of a request. Shared by all cores are the counters
 //! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
 //! a limit of 350 means 350), and the directory of sessions.

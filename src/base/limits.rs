@@ -161,6 +161,8 @@ pub const LINK_DESCRIPTORS_SHARE: usize = 4;
 pub const CHILD_DESCRIPTORS: usize = 4;
 /// Bytes that may wait for a link's other end to take them, beside one request body of the greatest length; beyond them it is cut.
 pub const LINK_FEED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Threads that look up names of upstreams and start processes. Each upstream has one at a time at most.
+pub const LINK_THREADS_MAX: usize = 32;
 /// Addresses of one name that are tried.
 pub const LINK_ADDRESSES_MAX: usize = 16;
 /// Each address of a name has its share of the time to connect, and at least so much of what is left, milliseconds.
@@ -206,6 +208,18 @@ pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 pub const UPSTREAM_TELLS_MAX: usize = 64;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Log messages of one upstream server, on the stream of no request, that are looked at in one second.
+pub const UPSTREAM_LOGS_PER_SECOND_MAX: u32 = 1000;
+/// Most resources of one upstream server of which clients want to hear.
+pub const UPSTREAM_WATCHED_MAX: usize = 8192;
+/// Of them each core may have at least so many, however many cores there are.
+pub const UPSTREAM_WATCHED_PER_CORE_MIN: usize = 128;
+/// Requests to a legacy upstream server about such resources that are on their way at once.
+pub const UPSTREAM_WATCH_REQUESTS_MAX: usize = 8;
+/// Longest id of an upstream server's event after which a stream is taken up again, bytes.
+pub const UPSTREAM_EVENT_ID_BYTES_MAX: usize = 1024;
+/// Tries to take up a stream of an upstream server in which nothing new was heard.
+pub const UPSTREAM_REJOINS_MAX: u32 = 8;
 /// Most pages of an upstream server's lists, all together.
 pub const UPSTREAM_PAGES_MAX: usize = 256;
 /// Failures of an upstream one behind the other that open its breaker.
@@ -234,8 +248,17 @@ pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
 
+/// Changes that an upstream may tell of while its lists are to be looked at anyway, before nothing more of that is read until they were.
+pub const NEEDLESS_CHANGES_MAX: u32 = 16;
+/// How long an upstream may take to answer whether it is there, milliseconds.
+pub const CHECK_MS_MAX: u64 = 10_000;
+/// Such questions that a child process may leave unanswered, one behind the other, before it is ended.
+pub const CHILD_CHECKS_MISSED_MAX: u32 = 2;
+
 /// Most upstream servers that a configuration can have.
 pub const UPSTREAMS_MAX: usize = 255;
+/// Upstream servers that are no more of which a core knows what they were called.
+pub const UPSTREAMS_FORGOTTEN_KEPT: usize = 1024;
 /// Requests of one core that may wait for an upstream server which has as many in work as it may.
 pub const UPSTREAM_QUEUE_MAX: usize = 1024;
 

@@ -1,6 +1,7 @@
 //! The calls in work, by slot, and what is known of each.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use compact_str::CompactString;
 
@@ -8,7 +9,7 @@ use super::bridge::Round;
 use super::call::{Caller, TargetKind};
 use super::mrtr::Binding;
 use super::park::Askable;
-use super::view::{Signer, rename_contents};
+use super::view::{Signer, View, rename_contents};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::time::Nanos;
 use crate::gateway::TripId;
@@ -59,6 +60,8 @@ pub(super) enum Work {
         round: Option<Box<Round>>,
         /// What is to be known to ask a client of the modern era.
         askable: Option<Box<Askable>>,
+        /// By which resources in its result are called otherwise.
+        links: Option<Rc<View>>,
     },
 }
 
@@ -67,7 +70,7 @@ impl Call {
     #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
     pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
-        let work = Work::Upstream { number, at, round: None, askable: None };
+        let work = Work::Upstream { number, at, round: None, askable: None, links: None };
         Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
     }
 
@@ -115,6 +118,21 @@ impl Call {
     pub fn set_askable(&mut self, new: Option<Box<Askable>>) {
         if let Work::Upstream { askable, .. } = &mut self.work {
             *askable = new;
+        }
+    }
+
+    /// Resources in its result are called as this view calls them.
+    pub fn set_links(&mut self, view: Rc<View>) {
+        if let Work::Upstream { links, .. } = &mut self.work {
+            *links = Some(view);
+        }
+    }
+
+    /// The response of its upstream with resources called as the caller calls them, unless it is so already.
+    pub fn relink(&self, response: &[u8]) -> Option<Vec<u8>> {
+        match &self.work {
+            Work::Upstream { number, links: Some(view), .. } => view.relink(*number, response),
+            _ => None,
         }
     }
 
@@ -225,6 +243,11 @@ impl Calls {
         let slots = (0..).zip(&self.slots);
         let is_its = |call: &Option<Call>| call.as_ref().is_some_and(|call| call.caller == caller);
         slots.filter(|(_, (_, call))| is_its(call)).map(|(index, (generation, _))| CallId { index, generation: *generation }).collect()
+    }
+
+    /// Whether a call is in work at this upstream.
+    pub fn has_upstream(&self, upstream: u32) -> bool {
+        self.slots.iter().any(|(_, call)| call.as_ref().is_some_and(|call| call.upstream() == Some(upstream)))
     }
 
     /// Gives a call until this moment.

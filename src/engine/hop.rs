@@ -6,11 +6,12 @@ use std::ops::Range;
 use compact_str::CompactString;
 use hashbrown::HashMap;
 
-use super::Engine;
 use super::out::{self, Effect, Lane, Out};
+use super::{Engine, legacy_stream};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
+use crate::gateway::breaker::Said;
 use crate::gateway::{Failure, Forward, Heard, TripId, What};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
@@ -26,6 +27,33 @@ pub enum Frame {
     Cancel(CallId),
     /// Something was heard of it.
     Told(CallId, Told),
+    /// Clients here want to hear when a resource of an upstream changes, or no longer do.
+    Watch {
+        /// The upstream.
+        upstream: u32,
+        /// What it calls the resource.
+        uri: Box<str>,
+        /// Whether they do.
+        is_wanted: bool,
+    },
+    /// An upstream has logged something about itself.
+    Logged {
+        /// The upstream.
+        upstream: u32,
+        /// The level.
+        level: Level,
+        /// The parameters of the notification.
+        params: Box<[u8]>,
+    },
+    /// It has changed.
+    Updated {
+        /// The upstream.
+        upstream: u32,
+        /// What it calls the resource.
+        uri: Box<str>,
+    },
+    /// A core's breaker says something of an upstream.
+    Breaker(u32, Said),
 }
 
 /// A request as it crosses.
@@ -44,6 +72,7 @@ pub struct Request {
     exposed: Box<str>,
     token: Option<Range<usize>>,
     level: Option<Level>,
+    wanted: Option<Level>,
     client_info: Option<Box<[u8]>>,
     capabilities: ClientCapabilities,
 }
@@ -98,6 +127,7 @@ impl Request {
             exposed: forward.exposed.into(),
             token: forward.progress_token.and_then(range),
             level: forward.level,
+            wanted: forward.wanted,
             client_info: forward.client_info.map(Into::into),
             capabilities: forward.capabilities,
         }
@@ -117,6 +147,7 @@ impl Request {
             exposed: &self.exposed,
             progress_token: self.token.as_ref().and_then(part),
             level: self.level,
+            wanted: self.wanted,
             client_info: self.client_info.as_deref(),
             capabilities: self.capabilities,
             fields: &[],
@@ -130,10 +161,23 @@ impl Engine {
         if !self.gateway.is_process(upstream) {
             return None;
         }
+        self.scout_core(upstream).filter(|owner| *owner != self.core)
+    }
+
+    /// The core that has an upstream's scout.
+    pub(super) fn scout_core(&mut self, upstream: u32) -> Option<CoreId> {
         let name = &self.gateway.settings(upstream)?.name;
         let placement = self.routes.registry().placement();
-        let owner = placement.owners().owner(placement.shard(placement.hash(name)));
-        Some(owner).filter(|owner| *owner != self.core)
+        Some(placement.owners().owner(placement.shard(placement.hash(name))))
+    }
+
+    /// Says something that must arrive, behind what is owed to that core already.
+    pub(super) fn send_in_order(&mut self, to: CoreId, frame: Frame, out: &mut Out) {
+        if self.hops.owed.iter().any(|(core, _)| *core == to) {
+            self.hops.owed.push((to, Box::new(frame)));
+        } else {
+            Self::send_hop(to, Box::new(frame), out);
+        }
     }
 
     pub(super) fn send_hop(to: CoreId, frame: Box<Frame>, out: &mut Out) {
@@ -163,6 +207,10 @@ impl Engine {
                     self.gateway.cancel(now.mono, trip);
                 }
             }
+            Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
+            Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
+            Frame::Logged { upstream, level, params } => legacy_stream::tell_logged(self, now, upstream, level, &params, out),
+            Frame::Breaker(upstream, said) => self.gateway.hear(now.mono, upstream, said),
             Frame::Told(call, told) => {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
@@ -181,8 +229,8 @@ impl Engine {
             What::Notice(message) => Told::Notice(message.into_owned()),
             What::Answer { status, message } => Told::Answer(status, message.into_owned()),
             What::Asks(response) => Told::Asks(response.into_owned()),
-            // A process asks nobody.
-            What::Question { .. } => return,
+            // A process asks nobody, and its pipe is one stream for all.
+            What::Question { .. } | What::Apart { .. } => return,
             What::Failed(failure) => Told::Failed(failure),
         };
         let is_last = !matches!(told, Told::Notice(_) | Told::Asks(_));
@@ -201,6 +249,12 @@ impl Engine {
         }
     }
 
+    /// Tells all other cores what this core's breaker says.
+    pub(super) fn tell_breaker(&self, upstream: u32, said: Said, out: &mut Out) {
+        let cores = (0..self.shared.metrics().len() as u16).map(CoreId);
+        cores.filter(|core| *core != self.core).for_each(|core| Self::send_hop(core, Box::new(Frame::Breaker(upstream, said)), out));
+    }
+
     /// A frame found no room.
     pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
         match *frame {
@@ -208,7 +262,23 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) => self.hops.owed.push((to, frame)),
+            // There are more of them.
+            Frame::Logged { .. } => {}
+            Frame::Updated { upstream, ref uri } => {
+                // Twice is as good as once.
+                let is_same = |other: &Frame| matches!(other, Frame::Updated { upstream: at, uri: of } if *at == upstream && of == uri);
+                if !self.hops.owed.iter().any(|(core, other)| *core == to && is_same(other)) {
+                    self.hops.owed.push((to, frame));
+                }
+            }
+            // The last word counts.
+            Frame::Breaker(upstream, said) => {
+                let is_old =
+                    |(core, frame): &(CoreId, Box<Frame>)| *core == to && matches!(**frame, Frame::Breaker(other, _) if other == upstream);
+                self.hops.owed.retain(|owed| !is_old(owed));
+                self.hops.owed.push((to, Box::new(Frame::Breaker(upstream, said))));
+            }
+            Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) | Frame::Watch { .. } => self.hops.owed.push((to, frame)),
         }
     }
 

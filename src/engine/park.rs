@@ -102,7 +102,11 @@ pub(super) fn on_retry(
         return Ok(Verdict::Move(handle.core));
     }
     let id = handle.call;
-    let call = engine.calls.get_mut(id).filter(|call| call.caller == Caller::Parked && call.upstream() == Some(lead.fronted.number));
+    // An upstream that was altered since has another number, and this call goes on where it is.
+    let current = engine.gateway.current(lead.fronted.number);
+    let is_its =
+        |call: &&mut super::calls::Call| current.is_some() && call.upstream().and_then(|number| engine.gateway.current(number)) == current;
+    let call = engine.calls.get_mut(id).filter(|call| call.caller == Caller::Parked).filter(is_its);
     let call = call.ok_or_else(invalid)?;
     let (Some(trip), Some(askable)) = (call.trip(), call.askable_mut()) else { return Err(invalid()) };
     let answer = request.params.input_responses.and_then(|answers| json::get(answers, KEY)).filter(|raw| raw.starts_with(b"{"));

@@ -1,5 +1,7 @@
 //! What can be set about an upstream besides how it is reached, and how a target is written: a URL, or a command that is started.
 
+use std::time::Duration;
+
 use crate::wire::http1::Url;
 
 pub use super::restart::RestartPolicy;
@@ -131,6 +133,8 @@ pub struct Options {
     pub restart: RestartPolicy,
     /// It is left alone until somebody needs it.
     pub is_lazy: bool,
+    /// A lazy process is ended when nobody has needed it for so long.
+    pub reap_after: Duration,
     /// The node is not ready before it was seen once.
     pub is_required: bool,
     /// Each client has a process of its own, so that it can be asked for input.
@@ -139,6 +143,8 @@ pub struct Options {
     pub naming: Naming,
     /// Which of its tools are shown.
     pub tools: ToolFilter,
+    /// It was registered while the process ran. Else the configuration names it.
+    pub is_registered: bool,
 }
 
 #[cfg(test)]

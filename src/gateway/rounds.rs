@@ -45,6 +45,7 @@ impl Gateway {
             exposed: "",
             progress_token: Some(trip.token.as_bytes()).filter(|token| !token.is_empty()),
             level: None,
+            wanted: None,
             client_info: None,
             capabilities: ClientCapabilities::NONE,
             fields: &[],

@@ -5,7 +5,9 @@ use compact_str::CompactString;
 
 use super::failure::Failure;
 use super::http::answer_to;
-use super::scout::{Errand, Reply};
+use super::rejoin::LAST_EVENT_ID;
+use super::reply::Reply;
+use super::scout::Errand;
 use super::slots::Key;
 use super::trip::{Stage, Trip, TripId, Verb, Who};
 use super::upstream::{Open, Session, Starts};
@@ -20,13 +22,25 @@ use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
 /// What clients of the legacy era can be asked for through this gateway.
 const RELAYED: ClientCapabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
 
-/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
-pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
+/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came. `after` is the last event of the
+/// stream that is to be taken up.
+pub(super) fn legacy_head(
+    out: &mut Vec<u8>,
+    starts: &Starts,
+    verb: Verb,
+    session: Option<&Open>,
+    after: Option<&[u8]>,
+    len: Option<usize>,
+) {
     let mut head = starts.begin(out, verb);
     if let Some(open) = session {
         let version = head.field("MCP-Protocol-Version", open.version.as_str().as_bytes());
         let id = open.id.as_deref().map_or(Ok(()), |id| head.field("MCP-Session-Id", id));
         debug_assert!(version.and(id).is_ok(), "a version is a token, and the id was checked when it came");
+    }
+    if let Some(after) = after {
+        let told = head.field(LAST_EVENT_ID, after);
+        debug_assert!(told.is_ok(), "it was checked when it came");
     }
     head.end(len);
 }
@@ -71,7 +85,8 @@ impl Gateway {
             let version = version.filter(|version| version.era() == Era::Legacy).ok_or(Failure::NoSession)?;
             let info = json::get(result, "serverInfo").filter(|raw| raw.starts_with(b"{") && raw.len() <= limits::SERVER_TEXT_BYTES_MAX);
             let id = reply.session.clone().filter(|id| id.len() <= limits::UPSTREAM_SESSION_BYTES_MAX);
-            Ok((Open { id, version, info: info.unwrap_or(b"{}").into() }, result))
+            let logs = json::get(result, "capabilities").and_then(|all| json::get(all, "logging")).is_some_and(|raw| raw.starts_with(b"{"));
+            Ok((Open { id, version, info: info.unwrap_or(b"{}").into(), logs, level: None }, result))
         });
         let up = &mut self.upstreams[upstream];
         match opened {
@@ -99,6 +114,15 @@ impl Gateway {
             self.send_if_waiting(now, key);
         }
         self.on_session(now, upstream);
+    }
+
+    /// The session is to log from another level on, or would not be told.
+    pub(super) fn on_level_set(&mut self, now: Nanos, upstream: u32) {
+        for key in std::mem::take(&mut self.upstreams[upstream].greeting) {
+            if self.trips.get(key).is_some_and(|trip| trip.stage == Stage::Waiting) {
+                self.dispatch(now, key);
+            }
+        }
     }
 
     fn send_if_waiting(&mut self, now: Nanos, key: Key) {
@@ -189,7 +213,9 @@ impl Gateway {
         if trip.questions == 0 {
             trip.asked = 0;
             let up = &self.upstreams[upstream];
-            (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
+            trip.ends = up.ends(now);
+            // One whose stream is apart waits for that.
+            trip.due = if trip.stage == Stage::Apart { trip.due } else { now.after(up.settings.idle_timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
@@ -217,10 +243,16 @@ impl Gateway {
     /// Ends the sessions that were opened.
     pub(super) fn end_sessions(&mut self, now: Nanos) {
         for upstream in self.upstreams.numbers() {
-            if matches!(&self.upstreams[upstream].session, Session::Open(open) if open.id.is_some()) {
-                let trip = self.own_trip(now, upstream, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
-                self.dispatch(now, trip);
-            }
+            self.end_session(now, upstream);
+        }
+    }
+
+    /// Ends the session that was opened there, once.
+    pub(super) fn end_session(&mut self, now: Nanos, upstream: u32) {
+        let up = &mut self.upstreams[upstream];
+        if matches!(&up.session, Session::Open(open) if open.id.is_some()) && !std::mem::replace(&mut up.is_farewelled, true) {
+            let trip = self.own_trip(now, upstream, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
+            self.dispatch(now, trip);
         }
     }
 
@@ -241,6 +273,9 @@ impl Gateway {
         let number = self.number();
         let Owned { upstream, errand, method, version, members } = owned;
         let key = self.own_trip(now, upstream, errand, Verb::Post, method, version);
+        if let Some(scout) = self.scout(upstream) {
+            scout.asked = now;
+        }
         let starts = &self.upstreams[upstream].settings.starts;
         if let Some(trip) = self.trips.get_mut(key) {
             write::own_request(&mut trip.body, number, method, version, members);
@@ -276,6 +311,7 @@ impl Gateway {
             token: CompactString::default(),
             names: None,
             level: None,
+            wanted: None,
             due: Nanos::NEVER,
             ends,
             is_retried: false,
@@ -283,6 +319,7 @@ impl Gateway {
             is_renewed: false,
             questions: 0,
             asked: 0,
+            rejoin: None,
         };
         self.trips.insert(trip)
     }

@@ -6,6 +6,7 @@ use compact_str::CompactString;
 
 use super::breaker::Pass;
 use super::failure::Failure;
+use super::rejoin::Rejoin;
 use super::scout::Errand;
 use super::translate::{self, Terms};
 use super::write::Number;
@@ -55,6 +56,11 @@ pub enum What<'i> {
         /// The parameters, a raw object.
         params: Box<[u8]>,
     },
+    /// The upstream has closed the stream of the request, and is asked for the rest of it later. A client of the legacy era can do the same.
+    Apart {
+        /// When that is, in milliseconds.
+        retry_ms: u64,
+    },
     /// There will be no response; nothing follows.
     Failed(Failure),
 }
@@ -87,6 +93,8 @@ pub(super) enum Stage {
     Piped,
     /// The upstream waits for what it asked.
     Asking,
+    /// Its stream ended before its answer came, and is taken up again when it is due.
+    Apart,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
@@ -114,6 +122,8 @@ pub(super) struct Trip {
     /// What upstream and client call a resource that was renamed.
     pub names: Option<Box<(CompactString, CompactString)>>,
     pub level: Option<Level>,
+    /// That which its client has asked for.
+    pub wanted: Option<Level>,
     /// It fails when nothing is heard of it until then.
     pub due: Nanos,
     /// It fails when it has not ended then.
@@ -128,6 +138,8 @@ pub(super) struct Trip {
     pub questions: u32,
     /// Bytes of those questions, and of those answered since there was none.
     pub asked: usize,
+    /// Its stream ended before its answer came: what goes out for it from then on asks for the rest.
+    pub rejoin: Option<Box<Rejoin>>,
 }
 
 impl Trip {
@@ -160,7 +172,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting | Stage::Piped | Stage::Asking => None,
+            Stage::Waiting | Stage::Piped | Stage::Asking | Stage::Apart => None,
         }
     }
 }

@@ -1,20 +1,24 @@
 //! One upstream as one core knows it: how it is reached, its links, who waits for one, and its session.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
 use super::breaker::Breaker;
 use super::link::Dial;
 use super::pipe::Pipe;
+use super::roster::Roster;
 use super::scout::Scout;
 use super::slots::Key;
 use super::trip::Verb;
 use crate::base::ids::LinkId;
+use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::http1::{Ask, AskStart, Method, Unsendable};
-use crate::wire::mcp::Version;
+use crate::wire::mcp::{Level, Version};
 
 /// Which era of the protocol an upstream is spoken to in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,7 +33,7 @@ pub enum Dialect {
 }
 
 /// How an upstream is reached and what it may take; the same on every core.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// The name it is registered by.
     pub name: Box<str>,
@@ -62,7 +66,7 @@ pub struct Settings {
 }
 
 /// How the heads of requests to an upstream begin: what is the same in all of them was checked once.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Starts {
     post: AskStart,
     get: AskStart,
@@ -102,31 +106,87 @@ impl Starts {
     }
 }
 
-/// The upstreams of one core, by their numbers, which are the same on every core.
-#[derive(Debug)]
-pub(super) struct Upstreams(Vec<Upstream>);
+/// The upstreams of one core, by their numbers, which are the same on every core. A number is given once and never again.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    each: BTreeMap<u32, Box<Upstream>>,
+    /// Those that take calls.
+    by_name: HashMap<Box<str>, u32>,
+    /// What those were called that are forgotten: what clients see may name them for a moment yet.
+    forgotten: BTreeMap<u32, Box<str>>,
+    /// The core's: each upstream gets one of its own.
+    seed: u64,
+}
 
 impl Upstreams {
-    /// `seed` is the core's: each upstream gets one of its own.
-    pub fn new(settings: &[Settings], seed: u64) -> Self {
-        let seeds = (0u64..).map(|number| seed.wrapping_add(number << 32));
-        Self(settings.iter().zip(seeds).map(|(settings, seed)| Upstream::new(settings.clone(), seed)).collect())
+    /// `seed` is the core's.
+    pub fn new(roster: &Roster, seed: u64) -> Self {
+        let mut upstreams = Self { seed, ..Self::default() };
+        roster.members().iter().for_each(|member| upstreams.add(member.number, &member.settings));
+        upstreams
+    }
+
+    pub fn add(&mut self, number: u32, settings: &Arc<Settings>) {
+        let seed = self.seed.wrapping_add(u64::from(number) << 32);
+        self.by_name.insert(settings.name.clone(), number);
+        self.each.insert(number, Box::new(Upstream::new(Arc::clone(settings), seed)));
+    }
+
+    /// It takes no more calls.
+    pub fn retire(&mut self, number: u32, until: Nanos) {
+        let Some(upstream) = self.each.get_mut(&number) else { return };
+        upstream.retired = Some(until);
+        if self.by_name.get(&*upstream.settings.name) == Some(&number) {
+            self.by_name.remove(&*upstream.settings.name);
+        }
+    }
+
+    /// It is no more. Nothing here may refer to it.
+    pub fn forget(&mut self, number: u32) {
+        if let Some(upstream) = self.each.remove(&number) {
+            debug_assert!(upstream.retired.is_some() && upstream.links == 0, "nobody uses it");
+            self.forgotten.insert(number, upstream.settings.name.clone());
+            if self.forgotten.len() > limits::UPSTREAMS_FORGOTTEN_KEPT {
+                self.forgotten.pop_first();
+            }
+        }
+    }
+
+    /// The one that takes the calls of this one: itself, or the one that took its place.
+    pub fn current(&self, number: u32) -> Option<u32> {
+        let name = match self.each.get(&number) {
+            Some(upstream) if upstream.retired.is_none() => return Some(number),
+            Some(upstream) => &upstream.settings.name,
+            None => self.forgotten.get(&number)?,
+        };
+        self.find(name)
+    }
+
+    /// The one of this name that takes calls.
+    pub fn find(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
     }
 
     pub fn get(&self, number: u32) -> Option<&Upstream> {
-        self.0.get(number as usize)
+        self.each.get(&number).map(|upstream| &**upstream)
     }
 
     pub fn get_mut(&mut self, number: u32) -> Option<&mut Upstream> {
-        self.0.get_mut(number as usize)
+        self.each.get_mut(&number).map(|upstream| &mut **upstream)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Upstream> {
-        self.0.iter()
+        self.each.values().map(|upstream| &**upstream)
     }
 
-    pub fn numbers(&self) -> impl Iterator<Item = u32> + use<> {
-        0..self.0.len() as u32
+    /// All of them, retired ones among them.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.each.keys().copied().collect()
+    }
+
+    /// Those that take no more calls.
+    pub fn retired(&self) -> Vec<u32> {
+        self.each.iter().filter(|(_, upstream)| upstream.retired.is_some()).map(|(number, _)| *number).collect()
     }
 }
 
@@ -134,13 +194,13 @@ impl Index<u32> for Upstreams {
     type Output = Upstream;
 
     fn index(&self, number: u32) -> &Upstream {
-        &self.0[number as usize]
+        &self.each[&number]
     }
 }
 
 impl IndexMut<u32> for Upstreams {
     fn index_mut(&mut self, number: u32) -> &mut Upstream {
-        &mut self.0[number as usize]
+        self.each.get_mut(&number).expect("an upstream is forgotten when nothing refers to it")
     }
 }
 
@@ -164,12 +224,20 @@ pub(super) struct Open {
     pub version: Version,
     /// Its `Implementation` object.
     pub info: Box<[u8]>,
+    /// It logs.
+    pub logs: bool,
+    /// From which level on, as it was told.
+    pub level: Option<Level>,
 }
 
 /// One upstream on one core.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
+    /// It takes no more calls; what is in work ends by this moment.
+    pub retired: Option<Nanos>,
+    /// Its session was ended since then.
+    pub is_farewelled: bool,
     pub breaker: Breaker,
     pub session: Session,
     /// Requests that wait until the upstream knows that the session has begun.
@@ -220,10 +288,12 @@ impl Session {
 }
 
 impl Upstream {
-    pub fn new(settings: Settings, seed: u64) -> Self {
+    pub fn new(settings: Arc<Settings>, seed: u64) -> Self {
         let pipe = matches!(&*settings.dial, Dial::Child(_)).then(|| Pipe::new(settings.options.restart, seed));
         Self {
             settings,
+            retired: None,
+            is_farewelled: false,
             breaker: Breaker::new(seed),
             session: Session::None,
             greeting: Vec::new(),

@@ -36,6 +36,8 @@ pub struct Forward<'a> {
     pub progress_token: Option<&'a [u8]>,
     /// The lowest level that the client wants to hear of.
     pub level: Option<Level>,
+    /// The level that it has asked for itself.
+    pub wanted: Option<Level>,
     /// The client's `Implementation` object: of a legacy session; a modern request brings it itself.
     pub client_info: Option<&'a [u8]>,
     /// What a client of a legacy session can be asked for; a modern request says it itself.
@@ -301,6 +303,7 @@ mod tests {
             exposed: "s.echo",
             progress_token: Some(b"\"t\""),
             level: Some(Level::Debug),
+            wanted: None,
             client_info: None,
             capabilities: ClientCapabilities::NONE,
             fields: &[],

@@ -3,6 +3,8 @@
 // The counting allocator of the unit tests serves here too.
 #[path = "../../src/base/allocations.rs"]
 mod allocations;
+mod chaos;
+mod child;
 mod client;
 mod command;
 mod control;
@@ -11,12 +13,16 @@ mod drain;
 #[path = "../fuzz/replay.rs"]
 mod fuzz;
 mod gateway;
+mod gateway_streams;
 mod http;
 mod listeners;
 mod load;
+mod many;
 mod random;
+mod reload;
 mod server;
 mod sessions;
+mod shared;
 mod slow;
 mod state;
 #[path = "../support/mod.rs"]

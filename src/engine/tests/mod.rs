@@ -1,6 +1,7 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
 mod allocations;
+mod breakers;
 mod client;
 mod cluster;
 mod control;
@@ -16,6 +17,7 @@ mod methods;
 mod parked;
 mod process;
 mod questions;
+mod reload;
 mod rounds;
 mod routes;
 mod sessions;
@@ -24,3 +26,4 @@ mod upstream;
 mod views;
 mod views_changing;
 mod views_large;
+mod watching;
