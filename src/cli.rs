@@ -1,11 +1,13 @@
 //! The command line: raw flags only. What they mean together is [`crate::config`]'s to say.
 
 mod ctl;
+pub mod load;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub use ctl::{BindArgs, BindingsArgs, CtlArgs, CtlCommand, EndpointsCommand, ServerArgs, ServersCommand, SourceArg, StateArg};
+pub use load::LoadArgs;
 
 /// A thread-per-core io_uring server, registry and gateway for the Model Context Protocol.
 #[derive(Debug, Parser)]
@@ -25,6 +27,11 @@ pub enum Command {
     Check(Box<ServeArgs>),
     /// Look at a running server, and change what it serves
     Ctl(Box<CtlArgs>),
+    /// Ask a server, this one or any other, as much as a profile says, and report what came of it
+    Load(Box<LoadArgs>),
+    /// One of the processes that `load` starts
+    #[command(hide = true)]
+    LoadProcess,
 }
 
 /// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`) and in the

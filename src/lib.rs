@@ -25,7 +25,7 @@
 //!
 //! ```text
 //! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
-//! 4  rt                                     the shell: executors, io_uring, sockets, child processes, clock, signals, threads
+//! 4  rt  load                               the shell: executors, io_uring, sockets, child processes, clock, signals, threads; a client that loads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
 //! 2  registry  native  gateway              servers, endpoints and their changes; in-process servers; links to upstreams
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
@@ -100,6 +100,12 @@
 //! and a change is acknowledged once that is on the disk. What that thread has in hand it alone decides about: nobody is told meanwhile that
 //! it was not made.
 //!
+//! # Load
+//!
+//! [`load`] is a client: it drives any MCP server as a profile says and measures it. It shares [`wire`] with the server and nothing else, so that
+//! it is the same ruler for all. When what is sent is a pure function of the profile and a seed; a connection is a state machine that
+//! sees bytes and moments; a process is one epoll loop around them.
+//!
 //! # Where the design differs from what one might expect
 //!
 //! - A legacy session lives on the core that took its `initialize`; its id, sealed, names that core. A request for it that
@@ -126,6 +132,7 @@ pub mod config;
 mod ctl;
 pub mod engine;
 pub mod gateway;
+pub mod load;
 mod log;
 pub mod native;
 pub mod registry;

@@ -291,6 +291,31 @@ pub const INBOX_NOTICES_MAX: usize = 65_536;
 /// Most rounds of input one call may ask for.
 pub const ASK_ROUNDS_MAX: u32 = 32;
 
+/// Most connections of one load, all processes together.
+pub const LOAD_CONNECTIONS_MAX: usize = 1_000_000;
+/// Most processes of one load.
+pub const LOAD_PROCESSES_MAX: usize = 64;
+/// Most messages a second of one load.
+pub const LOAD_RATE_MAX: f64 = 10_000_000.0;
+/// Longest load, seconds: 31 days, of which the original's soak had 30.
+pub const LOAD_SECONDS_MAX: f64 = 31.0 * 86_400.0;
+/// Most intervals of a load's timeline, about: the longer it takes, the longer they are.
+pub const LOAD_INTERVALS: f64 = 1_200.0;
+/// Shortest interval of a load's timeline, milliseconds.
+pub const LOAD_INTERVAL_MS_MIN: u64 = 50;
+/// Largest answer, or event of a stream, that a load takes, bytes.
+pub const LOAD_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of requests that one connection of a load has written and not sent, beside one request; what is due besides waits unwritten.
+pub const LOAD_OUT_BYTES_MAX: usize = 64 * 1024;
+/// Most requests of one connection of a load that may be on their way at once.
+pub const LOAD_PIPELINE_MAX: usize = 65_536;
+/// A load that is so late itself to offer a message gives it up and says so, nanoseconds.
+pub const LOAD_LAG_NS_MAX: u64 = 500_000_000;
+/// Connections of one load process to one server from one source address: the ports that are commonly free.
+pub const LOAD_PORTS_PER_SOURCE: usize = 28_000;
+/// Source addresses of a load.
+pub const LOAD_SOURCES_MAX: usize = 65_536;
+
 /// Frames taken from one lane in one turn.
 pub const FRAMES_PER_TURN_MAX: usize = 50;
 /// Frames one lane holds at most. A full lane is a retryable fault, counted, never awaited.

@@ -16,6 +16,7 @@ mod gateway;
 mod gateway_streams;
 mod http;
 mod listeners;
+mod load;
 mod many;
 mod owners;
 mod random;
