@@ -38,6 +38,22 @@ impl Logged {
 }
 
 impl Gateway {
+    /// Passes a notification on to whoever made this request, if it is to be told.
+    pub(super) fn pass_notice(&mut self, key: Key, notice: &Notification<'_>, message: &[u8]) {
+        let mut anew = self.buffer();
+        let Some(trip) = self.trips.get(key) else { return };
+        let Who::Call(core, call) = trip.who else { return };
+        match trip.terms(b"{}").notice(notice, &mut anew) {
+            Some(said) => {
+                if said == Said::AsIs {
+                    anew.extend_from_slice(message);
+                }
+                self.heard.push_back(Heard { core, call, what: What::Notice(anew.into()) });
+            }
+            None => self.give_back(anew),
+        }
+    }
+
     /// Whether the session is to be told of a more verbose level before this request is sent, which then waits until it knows.
     pub(super) fn raises_level(&mut self, now: Nanos, upstream: u32, key: Key, wanted: Option<Level>) -> bool {
         let (Some(wanted), up) = (wanted, &mut self.upstreams[upstream]) else { return false };
@@ -67,18 +83,7 @@ impl Gateway {
         };
         match calls {
             (Some(key), None) => {
-                let mut anew = self.buffer();
-                let Some(trip) = self.trips.get(key) else { return };
-                let Who::Call(core, call) = trip.who else { return };
-                match trip.terms(b"{}").notice(notice, &mut anew) {
-                    Some(said) => {
-                        if said == Said::AsIs {
-                            anew.extend_from_slice(message);
-                        }
-                        self.heard.push_back(Heard { core, call, what: What::Notice(anew.into()) });
-                    }
-                    None => self.give_back(anew),
-                }
+                self.pass_notice(key, notice, message);
             }
             (Some(_), Some(_)) => {}
             (None, _) => {
