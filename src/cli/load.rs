@@ -11,6 +11,9 @@ use std::path::PathBuf;
 
 pub use run::{load, load_process};
 
+/// What the help has above the flags that say when a run fails.
+const THRESHOLDS: &str = "Thresholds (exit code 1 when one is broken)";
+
 /// Flags of `ringhub load`.
 #[derive(Args, Clone, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -151,51 +154,51 @@ pub struct LoadFlags {
     pub compare: Option<PathBuf>,
 
     /// Fail when p50 of right answers is above this
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = THRESHOLDS)]
     pub max_p50: Option<f64>,
 
     /// Fail when p95 is above this
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = THRESHOLDS)]
     pub max_p95: Option<f64>,
 
     /// Fail when p99 is above this
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = THRESHOLDS)]
     pub max_p99: Option<f64>,
 
     /// Fail when p99.9 is above this
-    #[arg(long = "max-p99.9", value_name = "TIME", value_parser = parse_seconds, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long = "max-p99.9", value_name = "TIME", value_parser = parse_seconds, help_heading = THRESHOLDS)]
     pub max_p999: Option<f64>,
 
     /// Fail when p99 of refusals is above this
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = THRESHOLDS)]
     pub max_refused_p99: Option<f64>,
 
     /// Fail when there are more errors, so many or a share such as 0.05%; 429 and 503 are refusals and no errors
-    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, help_heading = THRESHOLDS)]
     pub max_errors: Option<Amount>,
 
     /// Fail when there are more refusals
-    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_amount, help_heading = THRESHOLDS)]
     pub max_refused: Option<Amount>,
 
     /// Fail when more of the plan could not be offered by the load itself
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = THRESHOLDS)]
     pub max_not_offered: Option<f64>,
 
     /// Fail when there are fewer right answers a second
-    #[arg(long, value_name = "N", help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "N", help_heading = THRESHOLDS)]
     pub min_answered: Option<f64>,
 
     /// Fail when the server's resident memory is ever above this, such as 64MB
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = THRESHOLDS)]
     pub max_rss: Option<u64>,
 
     /// Fail when it grows by more than this during the peak, from a tenth of it to its end
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = THRESHOLDS)]
     pub max_rss_growth: Option<f64>,
 
     /// Fail when latency takes longer than this after the peak to be as it was before (flood and bomb)
-    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "Thresholds (exit code 1 when one is broken)")]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = THRESHOLDS)]
     pub max_recovery: Option<f64>,
 }
 

@@ -127,11 +127,11 @@ impl Engine {
         let Some(publication) = self.publications.of(&name).filter(|publication| publication.upstream == upstream) else { return };
         let last = [&publication.next, &publication.told].into_iter().flatten().find_map(|said| said.state);
         let said = match finding {
-            Finding::Online(found) => {
+            Finding::Online(mut found) => {
                 if std::mem::take(&mut publication.is_missing) {
                     self.shared.upstream_seen();
                 }
-                let left_out = problems_with_tools(&found, &shown);
+                let left_out = leave_out(&mut found, &shown);
                 // Once, and not each time that the lists are looked at.
                 for (tool, why) in left_out.iter().filter(|tool| !publication.left_out.contains(tool)) {
                     tracing::warn!(upstream = &*name, tool = &**tool, "a tool is left out: {why}");
@@ -333,14 +333,20 @@ fn catalog(found: &Found, shown: &ToolFilter) -> Catalog {
     let [tools, prompts, resources, templates] = &found.items;
     let item = |FoundItem { name, json }: &FoundItem| Item { name: name.clone(), json: json.clone() };
     let items = |items: &[FoundItem]| items.iter().map(item).collect();
-    let tools = tools.iter().filter(|tool| shown.admits(&tool.name) && problem_with_tool(&tool.json).is_none()).map(item).collect();
+    let tools = tools.iter().filter(|tool| shown.admits(&tool.name)).map(item).collect();
     Catalog { tools, prompts: items(prompts), resources: items(resources), templates: items(templates) }
 }
 
-/// The tools among those that clients are to be shown which they may not be shown, and why.
-fn problems_with_tools(found: &Found, shown: &ToolFilter) -> Vec<(Box<str>, String)> {
-    let tools = found.items[Lists::Tools as usize].iter().filter(|tool| shown.admits(&tool.name));
-    tools.filter_map(|tool| Some((tool.name.clone(), problem_with_tool(&tool.json)?))).collect()
+/// Takes out the tools that clients may not be shown. Gives those of them that they would have been shown, and why they are not.
+fn leave_out(found: &mut Found, shown: &ToolFilter) -> Vec<(Box<str>, String)> {
+    let mut left_out = Vec::new();
+    found.items[Lists::Tools as usize].retain(|tool| {
+        let problem = problem_with_tool(&tool.json);
+        let is_sound = problem.is_none();
+        left_out.extend(problem.filter(|_| shown.admits(&tool.name)).map(|why| (tool.name.clone(), why)));
+        is_sound
+    });
+    left_out
 }
 
 /// Why clients may not be shown a tool, if they may not. Its `inputSchema` must be there, for an object (2025-11-25 and 2026-07-28, tools, "Tool"):

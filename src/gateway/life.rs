@@ -204,10 +204,9 @@ impl Gateway {
 
     /// There is reason to doubt that it is well.
     pub(super) fn check_soon(&mut self, now: Nanos, upstream: u32) {
-        // Unless it is being asked.
-        if let Some(scout) = self.scout(upstream).filter(|scout| scout.stage == Stage::Watching && scout.due != Nanos::NEVER) {
-            (scout.due, scout.is_doubted) = (now, true);
-            self.expect(now);
+        let is_being_asked = self.scout(upstream).is_some_and(|scout| scout.due == Nanos::NEVER);
+        if !is_being_asked {
+            self.check_again(now, upstream);
         }
     }
 

@@ -40,6 +40,22 @@ impl Logged {
 }
 
 impl Gateway {
+    /// Passes a notification on to whoever made this request, if it is to be told.
+    pub(super) fn pass_notice(&mut self, key: Key, notice: &Notification<'_>, message: &[u8]) {
+        let mut anew = self.buffer();
+        let Some(trip) = self.trips.get(key) else { return };
+        let Who::Call(core, call) = trip.who else { return };
+        match trip.terms(b"{}").notice(notice, &mut anew) {
+            Some(said) => {
+                if said == Said::AsIs {
+                    anew.extend_from_slice(message);
+                }
+                self.heard.push_back(Heard { core, call, what: What::Notice(anew.into()) });
+            }
+            None => self.give_back(anew),
+        }
+    }
+
     /// Whether the session is to be told of a more verbose level before this request is sent, which then waits until it knows.
     pub(super) fn raises_level(&mut self, now: Nanos, upstream: u32, key: Key, wanted: Option<Level>) -> bool {
         let (Some(wanted), Some(trip)) = (wanted, self.trips.get(key)) else { return false };
@@ -81,18 +97,7 @@ impl Gateway {
         match calls {
             // All calls of a client's own process are that client's.
             (Some(key), other) if other.is_none() || self.upstreams[upstream].tenancy.is_some() => {
-                let mut anew = self.buffer();
-                let Some(trip) = self.trips.get(key) else { return };
-                let Who::Call(core, call) = trip.who else { return };
-                match trip.terms(b"{}").notice(notice, &mut anew) {
-                    Some(said) => {
-                        if said == Said::AsIs {
-                            anew.extend_from_slice(message);
-                        }
-                        self.heard.push_back(Heard { core, call, what: What::Notice(anew.into()) });
-                    }
-                    None => self.give_back(anew),
-                }
+                self.pass_notice(key, notice, message);
             }
             (Some(_), _) => {}
             (None, _) => {

@@ -15,7 +15,7 @@ use super::restart::{Restart, RestartPolicy, Restarts};
 use super::scout::Errand;
 use super::slots::Key;
 use super::translate::Said;
-use super::trip::{Heard, Stage, What, Who};
+use super::trip::{Heard, Stage, Who};
 use super::write::Number;
 use super::{Effect, Gateway, link_key};
 use crate::base::ids::{CallId, CoreId, LinkId};
@@ -399,20 +399,10 @@ impl Gateway {
                 if let Some(pipe) = self.pipe(upstream) {
                     pipe.pulse.beat(now);
                 }
-                let mut message = self.buffer();
                 let idle = self.upstreams[upstream].settings.idle_timeout;
                 let Some(trip) = self.trips.get_mut(key) else { return };
                 trip.due = trip.due.max(now.after(idle));
-                let Who::Call(core, call) = trip.who else { return };
-                match trip.terms(b"{}").notice(notice, &mut message) {
-                    Some(said) => {
-                        if said == Said::AsIs {
-                            message.extend_from_slice(line);
-                        }
-                        self.heard.push_back(Heard { core, call, what: What::Notice(message.into()) });
-                    }
-                    None => self.give_back(message),
-                }
+                self.pass_notice(key, notice, line);
             }
             mcp::Notification::Message => self.on_stray_log(now, upstream, notice, line),
             mcp::Notification::Cancelled => {

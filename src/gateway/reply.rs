@@ -32,9 +32,7 @@ impl<'a> Reply<'a> {
             Err(refusal) => Err(Failure::Garbage(refusal.why)),
         }
     }
-}
 
-impl Reply<'_> {
     /// Whether it is the result that ends a stream of changes in good order.
     pub fn is_end_of_listen(&self) -> bool {
         self.result().is_ok_and(|result| json::get(result, "resultType").is_some())
@@ -50,19 +48,21 @@ fn is_spoken(version: &[u8]) -> bool {
     Version::from_raw(version).is_some_and(|version| version.era() == Era::Modern)
 }
 
+/// The list of the versions that an error says are spoken there; empty when it says nothing of the kind.
+fn versions_named(error: &[u8]) -> &[u8] {
+    let data = json::get(error, "data").filter(|_| error_code(error) == Some(code::UNSUPPORTED_VERSION));
+    data.and_then(|data| json::get(data, "supported")).unwrap_or_default()
+}
+
 /// Whether an error says that versions are spoken there, of which one is spoken here, too.
 pub(super) fn names_spoken(error: &[u8]) -> bool {
-    let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
-    error_code(error) == Some(code::UNSUPPORTED_VERSION) && supported.is_some_and(|list| json::elements(list).any(is_spoken))
+    json::elements(versions_named(error)).any(is_spoken)
 }
 
 /// Whether an error says that only versions are spoken there of which none is spoken here.
 pub(super) fn speaks_nothing_known(error: &[u8]) -> bool {
-    let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
-    error_code(error) == Some(code::UNSUPPORTED_VERSION)
-        && supported.is_some_and(|list| {
-            json::elements(list).next().is_some() && json::elements(list).all(|version| Version::from_raw(version).is_none())
-        })
+    let named = versions_named(error);
+    json::elements(named).next().is_some() && json::elements(named).all(|version| Version::from_raw(version).is_none())
 }
 
 pub(super) fn error_code(error: &[u8]) -> Option<i32> {
