@@ -171,10 +171,12 @@ pub const LINK_ADDRESS_MS_MIN: u64 = 2000;
 pub const TLS_SESSIONS_MAX: usize = 256;
 /// Most bytes that are encrypted for one send.
 pub const TLS_SEND_BYTES_MAX: usize = 128 * 1024;
-/// Most bytes that are read from a child process at once.
-pub const CHILD_READ_BYTES_MAX: usize = 64 * 1024;
-/// Reads of a child's output in one turn, so that no child keeps its core to itself.
-pub const CHILD_READS_MAX: usize = 4;
+/// Most bytes of one link that are handed on in one turn, so that none keeps its core to itself; more wait for the next.
+pub const LINK_TURN_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes that are read from a child process at once, and most that a link has kept back which are handed on at once.
+pub const LINK_PIECE_BYTES_MAX: usize = 16 * 1024;
+/// Reads of a child's output in one turn.
+pub const CHILD_READS_MAX: usize = LINK_TURN_BYTES_MAX / LINK_PIECE_BYTES_MAX;
 /// How long a child process may go on after its standard input was closed, milliseconds; then it gets SIGTERM.
 pub const CHILD_EOF_MS_MAX: u64 = 2000;
 /// How long a child process may go on after SIGTERM, milliseconds; then it is killed.
@@ -197,6 +199,21 @@ pub const TURN_MS_MAX: u64 = 5;
 pub const UPSTREAM_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most bytes of answers of upstream servers that one core holds while they are not complete.
 pub const UPSTREAM_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What an upstream server may say to one core that answers nothing, before it is read no faster than the following allow: notifications,
+/// comments, lines that are no message, answers that are too large. Bytes.
+pub const CHATTER_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// What it may say of that in each second for ever, bytes,
+pub const CHATTER_BYTES_PER_SECOND: u64 = 2 * 1024 * 1024;
+/// and for each request of a client that it has in work so much more.
+pub const CHATTER_BYTES_PER_SECOND_AND_CALL: u64 = 128 * 1024;
+/// What each message counts beside its length, bytes: small ones take time, too.
+pub const CHATTER_MESSAGE_BYTES: u64 = 512;
+/// Of what was said beyond that so much is remembered, bytes: what is over has an end.
+pub const CHATTER_EXCESS_BYTES_MAX: u64 = 24 * 1024 * 1024;
+/// A link that is not read because of that is not read for so long at least, milliseconds,
+pub const CHATTER_REST_MS_MIN: u64 = 10;
+/// and at most.
+pub const CHATTER_REST_MS_MAX: u64 = 1000;
 /// Buffers of requests to upstream servers that one core keeps for the next ones.
 pub const UPSTREAM_BUFFERS_KEPT: usize = 128;
 /// Bytes that a process may leave unread before its next requests wait.
@@ -363,6 +380,8 @@ const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection p
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
 const _: () = assert!(PARKED_PER_PRINCIPAL_MAX < PARKED_PER_CORE_MAX, "one principal leaves room for others");
 const _: () = assert!(PARKED_PER_CORE_MAX < CALLS_PER_CORE_MAX, "calls that wait for clients leave room for others");
+const _: () = assert!((UPSTREAM_ANSWER_BYTES_MAX as u64) < CHATTER_BYTES_MAX, "one answer that is too large is no flood");
+const _: () = assert!(LINK_TURN_BYTES_MAX.is_multiple_of(LINK_PIECE_BYTES_MAX), "a turn is whole pieces");
 const _: () = assert!(UPSTREAM_OWNER_LOOK_MS < UPSTREAM_OWNER_IDLE_MS_MAX, "what is idle is found out in time");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
 const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");

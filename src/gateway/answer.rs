@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::breaker::Said as Word;
 use super::failure::Failure;
+use super::http::Link;
 use super::rejoin::Left;
 use super::reply::Reply;
 use super::scout::Errand;
@@ -119,17 +120,30 @@ impl Gateway {
     }
 
     /// A piece of a stream.
-    pub(super) fn on_events(&mut self, now: Nanos, link: LinkId, mut piece: &[u8]) {
+    pub(super) fn on_events(&mut self, now: Nanos, link: LinkId, piece: &[u8]) {
+        let Some(upstream) = self.links.get(link_key(link)).map(Link::upstream) else { return };
+        let chatter = self.take_events(now, link, piece);
+        if chatter > 0 {
+            self.on_chatter(now, upstream, link, chatter);
+        }
+    }
+
+    /// Gives how much of it answers nothing, bytes.
+    fn take_events(&mut self, now: Nanos, link: LinkId, mut piece: &[u8]) -> u64 {
+        let mut chatter = 0;
         loop {
-            let Some(state) = self.links.get_mut(link_key(link)) else { return };
-            let Some(mut parser) = state.events.take() else { return };
-            let key = state.trip;
+            let Some(state) = self.links.get_mut(link_key(link)) else { return chatter };
+            let Some(mut parser) = state.events.take() else { return chatter };
+            let (key, before) = (state.trip, state.held + piece.len());
+            let mut is_answer = false;
             let step = match parser.next(&mut piece) {
                 // What comes behind the answer is nobody's.
                 Ok(Some(event)) if !event.data.is_empty() => {
                     if let Some(key) = key {
                         self.on_event(now, key, link, event.data);
                     }
+                    is_answer = key.is_some_and(|key| self.trips.get(key).is_none());
+                    chatter += if is_answer { 0 } else { limits::CHATTER_MESSAGE_BYTES };
                     Ok(true)
                 }
                 Ok(Some(_)) => Ok(true),
@@ -140,12 +154,18 @@ impl Gateway {
                 let held = parser.held_bytes();
                 self.held = self.held - state.held + held;
                 (state.held, state.events) = (held, Some(parser));
+                if !is_answer {
+                    chatter += before.saturating_sub(held + piece.len()) as u64;
+                }
             }
             let step = if self.held > limits::UPSTREAM_HELD_BYTES_MAX { Err(Failure::TooLarge) } else { step };
             match step {
                 Ok(true) => {}
-                Ok(false) => return,
-                Err(failure) => return self.lose(now, link, failure, true),
+                Ok(false) => return chatter,
+                Err(failure) => {
+                    self.lose(now, link, failure, true);
+                    return chatter;
+                }
             }
         }
     }
@@ -315,8 +335,10 @@ impl Gateway {
         let Some(trip) = self.trips.get_mut(key) else { return };
         let (who, upstream, seat, link) = (trip.who, trip.upstream, trip.seat, trip.link());
         // One that is not read, because its client does not read, cannot help being silent.
-        let is_unread = link.and_then(|link| self.links.get(link_key(link))).is_some_and(|link| link.is_throttled);
-        let is_its_fault = failure.is_its_fault() && !(is_unread && failure == Failure::TimedOut);
+        let is_unread = link.and_then(|link| self.links.get(link_key(link))).is_some_and(|link| link.brakes.is_choked);
+        // One answer that is too large is one tool's. Many in short time cost the calls of others.
+        let is_flood = failure == Failure::TooLarge && self.upstreams[upstream].chatter.is_too_much();
+        let is_its_fault = (failure.is_its_fault() || is_flood) && !(is_unread && failure == Failure::TimedOut);
         // What is not held against the upstream says nothing of it: see where the trip ends.
         let pass = if is_its_fault { trip.pass.take() } else { None };
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::failure::Failure;
+use super::flood::Brakes;
 use super::link::{Down, LinkEvent};
 use super::owner::{Seat, session_at};
 use super::rejoin::Left;
@@ -39,7 +40,7 @@ pub(super) struct Link {
     is_up: bool,
     /// All that was fed is with the kernel.
     is_drained: bool,
-    pub is_throttled: bool,
+    pub brakes: Brakes,
     /// Answers that it carried.
     served: u32,
     /// When it became idle.
@@ -57,6 +58,10 @@ pub(super) struct Link {
 impl Link {
     pub const fn is_vacant(&self) -> bool {
         self.trip.is_none()
+    }
+
+    pub const fn upstream(&self) -> u32 {
+        self.upstream
     }
 
     pub const fn leads_to(&self, upstream: u32) -> bool {
@@ -144,7 +149,7 @@ impl Gateway {
             is_own: false,
             is_up: false,
             is_drained: true,
-            is_throttled: false,
+            brakes: Brakes::default(),
             served: 0,
             since: Nanos(0),
             reader: ResponseReader::new(),
@@ -236,7 +241,7 @@ impl Gateway {
     pub fn on_bytes<'i>(&mut self, now: Nanos, link: LinkId, input: &'i [u8]) -> Option<Heard<'i>> {
         let upstream = self.links.get(link_key(link))?.upstream;
         if self.upstreams[upstream].pipe.is_some() {
-            self.on_lines(now, upstream, input);
+            self.on_lines(now, upstream, link, input);
             return None;
         }
         let mut rest = input;
@@ -301,6 +306,7 @@ impl Gateway {
     /// The head of an answer has come.
     fn on_head(&mut self, now: Nanos, link: LinkId) {
         let Some(state) = self.links.get_mut(link_key(link)) else { return };
+        let is_too_large = state.reader.body_left().is_some_and(|left| left > limits::UPSTREAM_ANSWER_BYTES_MAX);
         if let Some(head) = &state.head
             && head.media == Some(Media::EventStream)
             && head.status == 200
@@ -312,6 +318,9 @@ impl Gateway {
             if let Some(Who::Own(Errand::Listen(_))) = trip.map(|trip| trip.who) {
                 self.on_listening(now, upstream);
             }
+        } else if is_too_large {
+            // It says so itself: nothing of it is read.
+            self.lose(now, link, Failure::TooLarge, true);
         }
     }
 
@@ -355,6 +364,15 @@ impl Gateway {
         let is_reused = state.served > 0;
         let is_unsent = state.is_up && !state.is_drained;
         let left = state.events.as_deref().map(Left::of);
+        let mut failure = failure;
+        if failure == Failure::TooLarge {
+            let (upstream, bytes) = (state.upstream, state.body.len() + state.held);
+            // What it says with it counts for more than how much it says.
+            if let Some(head) = state.head.as_ref().filter(|head| !(200..300).contains(&head.status)) {
+                failure = Failure::Status(head.status);
+            }
+            self.on_chatter(now, upstream, link, bytes as u64 + limits::CHATTER_MESSAGE_BYTES);
+        }
         self.remove_link(now, link, is_there);
         let Some(key) = trip else { return };
         let Some(trip) = self.trips.get_mut(key) else { return };
@@ -415,7 +433,7 @@ impl Gateway {
         // At the end many sessions may have to be ended.
         let is_needed = !self.is_draining || !self.upstreams[state.upstream].ends.is_empty();
         let is_good = state.reader.keeps_alive() && state.trip.is_none() && is_needed;
-        let is_throttled = std::mem::take(&mut state.is_throttled);
+        let is_throttled = std::mem::take(&mut state.brakes).are_on();
         state.since = now;
         let up = &mut self.upstreams[upstream];
         up.own_links -= usize::from(was_own);

@@ -15,12 +15,12 @@
 
 use std::time::Duration;
 
+use super::Gateway;
 use super::failure::Failure;
 use super::link::Down;
 use super::scout::{Errand, Scout, Stage};
 use super::slots::Key;
 use super::trip::Who;
-use super::{Effect, Gateway, link_key};
 use crate::base::limits::{CHILD_CHECKS_MISSED_MAX, CHILD_EOF_MS_MAX, CHILD_TERM_MS_MAX};
 use crate::base::time::Nanos;
 
@@ -131,7 +131,8 @@ impl Gateway {
         let is_idle = pipe.pulse.used.is_none_or(|used| now.since(used) >= kept);
         let due = pipe.pulse.look;
         if is_idle && !is_needed && may_sleep {
-            return self.sleep(now, upstream);
+            tracing::debug!(upstream = &*self.upstreams[upstream].settings.name, "a process that nobody needs is ended");
+            return self.sleep(now, upstream, true);
         }
         self.expect(due);
     }
@@ -141,7 +142,7 @@ impl Gateway {
         let is_good = matches!(failure, Failure::Down(Down::Exited { code: Some(0) }));
         let is_asleep = is_good && self.may_sleep(upstream) && !self.is_needed(upstream);
         if is_asleep {
-            self.fall_asleep(now, upstream);
+            self.sleep(now, upstream, false);
         }
         is_asleep
     }
@@ -152,30 +153,14 @@ impl Gateway {
         up.settings.options.is_lazy && up.scout.as_ref().is_some_and(Scout::is_content)
     }
 
-    /// Ends the process, and does not hold that against it.
-    pub(super) fn sleep(&mut self, now: Nanos, upstream: u32) {
-        let link = self.upstreams[upstream].pipe.as_ref().and_then(|pipe| pipe.link);
-        self.fall_asleep(now, upstream);
-        if let Some(link) = link {
-            tracing::debug!(upstream = &*self.upstreams[upstream].settings.name, "a process that nobody needs is ended");
-            self.effects.push(Effect::Hang { link });
-        }
-    }
-
-    fn fall_asleep(&mut self, now: Nanos, upstream: u32) {
+    /// The process is ended if it `is_there`, and that is not held against it.
+    pub(super) fn sleep(&mut self, now: Nanos, upstream: u32, is_there: bool) {
         self.sleep_scout(upstream);
-        let up = &mut self.upstreams[upstream];
-        let Some(pipe) = &mut up.pipe else { return };
-        let (link, own) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        pipe.stop();
-        // A process is greeted anew.
-        up.session.close();
-        if let Some(link) = link
-            && self.links.remove(link_key(link)).is_some()
-        {
-            self.upstreams[upstream].links -= 1;
+        let own = self.take_out(upstream, is_there);
+        if let Some(pipe) = &mut self.upstreams[upstream].pipe {
+            pipe.forgive();
         }
-        for key in own.into_values() {
+        for key in own {
             self.drop_trip(now, key);
         }
     }
@@ -191,7 +176,8 @@ impl Gateway {
     /// A process sleeps: nothing is asked until it runs again.
     fn sleep_scout(&mut self, upstream: u32) {
         if let Some(scout) = self.scout(upstream) {
-            (scout.stage, scout.due, scout.listen) = (Stage::Sleeping, Nanos::NEVER, None);
+            (scout.stage, scout.due) = (Stage::Sleeping, Nanos::NEVER);
+            (scout.listen, scout.former, scout.is_listening) = (None, None, false);
         }
     }
 

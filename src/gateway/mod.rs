@@ -283,7 +283,7 @@ impl Gateway {
     /// The client reads slower than the upstream sends, or has caught up.
     pub fn choke(&mut self, trip: TripId, is_choked: bool) {
         if let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) {
-            self.pause(link, is_choked);
+            self.brake(link, |brakes| brakes.is_choked = is_choked);
         }
     }
 
@@ -332,6 +332,7 @@ impl Gateway {
                 _ => self.fail(now, key, Failure::TimedOut),
             }
         }
+        self.end_rests(now);
         self.close_idle(now);
         self.end_idle(now);
         self.end_idle_instances(now);
@@ -346,9 +347,10 @@ impl Gateway {
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);
         let pipes = self.upstreams.iter().filter_map(|upstream| upstream.pipe.as_ref()).map(pipe::Pipe::due);
         let idle = self.links.iter().any(|(_, link)| link.is_vacant()).then(|| now.after(http::IDLE_LOOK));
+        let rests = self.links.iter().filter_map(|(_, link)| link.brakes.due());
         let retired = self.upstreams.iter().any(|upstream| upstream.retired.is_some()).then(|| now.after(roster::LOOK));
         let owners = [self.owners.next_due(), self.instances.next_look()];
-        self.due = trips.chain(scouts).chain(pipes).chain(idle).chain(retired).chain(owners).min().unwrap_or(Nanos::NEVER);
+        self.due = trips.chain(scouts).chain(pipes).chain(idle).chain(rests).chain(retired).chain(owners).min().unwrap_or(Nanos::NEVER);
     }
 
     /// The process is to end: nobody is watched any more.

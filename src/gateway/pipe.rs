@@ -92,9 +92,8 @@ impl Pipe {
         self.rests_until = self.rests_until.max(until);
     }
 
-    /// It is ended on purpose, or has ended in good order.
-    pub fn stop(&mut self) {
-        (self.line, self.unsent, self.closed, self.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
+    /// It is ended on purpose, or has ended in good order: that says nothing of the next.
+    pub const fn forgive(&mut self) {
         self.restarts.on_stopped();
     }
 
@@ -240,9 +239,8 @@ impl Gateway {
         if self.has_gone_to_sleep(now, upstream, failure) {
             return;
         }
+        let in_work = self.take_out(upstream, is_there);
         let Some(pipe) = self.pipe(upstream) else { return };
-        let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        (pipe.line, pipe.unsent, pipe.closed, pipe.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
         if pipe.ended(now, failure) {
             tracing::warn!(
                 upstream = &*self.upstreams[upstream].settings.name,
@@ -250,7 +248,20 @@ impl Gateway {
             );
         }
         let up = &mut self.upstreams[upstream];
-        // Who waits for a session waits for the next process.
+        let waiting: Vec<Key> = up.queue.drain(..).chain(up.session.greeting.drain(..)).collect();
+        for key in in_work.into_iter().chain(waiting) {
+            self.fail(now, key, failure.clone());
+        }
+        self.on_scout_failure(now, upstream, failure);
+    }
+
+    /// Takes a process out of use, and hangs it up if it `is_there`. Gives the requests that it had in work.
+    pub(super) fn take_out(&mut self, upstream: u32, is_there: bool) -> Vec<Key> {
+        let up = &mut self.upstreams[upstream];
+        let Some(pipe) = &mut up.pipe else { return Vec::new() };
+        let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
+        (pipe.line, pipe.unsent, pipe.closed, pipe.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
+        // The next is greeted anew: who waits for a session waits for that one.
         up.session.close();
         if let Some(link) = link
             && self.links.remove(link_key(link)).is_some()
@@ -260,12 +271,7 @@ impl Gateway {
                 self.effects.push(Effect::Hang { link });
             }
         }
-        let up = &mut self.upstreams[upstream];
-        let waiting: Vec<Key> = up.queue.drain(..).chain(up.session.greeting.drain(..)).collect();
-        for key in trips.into_values().chain(waiting) {
-            self.fail(now, key, failure.clone());
-        }
-        self.on_scout_failure(now, upstream, failure);
+        trips.into_values().collect()
     }
 
     /// Ends a process that has closed its standard output and goes on.
@@ -296,25 +302,36 @@ impl Gateway {
     }
 
     /// Takes what a process has written.
-    pub(super) fn on_lines(&mut self, now: Nanos, upstream: u32, mut input: &[u8]) {
+    pub(super) fn on_lines(&mut self, now: Nanos, upstream: u32, link: LinkId, input: &[u8]) {
+        let chatter = self.take_lines(now, upstream, input);
+        if chatter > 0 {
+            self.on_chatter(now, upstream, link, chatter);
+        }
+    }
+
+    /// Gives how much of it answers nothing, bytes.
+    fn take_lines(&mut self, now: Nanos, upstream: u32, mut input: &[u8]) -> u64 {
+        let mut chatter = 0;
+        let count = |is_answer, line: &[u8]| if is_answer { 0 } else { line.len() as u64 + limits::CHATTER_MESSAGE_BYTES };
         while !input.is_empty() {
-            let Some(pipe) = self.pipe(upstream).filter(|pipe| pipe.link.is_some()) else { return };
+            let Some(pipe) = self.pipe(upstream).filter(|pipe| pipe.link.is_some()) else { return chatter };
             let (piece, is_whole) = match memchr::memchr(b'\n', input) {
                 Some(end) => (&input[..end], true),
                 None => (input, false),
             };
             input = &input[piece.len() + usize::from(is_whole)..];
             if pipe.line.len() + piece.len() > limits::UPSTREAM_ANSWER_BYTES_MAX {
-                return self.lose_pipe(now, upstream, &Failure::TooLarge, true);
+                self.lose_pipe(now, upstream, &Failure::TooLarge, true);
+                return chatter;
             }
             if pipe.line.is_empty() && is_whole {
-                self.on_line(now, upstream, piece);
+                chatter += count(self.on_line(now, upstream, piece), piece);
                 continue;
             }
             pipe.line.extend_from_slice(piece);
             if is_whole {
                 let mut line = std::mem::take(&mut pipe.line);
-                self.on_line(now, upstream, &line);
+                chatter += count(self.on_line(now, upstream, &line), &line);
                 line.clear();
                 line.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);
                 if let Some(pipe) = self.pipe(upstream) {
@@ -322,18 +339,20 @@ impl Gateway {
                 }
             }
         }
+        chatter
     }
 
-    /// One line. What is no message is left alone: some programs print what they should not.
-    fn on_line(&mut self, now: Nanos, upstream: u32, line: &[u8]) {
+    /// One line; whether it answers a request. What is no message is left alone: some programs print what they should not.
+    fn on_line(&mut self, now: Nanos, upstream: u32, line: &[u8]) -> bool {
         match jsonrpc::parse(line) {
-            Ok(Body::One(Message::Response(response))) => self.on_piped_response(now, upstream, line, &response),
+            Ok(Body::One(Message::Response(response))) => return self.on_piped_response(now, upstream, line, &response),
             Ok(Body::One(Message::Notification(notice))) => self.on_piped_notice(now, upstream, line, &notice),
             Ok(Body::One(Message::Request(request))) => {
                 // What a client's own process asks is that client's to answer, and of its calls the oldest is the likeliest to be meant.
                 let asking = self.upstreams[upstream].tenancy.and_then(|_| self.oldest_call(upstream));
                 if let (Some((key, whose)), true) = (asking, Method::parse(request.method) != Method::Ping) {
-                    return self.on_question(now, key, whose, &request);
+                    self.on_question(now, key, whose, &request);
+                    return false;
                 }
                 let mut message = self.buffer();
                 answer_to(Method::parse(request.method), request.id.raw(), &mut message);
@@ -344,6 +363,7 @@ impl Gateway {
                 tracing::debug!(upstream = &*self.upstreams[upstream].settings.name, "a line on standard output is no message");
             }
         }
+        false
     }
 
     /// Of the client's requests that a process works on the one that was sent first.
@@ -356,14 +376,15 @@ impl Gateway {
         calls.min_by_key(|(number, ..)| *number).map(|(_, key, whose)| (key, whose))
     }
 
-    fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) {
+    /// Whether it answers a request that is in work.
+    fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) -> bool {
         let number = response.id.and_then(|id| number_of(id.raw()));
         // One that comes too late shows that it lives, too.
         if let Some(pipe) = self.pipe(upstream) {
             pipe.pulse.beat(now);
         }
-        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
-        let Some(trip) = self.trips.get(key) else { return };
+        let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return false };
+        let Some(trip) = self.trips.get(key) else { return false };
         match trip.who {
             Who::Own(errand) => {
                 self.end_trip(now, key);
@@ -371,7 +392,7 @@ impl Gateway {
             }
             Who::Call(core, call) => {
                 let mut message = self.buffer();
-                let Some(trip) = self.trips.get(key) else { return };
+                let Some(trip) = self.trips.get(key) else { return false };
                 let terms = trip.terms(&self.upstreams[upstream].info);
                 match terms.answer(response, &mut message) {
                     Ok((status, said)) => {
@@ -389,6 +410,7 @@ impl Gateway {
             }
         }
         self.pump_piped(now, upstream);
+        true
     }
 
     fn on_piped_notice(&mut self, now: Nanos, upstream: u32, line: &[u8], notice: &Notification<'_>) {

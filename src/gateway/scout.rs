@@ -238,6 +238,16 @@ impl Scout {
         now.after(SETTLE).max(self.listed.after(self.pace))
     }
 
+    /// When it is to ask something again, when its lists were looked at then.
+    fn next_look(&self, now: Nanos, listed: Nanos, is_lazy: bool) -> Nanos {
+        match (self.is_stale, is_lazy, self.hears_of_lists()) {
+            (true, ..) => self.next_listing(now),
+            (false, true, _) => listed.after(LAZY_POLL).max(now),
+            (false, false, true) => now.after(CHECK),
+            (false, false, false) => listed.after(POLL).max(now),
+        }
+    }
+
     /// Whether everything that it knows of is known as it is now, and nobody wants to hear when it changes.
     pub fn is_content(&self) -> bool {
         self.stage == Stage::Watching && !self.is_stale && self.watched.is_empty()
@@ -503,7 +513,7 @@ impl Gateway {
 
     /// All lists are there.
     fn publish(&mut self, now: Nanos, upstream: u32) {
-        let is_process = self.is_process(upstream);
+        let (is_process, is_lazy) = (self.is_process(upstream), self.is_lazy(upstream));
         self.leave_old_session(now, upstream);
         let up = &mut self.upstreams[upstream];
         let Some(scout) = &mut up.scout else { return };
@@ -515,11 +525,7 @@ impl Gateway {
         let mut found = Box::new(std::mem::take(&mut scout.found));
         found.changes = scout.changes;
         scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
-        let is_told = scout.hears_of_lists();
-        // A lazy one is left alone; a lazy process sleeps.
-        let is_lazy = up.settings.options.is_lazy && !is_process;
-        let wait = if is_told { CHECK } else { POLL };
-        scout.due = if scout.is_stale { scout.next_listing(now) } else { now.after(if is_lazy { LAZY_POLL } else { wait }) };
+        scout.due = scout.next_look(now, now, is_lazy);
         let is_left_alone = is_lazy && scout.watched.is_empty();
         let may_listen = scout.listen.is_none() && !scout.is_told && !scout.is_silent && scout.has_to_hear() && !is_left_alone;
         let due = scout.due;
@@ -532,16 +538,23 @@ impl Gateway {
         self.settle_watched(now, upstream);
     }
 
+    /// Whether it is left alone as long as nobody needs it. A lazy process sleeps instead.
+    fn is_lazy(&self, upstream: u32) -> bool {
+        self.upstreams[upstream].settings.options.is_lazy && !self.is_process(upstream)
+    }
+
     fn on_checked(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
         let is_there = reply.and_then(|reply| match reply.status {
             404 if self.scout(upstream).is_some_and(|scout| scout.version.era() == Era::Legacy) => Err(Failure::NoSession),
             status @ (401 | 403 | 500..) => Err(Failure::Status(status)),
             _ => Ok(()),
         });
+        let is_lazy = self.is_lazy(upstream);
         let Some(scout) = self.scout(upstream) else { return };
         match is_there {
             Ok(()) => {
-                scout.due = now.after(CHECK);
+                // What it would have been asked for had it not been doubted is still asked for when it would have been.
+                scout.due = scout.next_look(now, scout.listed, is_lazy);
                 let due = scout.due;
                 self.expect(due);
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::breaker::Breaker;
+use super::flood::Chatter;
 use super::instance::Tenancy;
 use super::link::Dial;
 use super::pipe::Pipe;
@@ -257,6 +258,8 @@ pub(super) struct Upstream {
     /// It takes no more calls; what is in work ends by this moment.
     pub retired: Option<Nanos>,
     pub breaker: Breaker,
+    /// What it said on this core that answers nothing.
+    pub chatter: Chatter,
     /// The session of this gateway's own, and of all that share it.
     pub session: Session,
     /// It gives its sessions no ids: one is as good as another.
@@ -332,6 +335,7 @@ impl Upstream {
             settings,
             retired: None,
             breaker: Breaker::new(seed),
+            chatter: Chatter::default(),
             session: Session::default(),
             is_neutral: false,
             info: (*b"{}").into(),

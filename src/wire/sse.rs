@@ -145,7 +145,8 @@ impl Parser {
     /// Bytes of an event, and of a line, that are not complete.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
-        self.line.len() + self.data.len()
+        // What was given is complete.
+        self.line.len() + if self.is_given { 0 } else { self.data.len() }
     }
 
     /// How long the stream asked to wait before reconnecting, milliseconds.

@@ -1,6 +1,7 @@
 //! The room driven as an engine would: requests in, bytes for links out, and an upstream that says what the test has it say.
 
 mod faults;
+mod flood;
 mod hostile;
 mod instances;
 mod owners;

@@ -14,7 +14,7 @@ use super::super::wheel::{tick_after, ticks};
 use super::process::{Process, is_foster_parent};
 use super::stderr::Lines;
 use super::{Common, Queue, Stage, Wish};
-use crate::base::limits::{CHILD_EOF_MS_MAX, CHILD_READ_BYTES_MAX, CHILD_READS_MAX, CHILD_REST_MS_MAX, CHILD_TERM_MS_MAX};
+use crate::base::limits::{CHILD_EOF_MS_MAX, CHILD_READS_MAX, CHILD_REST_MS_MAX, CHILD_TERM_MS_MAX, LINK_PIECE_BYTES_MAX};
 use crate::base::metrics::Counter;
 use crate::gateway::link::{Dial, Down, LinkEvent};
 
@@ -88,10 +88,10 @@ fn moved(count: isize) -> Moved {
 
 fn read(pipe: RawFd, into: &mut Vec<u8>) -> Moved {
     into.clear();
-    into.reserve(CHILD_READ_BYTES_MAX);
+    into.reserve(LINK_PIECE_BYTES_MAX);
     // SAFETY: the kernel writes at most so many bytes into the room that was just made; as many as it says are then there.
     unsafe {
-        let count = libc::read(pipe, into.as_mut_ptr().cast(), CHILD_READ_BYTES_MAX);
+        let count = libc::read(pipe, into.as_mut_ptr().cast(), LINK_PIECE_BYTES_MAX);
         into.set_len(usize::try_from(count).unwrap_or(0));
         moved(count)
     }
@@ -144,7 +144,7 @@ impl Core {
             // It is being started, and ends as soon as it has.
             return child.is_wanted.store(false, Ordering::Relaxed);
         }
-        common.held = Vec::new();
+        common.held = Queue::default();
         let has_exited = child.code.is_some();
         if has_exited {
             return self.bury_child(index);

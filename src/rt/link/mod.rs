@@ -163,7 +163,7 @@ impl Core {
             return;
         }
         if !is_paused {
-            self.links.resumed.push(index);
+            self.links.resume(index);
         } else if let Some((_, socket)) = self.links.socket(index)
             && socket.receiving
         {
@@ -216,7 +216,7 @@ impl Core {
         link.stage = Stage::Closed;
         link.due = NEVER;
         link.fed = Queue::default();
-        link.held = Vec::new();
+        link.held = Queue::default();
         let id = link.id;
         let why = if link.is_hung { Down::Hung } else { why };
         self.links.forget(id);
@@ -286,9 +286,12 @@ impl Core {
         }
     }
 
-    /// Goes on reading links that are no longer paused.
+    /// Goes on reading links that are no longer paused, or had had their share of another turn.
     pub(in super::super) fn resume_links(&mut self) {
         for index in std::mem::take(&mut self.links.resumed) {
+            if let Some(link) = self.links.common(index) {
+                link.is_resumed = false;
+            }
             match self.links.get(index).map(|link| &link.kind) {
                 Some(Kind::Socket(_)) => self.resume_socket(index),
                 Some(Kind::Child(_)) => self.read_child(index),

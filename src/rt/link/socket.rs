@@ -13,7 +13,7 @@ use super::super::wheel::{tick_after, ticks};
 use super::tls::{self, Session, Trust};
 use super::{Common, Route, Stage, Wish, trim};
 use crate::base::ids::LinkId;
-use crate::base::limits::{CHILD_READ_BYTES_MAX, LINK_ADDRESS_MS_MIN, LINK_ADDRESSES_MAX, TLS_SEND_BYTES_MAX};
+use crate::base::limits::{LINK_ADDRESS_MS_MIN, LINK_ADDRESSES_MAX, LINK_PIECE_BYTES_MAX, POOLED_BUFFER_BYTES_MAX, TLS_SEND_BYTES_MAX};
 use crate::base::metrics::Counter;
 use crate::gateway::link::{Dial, Down, LinkEvent};
 
@@ -294,12 +294,21 @@ impl Core {
         let Some((link, socket)) = self.links.socket(index) else { return };
         if link.keeps_back() {
             // What was received before the kernel has stopped.
-            link.held.extend_from_slice(bytes);
-            if link.is_paused && socket.receiving {
+            link.held.push(bytes);
+            if socket.receiving {
                 self.ring.cancel(Op::LinkRecv, index);
             }
         } else {
             self.deliver(index, id, bytes);
+            self.take_share(index, id, bytes.len());
+        }
+    }
+
+    /// So much of a link was handed on: when that is its share of the turn, the rest waits for the next one.
+    fn take_share(&mut self, index: u32, id: LinkId, count: usize) {
+        let turn = self.now.mono;
+        if self.links.heard(index, id).is_some_and(|link| link.take_share(turn, count)) {
+            self.links.resume(index);
         }
     }
 
@@ -322,7 +331,7 @@ impl Core {
             self.tell(id, LinkEvent::Bytes(&plain));
         }
         plain.clear();
-        if plain.capacity() <= CHILD_READ_BYTES_MAX {
+        if plain.capacity() <= POOLED_BUFFER_BYTES_MAX {
             self.links.scratch = plain;
         }
         if has_output {
@@ -370,25 +379,31 @@ impl Core {
         }
     }
 
-    /// Hands on what was held back, as long as the link is not paused again, then reads on.
+    /// Hands on what was held back, as long as the link is not paused again and has not had its share of this turn, then reads on.
     pub(super) fn resume_socket(&mut self, index: u32) {
+        let turn = self.now.mono;
         let Some(link) = self.links.common(index).filter(|link| link.stage == Stage::Up) else { return };
         let id = link.id;
-        let held = std::mem::take(&mut link.held);
-        let mut rest = &held[..];
-        while !rest.is_empty() {
-            let Some(link) = self.links.heard(index, id) else { return };
-            if link.is_paused {
-                // What comes meanwhile is behind it.
-                link.held.splice(..0, rest.iter().copied());
-                return;
-            }
-            let (part, behind) = rest.split_at(rest.len().min(TLS_SEND_BYTES_MAX));
-            rest = behind;
-            self.deliver(index, id, part);
-            self.apply();
+        if link.is_sated && link.turn == turn {
+            return self.links.resume(index);
         }
-        let Some(link) = self.links.heard(index, id).filter(|link| !link.is_paused) else { return };
+        link.is_sated = false;
+        loop {
+            let Some(link) = self.links.heard(index, id).filter(|link| !link.is_paused && !link.is_sated) else { return };
+            if link.held.is_empty() {
+                break;
+            }
+            let mut held = std::mem::take(&mut link.held);
+            let count = held.len().min(LINK_PIECE_BYTES_MAX);
+            self.deliver(index, id, &held.rest()[..count]);
+            held.advance(count);
+            if let Some(link) = self.links.heard(index, id) {
+                link.held = held;
+            }
+            self.apply();
+            self.take_share(index, id, count);
+        }
+        let Some(link) = self.links.heard(index, id) else { return };
         if link.has_ended {
             self.finish_reading(index);
         } else {

@@ -12,7 +12,8 @@ use super::socket::Socket;
 use super::tls::Trust;
 use super::{Desk, Hands};
 use crate::base::ids::LinkId;
-use crate::base::limits::{CHILD_DESCRIPTORS, POOLED_BUFFER_BYTES_MAX};
+use crate::base::limits::{CHILD_DESCRIPTORS, LINK_TURN_BYTES_MAX, POOLED_BUFFER_BYTES_MAX};
+use crate::base::time::Nanos;
 use crate::gateway::link::Dial;
 
 /// Where a link stands.
@@ -57,14 +58,34 @@ pub(super) struct Common {
     pub(super) due: u32,
     /// Fed and not yet on its way.
     pub(super) fed: Queue,
-    /// Received while it was paused.
-    pub(super) held: Vec<u8>,
+    /// Received while it was paused, or had had its share of a turn.
+    pub(super) held: Queue,
+    /// It has had its share of this turn,
+    pub(super) is_sated: bool,
+    /// which began then.
+    pub(super) turn: Nanos,
+    /// Bytes that were handed on in it.
+    pub(super) taken: usize,
+    /// It is among those that are read again.
+    pub(super) is_resumed: bool,
 }
 
 impl Common {
     /// Whether what it receives is kept back for the time being.
     pub(super) fn keeps_back(&self) -> bool {
-        self.stage == Stage::Up && (self.is_paused || !self.held.is_empty())
+        self.stage == Stage::Up && (self.is_paused || self.is_sated || !self.held.is_empty())
+    }
+}
+
+impl Common {
+    /// So many bytes were handed on in the turn that began then. Whether it has had its share of it.
+    pub(super) fn take_share(&mut self, turn: Nanos, count: usize) -> bool {
+        if self.turn != turn {
+            (self.turn, self.taken) = (turn, 0);
+        }
+        self.taken += count;
+        self.is_sated = self.taken >= LINK_TURN_BYTES_MAX;
+        self.is_sated
     }
 }
 
@@ -88,7 +109,11 @@ impl Link {
             is_timed: false,
             due: NEVER,
             fed: Queue::default(),
-            held: Vec::new(),
+            held: Queue::default(),
+            is_sated: false,
+            turn: Nanos(0),
+            taken: 0,
+            is_resumed: false,
         };
         Self { common, kind }
     }
@@ -166,6 +191,15 @@ impl Links {
     /// Whether there is something to do that no completion will announce.
     pub(crate) fn has_work(&self) -> bool {
         !self.dirty.is_empty() || !self.resumed.is_empty() || self.desk.has_news()
+    }
+
+    /// The link is read again when it is the turn of those that are.
+    pub(super) fn resume(&mut self, index: u32) {
+        if let Some(link) = self.common(index)
+            && !std::mem::replace(&mut link.is_resumed, true)
+        {
+            self.resumed.push(index);
+        }
     }
 
     pub(super) fn insert(&mut self, link: Link) -> u32 {

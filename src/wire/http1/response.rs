@@ -213,6 +213,15 @@ impl ResponseReader {
         self.keeps_alive
     }
 
+    /// How much of the body is to come, bytes, when that was said beforehand (Content-Length).
+    #[must_use]
+    pub const fn body_left(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Length(left) => Some(left),
+            _ => None,
+        }
+    }
+
     /// Whether it is between responses: not a byte of the next one has come.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
