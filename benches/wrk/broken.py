@@ -1,6 +1,7 @@
 """An MCP server (2026-07-28, Streamable HTTP) that misbehaves as it is told on its standard input, a word a line.
 
-well, killed, hung, slow, garbage, long (10 GB), mid (closes in the midst of a stream). It prints its URL first.
+well, killed, hung, slow, garbage, long (10 GB, and says so), chunks (10 GB, in chunks), event (10 GB, in one event), events (10 GB of events that
+answer nothing), mid (closes in the midst of a stream). It prints its URL first.
 """
 
 import json
@@ -11,6 +12,16 @@ import time
 
 CACHING = '"resultType":"complete","ttlMs":0,"cacheScope":"private"'
 LONG_BYTES = 10_000_000_000
+PIECE = b" " * 65536
+PROGRESS = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"x","progress":1}}\n\n' * 500
+JSON, EVENTS = b"application/json", b"text/event-stream"
+# Media, what the head says of the length, how the body begins, and what is sent again and again.
+FLOODS = {
+    "long": (JSON, b"Content-Length: %d\r\n" % LONG_BYTES, b"", PIECE),
+    "chunks": (JSON, b"Transfer-Encoding: chunked\r\n", b"", b"10000\r\n%s\r\n" % PIECE),
+    "event": (EVENTS, b"", b"data: ", PIECE),
+    "events": (EVENTS, b"", b"", PROGRESS),
+}
 
 
 class Broken:
@@ -79,10 +90,11 @@ class Broken:
         elif mode == "garbage":
             conn.sendall(b"\x16\x03\x01 what?\r\n\r\n")
             return False
-        elif mode == "long":
-            conn.sendall(head % (b"application/json", b"Content-Length: %d\r\n" % LONG_BYTES))
-            for _ in range(LONG_BYTES // 65536):
-                conn.sendall(b" " * 65536)
+        elif mode in FLOODS:
+            media, length, start, piece = FLOODS[mode]
+            conn.sendall(head % (media, length) + start)
+            for _ in range(LONG_BYTES // len(piece)):
+                conn.sendall(piece)
             return False
         elif mode == "mid":
             conn.sendall(head % (b"text/event-stream", b"") + b'data: {"jsonrpc":')

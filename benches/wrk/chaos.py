@@ -2,10 +2,15 @@
 
 The broken one is called all the time, at a fixed rate, in either case; what differs is whether it is well. Rounds with and without
 follow one another, and the ratio of a mode is the median of its rounds' ratios.
+
+Each round has two loads. `paced` leaves both CPUs idle most of the time, so that what the broken server does to the others shows in the time that
+their answers take, and not what its own process takes from theirs on the CPU that they share here. `flat out` calls as fast as it is
+answered: there everything costs somebody something, a server that is well as much as one that is not.
 """
 
 import http.client
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -19,8 +24,9 @@ from load import Scenario
 from servers import CannotRun, pinned
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODES = ("killed", "hung", "slow", "garbage", "long", "mid")
-CONNS = 8
+MODES = ("killed", "hung", "slow", "garbage", "long", "chunks", "event", "events", "mid")
+# By name: connections, and milliseconds between an answer and the next call.
+LOADS = {"paced": (16, 2), "flat out": (8, 0)}
 # Calls of the broken server in each second.
 CALLS_PER_S = 20
 CALLERS = 40
@@ -48,10 +54,10 @@ servers = ["one", "broken", "two"]
 
 
 class Broken:
-    """The server that misbehaves, on the load's CPU."""
+    """The server that misbehaves, on the load's CPU, of which it has what the load leaves: it would not take any from it on a machine of its own."""
 
     def __init__(self, cpu):
-        command = pinned(cpu, [sys.executable, "-B", str(HERE / "broken.py")])
+        command = pinned(cpu, ["chrt", "--other", "0", sys.executable, "-B", str(HERE / "broken.py")])
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
 
@@ -129,10 +135,11 @@ def wait_for(address, tool, is_it):
         time.sleep(0.05)
 
 
-def one_round(server, options, log, what):
-    """The good servers' calls for a while; figures and faults."""
+def one_round(server, options, log, what, name):
+    """The good servers' calls for a while, by a load of that name; figures and faults."""
     before = server.cpu_ns()
-    output = load.wrk(Scenario("chaos", "modern", CONNS), server.url, options.seconds, options, None, "all")
+    conns, pause_ms = LOADS[name]
+    output = load.wrk(Scenario("chaos", "modern", conns), server.url, options.seconds, options, None, "all", pause_ms)
     cpu = server.cpu_ns() - before
     with log.open("a") as out:
         out.write(f"=== {what}\n{output}")
@@ -148,7 +155,11 @@ def one_round(server, options, log, what):
 
 
 def measure(fleet, options, folder):
-    """All modes; ({mode: {well or broken: [figures]}}, faults)."""
+    """All modes; ({load: {mode: {well or broken: [figures]}}}, faults)."""
+    if options.load_cpu is not None:
+        # The callers of the broken server are part of the load.
+        os.sched_setaffinity(0, {options.load_cpu})
+    modes = options.modes.split(",") if options.modes else MODES
     raw = folder / "raw"
     raw.mkdir()
     samples, faults = {}, []
@@ -163,7 +174,7 @@ def measure(fleet, options, folder):
             wait_for(server.address, tool, lambda said: said in ("hello", "well"))
         callers = Callers(server.address)
         for n in range(options.rounds):
-            for mode in MODES:
+            for mode in modes:
                 pair = ("well", mode) if n % 2 == 0 else (mode, "well")
                 for state in pair:
                     broken.become(state)
@@ -171,10 +182,12 @@ def measure(fleet, options, folder):
                         wait_for(server.address, "broken.t", lambda said: said == "well")
                     else:
                         wait_for(server.address, "broken.t", lambda said: said != "well")
-                    log = raw / f"{mode}.txt"
-                    figures, more = one_round(server, options, log, f"round {n + 1}, the third server is {state}")
-                    samples.setdefault(mode, {}).setdefault("well" if state == "well" else "broken", []).append(figures)
-                    faults += [f"{mode}, {fault}" for fault in more]
+                    for name in LOADS:
+                        log = raw / f"{mode}.{name.replace(' ', '-')}.txt"
+                        figures, more = one_round(server, options, log, f"round {n + 1}, the third server is {state}", name)
+                        rounds = samples.setdefault(name, {}).setdefault(mode, {})
+                        rounds.setdefault("well" if state == "well" else "broken", []).append(figures)
+                        faults += [f"{mode}, {name}, {fault}" for fault in more]
                 broken.become("well")
             print(f"round {n + 1} of {options.rounds} done", file=sys.stderr, flush=True)
         wait_for(server.address, "broken.t", lambda said: said == "well")
@@ -190,8 +203,13 @@ def ratio(rounds, figure):
     return statistics.median(broken[figure] / well[figure] for broken, well in pairs)
 
 
-def table(samples):
+def tables(samples):
     """What people read."""
+    return "\n\n".join(f"### {name}\n\n{table(modes)}" for name, modes in samples.items())
+
+
+def table(samples):
+    """One load's."""
     lines = [
         "| the third server is | p99 us (well) | p99 to well | p50 us (well) | p50 to well | req/s to well | CPU us/req (well) | RSS MB, most | |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|",
@@ -210,8 +228,13 @@ def table(samples):
 
 
 def note():
+    loads = "; ".join(
+        f"`{name}`, {conns} connections, each {f'{pause_ms} ms after it was answered' if pause_ms else 'as fast as it is answered'}"
+        for name, (conns, pause_ms) in LOADS.items()
+    )
     return (
-        f"{CONNS} connections call the echo tools of two servers in turn, as fast as they are answered; {CALLS_PER_S} calls a second go to the third "
-        f"in either case. `long` is 10 GB with a Content-Length, `mid` closes in the midst of an event. "
+        f"The echo tools of two servers are called in turn ({loads}); {CALLS_PER_S} calls a second go to the third in either case. "
+        f"`long` is 10 GB with a Content-Length, `chunks` 10 GB without, `event` 10 GB in one event of a stream, `events` a stream of 10 GB of "
+        f"progress that nobody asked for; `mid` closes in the midst of an event. "
         f"At most {P99_TO_WELL_MAX} is wanted of p99 to well: the median of the rounds' ratios."
     )

@@ -38,11 +38,12 @@ def busy_ns(cpu):
     return (user + nice + system + irq + softirq + steal) * 10_000_000
 
 
-def wrk(scenario, url, seconds, options, session, check):
-    """Runs wrk once; returns its output."""
+def wrk(scenario, url, seconds, options, session, check, pause_ms=None):
+    """Runs wrk once; returns its output. Scripts that know of pauses take them between requests."""
     command = ["wrk", "-t1", f"-c{scenario.conns}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     command += ["-s", str(HERE / f"{scenario.script}.lua"), url, "--", f"era={scenario.era}"]
     command += [f"check={check}"] + ([f"session={session}"] if session else [])
+    command += [f"pause_ms={pause_ms}"] if pause_ms is not None else []
     done = subprocess.run(
         pinned(options.load_cpu, command), capture_output=True, text=True, timeout=seconds + 60, check=False
     )
