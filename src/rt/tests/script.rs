@@ -187,8 +187,8 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_link(&mut self, _now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
-        if let Some(conn) = self.upstreams.on_link(link, event, out) {
+    pub(crate) fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
+        if let Some(conn) = self.upstreams.on_link(now, link, event, out) {
             self.pending.remove(&conn);
         }
     }

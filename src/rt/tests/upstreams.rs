@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ConnId, LinkId};
+use crate::base::limits::{LINK_PIECE_BYTES_MAX, LINK_TURN_BYTES_MAX};
+use crate::base::time::{Nanos, Now};
 use crate::engine::{Effect, Out};
 use crate::gateway::link::{self, Command, Dial, Down, LinkEvent};
 use crate::wire::http1::Request;
@@ -23,6 +25,8 @@ struct Seen {
     is_paused: bool,
     is_hung: bool,
     naps: Option<usize>,
+    /// When the turn began in which it was heard last, and how much in that turn.
+    turn: (Nanos, usize),
     /// What comes goes to that connection: so many bytes are still to go.
     relay: Option<(ConnId, usize)>,
     choked: usize,
@@ -98,7 +102,7 @@ impl Upstreams {
     }
 
     /// The connection whose response is complete by that, if any.
-    pub(super) fn on_link(&mut self, link: LinkId, event: LinkEvent<'_>, out: &mut Out) -> Option<ConnId> {
+    pub(super) fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) -> Option<ConnId> {
         let seen = self.seen.get_mut(&link).expect("a link that was dialled");
         assert!(seen.down.is_none(), "nothing comes after the end: {event:?}");
         assert!(!seen.is_hung || matches!(event, LinkEvent::Down(_)), "after hanging up only the end is told: {event:?}");
@@ -107,6 +111,11 @@ impl Upstreams {
             LinkEvent::Up => seen.is_up = true,
             LinkEvent::Bytes(bytes) => {
                 assert!(seen.is_up && !seen.has_ended && !seen.is_paused && !bytes.is_empty());
+                if seen.turn.0 != now.mono {
+                    seen.turn = (now.mono, 0);
+                }
+                seen.turn.1 += bytes.len();
+                assert!(seen.turn.1 <= LINK_TURN_BYTES_MAX + 2 * LINK_PIECE_BYTES_MAX, "its share of a turn: {}", seen.turn.1);
                 if let Some((conn, left)) = &mut seen.relay {
                     let (conn, start) = (*conn, out.bytes.len());
                     out.bytes.extend_from_slice(bytes);
