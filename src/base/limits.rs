@@ -172,7 +172,7 @@ pub const TLS_SESSIONS_MAX: usize = 256;
 /// Most bytes that are encrypted for one send.
 pub const TLS_SEND_BYTES_MAX: usize = 128 * 1024;
 /// Most bytes of one link that are handed on in one turn, so that none keeps its core to itself; more wait for the next.
-pub const LINK_TURN_BYTES_MAX: usize = 64 * 1024;
+pub const LINK_TURN_BYTES_MAX: usize = 16 * 1024;
 /// Most bytes that are read from a child process at once, and most that a link has kept back which are handed on at once.
 pub const LINK_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Reads of a child's output in one turn.
