@@ -28,7 +28,8 @@ impl Flags {
     /// A sentence naming the flag that is unknown, lacks its value or has a
     /// value that cannot be read.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut flags = Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, reply: None, replies: None, upstream: None, era: None };
+        let mut flags =
+            Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, reply: None, replies: None, upstream: None, era: None };
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -75,7 +76,8 @@ mod tests {
 
     #[test]
     fn reads_every_flag() {
-        let got = parse(&["--listen", "127.0.0.1:81", "--cpu", "3", "--reply", "r", "--replies", "s", "--upstream", "u", "--era", "modern"]);
+        let got =
+            parse(&["--listen", "127.0.0.1:81", "--cpu", "3", "--reply", "r", "--replies", "s", "--upstream", "u", "--era", "modern"]);
         let want = Flags {
             listen: "127.0.0.1:81".parse().unwrap(),
             cpu: Some(3),
