@@ -1,9 +1,12 @@
 //! The command line: raw flags only. What they mean together is [`crate::config`]'s to say.
 
 mod ctl;
+mod protect;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub use protect::Protect;
 
 pub use ctl::{BindArgs, BindingsArgs, CtlArgs, CtlCommand, EndpointsCommand, ServerArgs, ServersCommand, SourceArg, StateArg};
 
@@ -74,6 +77,10 @@ pub struct ServeArgs {
     /// Most connections open at once; one more is answered 503 [default: what the limit of open files allows]
     #[arg(long, value_name = "N", env = "RINGHUB_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
+
+    /// What is refused early.
+    #[command(flatten)]
+    pub protect: Protect,
 
     /// Most legacy sessions open at once on each core [default: 100000]
     #[arg(long, value_name = "N", env = "RINGHUB_MAX_SESSIONS")]

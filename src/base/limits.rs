@@ -223,6 +223,35 @@ pub const BREAKER_PROBES: u32 = 2;
 /// Time after which such a request is given up and another may try, milliseconds.
 pub const BREAKER_PROBE_MS_MAX: u64 = 10_000;
 
+/// Time that the node's breaker is open the first time, milliseconds. Each time it opens again before it was closed it is twice as long.
+pub const NODE_BREAKER_OPEN_MS_FIRST: u64 = 5000;
+/// Longest time that the node's breaker is open, milliseconds.
+pub const NODE_BREAKER_OPEN_MS_MAX: u64 = 60_000;
+/// Messages that show whether the node's breaker can be closed.
+pub const NODE_BREAKER_PROBES: u32 = 20;
+/// The error rate that the node's breaker watches is that of so many milliseconds.
+pub const NODE_BREAKER_RECENT_MS: u64 = 5000;
+/// Highest rate that can be set, messages per second.
+pub const RATE_MAX: u32 = 100_000_000;
+/// Connections that wait for a permit unless told otherwise.
+pub const ACCEPT_QUEUE_DEFAULT: usize = 100;
+/// Longest time that a connection waits for a permit, milliseconds; then it is refused.
+pub const ACCEPT_WAIT_MS_MAX: u64 = 2000;
+/// Messages of one node in work at once unless told otherwise.
+pub const PENDING_DEFAULT: usize = 50_000;
+/// Requests must have waited too long for so many milliseconds before any is refused for it.
+pub const LATE_INTERVAL_MS: u64 = 100;
+/// Pieces in which the cores lease room for buffers from the node's ceiling, bytes.
+pub const MEMORY_PIECE_BYTES: usize = 64 * 1024;
+/// Smallest ceiling of what the buffers of connections hold, bytes.
+pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+/// Buffers of a connection that are larger give way when the ceiling is reached, the largest first, bytes.
+pub const MEMORY_VICTIM_BYTES_MIN: usize = 16 * 1024;
+/// Principals, and tools, that one core keeps the rate of at once: the least recently seen give way.
+pub const RATED_NAMES_MAX: usize = 4096;
+/// Messages of one core that wait at once for tokens of the node's rate.
+pub const GUARD_WAITING_MAX: usize = 1024;
+
 /// Wait before a child process that has ended is started again, milliseconds. It doubles with each end.
 pub const CHILD_RESTART_MS_FIRST: u64 = 250;
 /// Longest such wait, milliseconds.
@@ -297,6 +326,7 @@ const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection p
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
 const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
+const _: () = assert!(NODE_BREAKER_OPEN_MS_FIRST <= NODE_BREAKER_OPEN_MS_MAX, "waits grow");
 const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

@@ -53,6 +53,10 @@ closed_enum! {
         /// See its help.
         ToolErrors = "tool_errors_total", "Calls of tools that ended with isError";
         /// See its help.
+        InternalErrors = "handler_internal_errors_total", "Handlers that ended with the JSON-RPC error for internal errors";
+        /// See its help.
+        MemoryRelieved = "memory_relieved_total", "Connections that gave way because buffers held as much as --memory-limit says";
+        /// See its help.
         Relayed = "relayed_requests_total", "Requests relayed to upstream servers";
         /// See its help.
         UpstreamFailures = "upstream_failures_total", "Requests that an upstream server failed to answer";
@@ -114,6 +118,10 @@ closed_enum! {
     Gauge {
         /// See its help.
         Conns = "connections", "Open connections";
+        /// See its help.
+        ConnsWaiting = "connections_waiting", "Connections that wait, unread, for another one to end";
+        /// See its help.
+        BufferedBytes = "buffered_bytes", "Bytes that the buffers of connections take; counted when --memory-limit is given";
         /// See its help.
         Sessions = "sessions", "Open legacy sessions";
         /// See its help.

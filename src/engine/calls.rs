@@ -12,6 +12,7 @@ use super::view::{Signer, rename_contents};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::time::Nanos;
 use crate::gateway::TripId;
+use crate::guard::pending::Permit;
 use crate::native::Context;
 use crate::native::outcome::Job;
 
@@ -30,6 +31,8 @@ pub(super) struct Call {
     pub rpc_id: CompactString,
     pub work: Work,
     pub deadline: Nanos,
+    /// Counts it for its principal, when those are counted.
+    pub permit: Option<Permit>,
 }
 
 /// Where an upstream's work on a call is known.
@@ -68,7 +71,7 @@ impl Call {
     pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
         let work = Work::Upstream { number, at, round: None, askable: None };
-        Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
+        Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline, permit: None }
     }
 
     /// The request that an upstream works on.

@@ -9,6 +9,7 @@ use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::gateway;
+use crate::guard;
 use crate::registry::{self, Record};
 
 /// Which eras of the protocol an engine serves.
@@ -94,6 +95,8 @@ pub struct EngineConfig {
     pub registry: registry::Config,
     /// The servers that are fronted.
     pub upstreams: Arc<[gateway::Settings]>,
+    /// What is refused early.
+    pub guard: guard::Config,
     /// Whether the control API may register servers that are started by a command.
     pub stdio_api: bool,
     /// What names of tools and prompts are joined with.
@@ -133,6 +136,7 @@ impl EngineConfig {
             era: Eras::Both,
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
             upstreams: Arc::new([]),
+            guard: guard::Config::default(),
             stdio_api: false,
             kept: Arc::new([]),
             started_ms: 0,

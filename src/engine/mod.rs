@@ -4,6 +4,7 @@
 //! [`Out`] says, in order.
 
 pub mod admin;
+mod admit;
 mod batch;
 mod bridge;
 mod call;
@@ -57,6 +58,7 @@ use crate::base::ids::{ConnId, CoreId, NodeId};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
 use crate::gateway::Gateway;
+use crate::guard::Guard;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -97,6 +99,8 @@ pub struct Shared {
     /// Upstreams without which the process is not ready, and that were not seen yet.
     upstreams_missing: AtomicUsize,
     change_listeners: AtomicUsize,
+    /// Messages that the cores may have in work.
+    pending: AtomicUsize,
 }
 
 impl Shared {
@@ -114,6 +118,7 @@ impl Shared {
             is_ready: AtomicBool::new(false),
             upstreams_missing: AtomicUsize::new(0),
             change_listeners: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
         }
     }
 
@@ -235,6 +240,7 @@ pub struct Engine {
     shared: &'static Shared,
     metrics: &'static CoreMetrics,
     gate: Gate,
+    guard: Guard,
     routes: Routes,
     admin: Admin,
     hosted: Vec<Hosted>,
@@ -257,6 +263,8 @@ pub struct Engine {
     last_request: LastRequest,
     laps: Laps,
     is_draining: bool,
+    /// The next request has waited too long.
+    is_late: bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -303,6 +311,7 @@ impl Engine {
             shared,
             metrics,
             gate: Gate::new(config),
+            guard: Guard::new(core, cores, config.guard),
             routes,
             admin: Admin::new(config),
             hosted,
@@ -323,6 +332,7 @@ impl Engine {
             last_request: LastRequest::default(),
             laps: Laps::new(config),
             is_draining: false,
+            is_late: false,
         })
     }
 
@@ -390,6 +400,7 @@ impl Engine {
             Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
+            Frame::Guard(frame) => self.turn(now, out, |engine, _| engine.on_guard_frame(now, from, frame)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -401,6 +412,7 @@ impl Engine {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             Frame::Relay(frame) => self.on_hop_unsent(to, frame),
+            Frame::Guard(frame) => self.guard.on_unsent(self.host.now().mono, to, frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -420,6 +432,7 @@ impl Engine {
             engine.tick_registry(now, out);
             engine.on_admin_tick(now, out);
             engine.evict_views();
+            engine.tick_guard(now);
             legacy::on_tick(engine, now, out);
         });
     }
@@ -474,6 +487,7 @@ impl Engine {
             self.admin.next_due(self.config.keepalive_comment),
             self.gateway.next_due(),
             self.publications.next_due(),
+            self.guard.next_due(),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
@@ -508,6 +522,9 @@ impl Engine {
         self.carry_out(now, out);
         if self.gateway.has_output() {
             self.carry_out_gateway(now, out);
+        }
+        if self.guard.has_output() {
+            self.carry_out_guard(out);
         }
         self.tell_changes(now, out);
         drop(running);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{admin, hop};
 use crate::base::ids::{ConnId, CoreId, LinkId};
 use crate::gateway::link::Dial;
+use crate::guard;
 use crate::native::List;
 use crate::registry;
 
@@ -23,6 +24,8 @@ pub enum Frame {
     Admin(Box<admin::Frame>),
     /// A call of a process that another core has.
     Relay(Box<hop::Frame>),
+    /// The guards lend each other what is limited for the whole node.
+    Guard(guard::Frame),
     /// Lists of a server changed: whoever listens for that is told. Frames for the same server merge while they wait.
     Changed {
         /// Index of the server.

@@ -16,7 +16,7 @@ use super::park::Askable;
 use super::reply::RpcFault;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
 use crate::base::ids::{CallId, ConnId, LinkId};
-use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
+use crate::base::limits::HEADERS_MAX;
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
 use crate::gateway::link::{Dial, LinkEvent};
@@ -117,7 +117,7 @@ impl Engine {
         side: &Side<'_>,
         out: &mut Out,
     ) -> Result<CallId, Ending> {
-        if self.calls.len() >= CALLS_PER_CORE_MAX {
+        if !self.has_room() {
             return Err(Ending::Overloaded);
         }
         let id = self.calls.next_id();
@@ -149,7 +149,9 @@ impl Engine {
         let at = at.map_err(|failure| Ending::Failed { upstream, failure })?;
         let deadline = now.mono.after(total + GRACE);
         let kind = modern::kind_of(method);
-        self.calls.insert(id, Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline));
+        let permit = self.guard.pending.permit();
+        let call = Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline);
+        self.calls.insert(id, Call { permit, ..call });
         self.gauge_calls();
         Ok(id)
     }

@@ -35,6 +35,14 @@ pub struct Config {
     pub spin: Duration,
     /// Most connections of all cores together; what the limit of open files leaves room for when absent.
     pub connections_max: Option<usize>,
+    /// Connections beyond that which may wait, unread, for one of the others to end.
+    pub accept_queue: usize,
+    /// Most new connections per second of all cores together.
+    pub arrivals_max: Option<u32>,
+    /// Most bytes that the buffers of all connections together hold.
+    pub memory_max: Option<usize>,
+    /// Requests that waited longer than this are refused while the core does not keep up.
+    pub late_target: Option<Duration>,
     /// How long a connection may be without a request.
     pub idle_timeout: Duration,
     /// How long a request's head may take, from its first byte.
@@ -67,6 +75,10 @@ impl Default for Config {
             pin: true,
             spin: Duration::ZERO,
             connections_max: None,
+            accept_queue: limits::ACCEPT_QUEUE_DEFAULT,
+            arrivals_max: None,
+            memory_max: None,
+            late_target: None,
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

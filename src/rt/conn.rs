@@ -179,6 +179,8 @@ pub(crate) struct Bytes {
     pub(crate) flight: Vec<u8>,
     /// How much of `flight` is sent.
     pub(crate) sent: usize,
+    /// What the pool has entered for them.
+    pub(crate) entered: usize,
 }
 
 impl Bytes {
@@ -186,7 +188,7 @@ impl Bytes {
         self.input.is_empty() && self.output.is_empty() && self.flight.is_empty()
     }
 
-    fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.input.capacity() + self.output.capacity() + self.flight.capacity()
     }
 }
@@ -197,6 +199,8 @@ pub(crate) struct Pool {
     #[expect(clippy::vec_box, reason = "the boxes themselves go to connections and come back")]
     free: Vec<Box<Bytes>>,
     held: usize,
+    /// Bytes entered for connections that have them.
+    entered: usize,
     /// Fewest that were free since the last [`Pool::appraise`]: so many were never taken.
     free_min: usize,
 }
@@ -207,6 +211,17 @@ impl Pool {
         self.free_min = self.free_min.min(self.free.len());
         self.held -= bytes.capacity();
         bytes
+    }
+
+    /// Enters what the buffers of a connection take now; it is struck out when they come back.
+    pub(crate) fn enter(&mut self, bytes: &mut Bytes) {
+        let now = bytes.capacity();
+        self.entered = self.entered + now - std::mem::replace(&mut bytes.entered, now);
+    }
+
+    /// What is entered.
+    pub(crate) const fn entered(&self) -> usize {
+        self.entered
     }
 
     /// Takes the buffers of a connection that has no bytes under way.
@@ -220,6 +235,7 @@ impl Pool {
     pub(crate) fn put(&mut self, bytes: Option<Box<Bytes>>) {
         let Some(mut bytes) = bytes else { return };
         bytes.sent = 0;
+        self.entered -= std::mem::take(&mut bytes.entered);
         for buffer in [&mut bytes.input, &mut bytes.output, &mut bytes.flight] {
             buffer.clear();
             if buffer.capacity() > POOLED_BUFFER_BYTES_MAX {

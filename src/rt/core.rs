@@ -13,10 +13,13 @@ use super::config::Config;
 use super::conn::{Pool, Table};
 use super::drain::Drain;
 use super::durable::Keeper;
+use super::ledger::Ledger;
 use super::link::Links;
 use super::listen::Listener;
+use super::lobby::Lobby;
 use super::mesh::{Mesh, Parcel};
 use super::permit::{Node, Stage};
+use super::queue::Queue;
 use super::ring::{Completion, Op, Ring};
 use super::seam::Engine;
 use super::wheel::{TICK_NS, Wheel, tick_of, ticks};
@@ -25,6 +28,7 @@ use crate::base::limits::{CHILD_STOP_MS_MAX, COMPLETIONS_PER_TURN_MAX, LINGER_MS
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Lane, Out};
+use crate::guard::late::Late;
 use crate::native::Inbox;
 use crate::wire::http1::LastHead;
 
@@ -169,6 +173,12 @@ pub(crate) struct Core {
     pub(super) keeper: Option<Keeper>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) doors: Vec<Door>,
+    pub(super) lobby: Lobby,
+    pub(super) ledger: Ledger,
+    /// How long requests have waited; none when nobody asks.
+    pub(super) queue: Option<Queue>,
+    /// The core has slept since its last turn.
+    has_slept: bool,
     /// Few descriptors are left: connections are accepted one at a time.
     pub(super) filling: bool,
     /// Connections with something to send, or to be closed once everything is sent.
@@ -201,6 +211,8 @@ impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let clock = Clock::new();
         let now = clock.now();
+        let ledger = Ledger::new(parts.config.memory_max.is_some());
+        let queue = parts.config.late_target.map(|target| Queue::new(Late::new(target)));
         let doors = parts.listeners.into_iter().map(|listener| Door { listener: Some(listener), accepting: false, closing: false });
         let mut core = Self {
             id: parts.id,
@@ -221,6 +233,10 @@ impl Core {
             keeper: parts.keeper,
             inbox: parts.inbox,
             doors: doors.collect(),
+            lobby: Lobby::default(),
+            ledger,
+            queue,
+            has_slept: true,
             filling: false,
             dirty: Vec::new(),
             resumed: VecDeque::new(),
@@ -275,6 +291,10 @@ impl Core {
     fn turn(&mut self) {
         self.now = self.clock.now();
         let start = self.now.mono;
+        let has_slept = std::mem::take(&mut self.has_slept);
+        if let Some(queue) = &mut self.queue {
+            queue.turn(start, has_slept);
+        }
         self.metrics.count(Counter::Turns);
         self.node.wakes()[self.id.index()].take_poke();
         self.follow_stage();
@@ -291,6 +311,7 @@ impl Core {
         self.resume_links();
         self.resume();
         self.retry_leaving();
+        self.tend_lobby();
         self.send_links();
         self.send_dirty();
         self.announce();
@@ -326,6 +347,7 @@ impl Core {
         self.open_doors();
         self.go_on_draining();
         self.tidy();
+        self.settle_ledger();
         self.metrics.set(Gauge::Conns, self.conns.len() as u64);
         self.metrics.set(Gauge::ReceiveBuffers, u64::from(self.ring.buffers()));
     }
@@ -435,6 +457,7 @@ impl Core {
             || self.mesh.has_more()
             || self.engine.has_ready()
             || self.links.has_work()
+            || self.lobby.has_work()
             || !self.ring.is_dry()
     }
 
@@ -455,6 +478,7 @@ impl Core {
         self.metrics.count(Counter::Sleeps);
         self.ring.sleep(wait);
         wake.wake_up();
+        self.has_slept = true;
     }
 
     /// Looks for work without sleeping. True: there is some.

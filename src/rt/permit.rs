@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use super::listen;
 use super::wake::Wake;
-use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX, LINK_DESCRIPTORS_SHARE};
+use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX, LINK_DESCRIPTORS_SHARE, MEMORY_PIECE_BYTES};
+use crate::guard::arrivals::Arrivals;
 
 /// How far the process is from its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,7 +62,6 @@ impl Quota {
     }
 
     /// How many are taken.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -73,6 +73,12 @@ pub(crate) struct Node {
     wakes: Arc<[Wake]>,
     /// Connections that the limit counts.
     pub(crate) conns: Quota,
+    /// Those beyond that which wait.
+    pub(crate) queued: Quota,
+    /// How many may come in a second.
+    pub(crate) arrivals: Option<Arrivals>,
+    /// Pieces of memory that buffers may take.
+    pub(crate) memory: Quota,
     pub(crate) admin: Quota,
     pub(crate) lingering: Quota,
     /// Descriptors of links.
@@ -100,6 +106,9 @@ impl Node {
             per_core: wakes.iter().map(|_| AtomicUsize::new(0)).collect(),
             wakes,
             conns: Quota::new(conns_max),
+            queued: Quota::new(0),
+            arrivals: None,
+            memory: Quota::new(usize::MAX),
             admin: Quota::new(ADMIN_CONNS_MAX),
             lingering: Quota::new(LINGERING_MAX),
             links: Quota::new(descriptors_max / LINK_DESCRIPTORS_SHARE),
@@ -110,6 +119,19 @@ impl Node {
             burst_max: listeners.saturating_mul(usize::try_from(listen::backlog()).unwrap_or(0)),
             starved: AtomicBool::new(false),
         }
+    }
+
+    /// Lets so many connections come in a second, and so many wait.
+    pub(crate) fn admitting(mut self, arrivals_max: Option<u32>, queue: usize) -> Self {
+        self.arrivals = arrivals_max.map(Arrivals::new);
+        self.queued = Quota::new(queue);
+        self
+    }
+
+    /// Lets the buffers of connections hold so many bytes.
+    pub(crate) fn holding(mut self, memory_max: Option<usize>) -> Self {
+        self.memory = Quota::new(memory_max.unwrap_or(usize::MAX) / MEMORY_PIECE_BYTES);
+        self
     }
 
     pub(crate) fn stage(&self) -> Stage {

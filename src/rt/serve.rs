@@ -51,6 +51,7 @@ impl Core {
         let Some(conn) = self.conns.get(index) else { return };
         if !rest.is_empty() && !matches!(conn.phase, Phase::Closing | Phase::Lingering | Phase::Dead) {
             conn.bytes.get_or_insert_with(|| self.pool.get()).input.extend_from_slice(rest);
+            self.enter(index);
         }
     }
 
@@ -155,6 +156,9 @@ impl Core {
             }
         };
         let bytes = conn.bytes.get_or_insert_with(|| self.pool.get());
+        if let Some(queue) = &mut self.queue {
+            self.engine.set_late(queue.is_late());
+        }
         let inbound = Inbound { conn: id, peer: conn.peer, role: conn.role, request: &request, memo: &mut conn.memo };
         let verdict = self.engine.on_request(self.now, inbound, &mut bytes.output, &mut self.out);
         conn.awaits = Awaits::Nothing;
@@ -176,6 +180,7 @@ impl Core {
                 return Served::Kept;
             }
         }
+        self.enter(index);
         Served::Taken(count)
     }
 
@@ -272,6 +277,7 @@ impl Core {
         } else {
             self.mark(id.index);
             self.tell_choked(id.index);
+            self.enter(id.index);
         }
     }
 

@@ -7,7 +7,6 @@ use super::core::Core;
 use super::listen;
 use super::ring::{Completion, Op};
 use super::wheel::tick_after;
-use crate::base::fault;
 use crate::base::limits::INPUT_AHEAD_BYTES_MAX;
 use crate::base::metrics::Counter;
 use crate::engine::Role;
@@ -87,11 +86,7 @@ impl Core {
             Role::Admin => self.metrics.count(Counter::ConnsRefused),
             Role::Public => {
                 self.node.socket_opened();
-                if self.node.conns.take() {
-                    self.place(fresh);
-                } else {
-                    self.refuse(fresh);
-                }
+                self.receive_guest(fresh);
             }
         }
     }
@@ -105,14 +100,6 @@ impl Core {
         let index = self.conns.insert(Conn::new(fresh.socket, fresh.peer, role, true));
         self.await_request(index);
         self.receive(index);
-    }
-
-    /// No permit: a whole answer, then the door. No state of a request is made.
-    fn refuse(&mut self, fresh: Fresh) {
-        self.metrics.count(Counter::ConnsRefused);
-        self.node.add_to_core(self.id.index());
-        let index = self.conns.insert(Conn::new(fresh.socket, fresh.peer, Role::Public, false));
-        self.reject(index, fault::Kind::Overloaded);
     }
 
     /// Puts a receive into the ring if the connection should be read and is not.

@@ -1,8 +1,10 @@
 //! One binary for all behaviours that are seen from outside: the real server over real sockets, a file per behaviour.
 
+mod admission;
 // The counting allocator of the unit tests serves here too.
 #[path = "../../src/base/allocations.rs"]
 mod allocations;
+
 mod client;
 mod command;
 mod control;
@@ -21,4 +23,5 @@ mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;
+mod tiers;
 mod warm;

@@ -18,6 +18,7 @@ pub(super) fn config(ring: RingChoice, cores: usize) -> Config {
         pin: false,
         ring,
         connections_max: Some(5000),
+        accept_queue: 0,
         drain_timeout: Duration::from_secs(10),
         ..Config::default()
     }

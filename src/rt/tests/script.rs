@@ -58,6 +58,8 @@ impl std::task::Wake for TaskWake {
 }
 
 impl Engine {
+    pub(crate) const fn set_late(&mut self, _: bool) {}
+
     pub(crate) fn new(
         core: CoreId,
         _cores: u16,

@@ -1,0 +1,3 @@
+//! The guards of several cores in one thread, under virtual time, with lanes that are late and full.
+
+mod lending;
