@@ -170,6 +170,10 @@ pub struct ServeArgs {
     #[arg(long, env = "RINGHUB_ALLOW_STDIO_API")]
     pub allow_stdio_api: bool,
 
+    /// Limits to start from, each of which a flag can change: 150 connections, 200, 15,000 or 100,000, with the tiers that go with them
+    #[arg(long, value_name = "NAME", env = "RINGHUB_PROFILE")]
+    pub profile: Option<Profile>,
+
     /// What to log to standard error: a level, or levels per module such as info,ringhub::rt=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "RINGHUB_LOG")]
     pub log: Option<String>,
@@ -181,6 +185,19 @@ pub struct ServeArgs {
     /// Print the effective configuration as TOML and exit
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// Limits that belong together: see `tuning/profiles`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// 150 connections, every tier.
+    Baseline,
+    /// 200 connections, every tier.
+    Foundation,
+    /// 15,000 connections, no limit of all messages together.
+    Capacity,
+    /// 100,000 connections, no limit of all messages together.
+    HundredK,
 }
 
 /// Which io_uring operations to use.

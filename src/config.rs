@@ -1,6 +1,7 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
 mod mcp_servers;
+mod profile;
 mod protect;
 mod upstream;
 
@@ -316,6 +317,7 @@ struct Resolver {
 impl Resolver {
     fn resolve(mut self, args: &ServeArgs, file: File) -> Result<Config, Problems> {
         let listen = if args.listen.is_empty() { file.listen.unwrap_or_default() } else { args.listen.clone() };
+        let profile = profile::file(args.profile);
         let seconds_of = |flag: Option<f64>, file: Option<f64>, default: f64| flag.or(file).unwrap_or(default);
         let upstreams = self.upstreams(args, file.mcp_servers.as_deref(), file.upstream);
         let fronted: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.resolve(&mut self.problems)).collect();
@@ -330,7 +332,7 @@ impl Resolver {
             max_endpoints: args.max_endpoints.or(file.max_endpoints).unwrap_or(limits::ENDPOINTS_DEFAULT),
             spin_us: args.spin_us.or(file.spin_us).unwrap_or(0),
             io_uring: args.io_uring.or(file.io_uring).unwrap_or_default(),
-            max_connections: args.max_connections.or(file.max_connections),
+            max_connections: args.max_connections.or(file.max_connections).or(profile.max_connections),
             max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(limits::SESSIONS_PER_CORE_DEFAULT),
             max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(limits::BODY_BYTES_DEFAULT),
             request_timeout: self.timeout("request-timeout", seconds_of(args.request_timeout, file.request_timeout, 60.0)),
@@ -350,7 +352,7 @@ impl Resolver {
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
             allow_stdio_api: args.allow_stdio_api || file.allow_stdio_api.unwrap_or(false),
-            protect: args.protect.or(&file.protect),
+            protect: args.protect.or(&file.protect).or(&profile.protect),
             upstreams,
             endpoints: file.endpoint,
             fronted: fronted.into(),

@@ -9,7 +9,7 @@ use crate::base::time::Nanos;
 /// How often it is fed.
 pub(super) const SAMPLE_EACH: Duration = Duration::from_millis(250);
 /// Fewest messages of the recent past that say anything.
-const MESSAGES_MIN: u64 = 20;
+const MESSAGES_MIN: u64 = 100;
 /// How long probes have to show how they end.
 const PROBED: Duration = Duration::from_secs(1);
 

@@ -16,7 +16,13 @@ use crate::base::time::Nanos;
 /// How often a leaf reports and the bank lends while the node is pressed.
 const PRESSED_EACH: Duration = Duration::from_millis(2);
 /// After which time unused tokens go back while the node is pressed.
-const UNUSED: Duration = Duration::from_millis(8);
+const UNUSED: Duration = Duration::from_millis(4);
+/// From how many messages between two reports on a leaf asks for tokens for those to come.
+const BUSY: u32 = 4;
+/// Of the messages of connections that had their share, so many may wait for a token: then each finds one to use it at once.
+const WAITING_MAX: usize = 4;
+/// For how long a leaf believes that there are not enough.
+const BELIEVED: Duration = Duration::from_millis(20);
 /// For how long a quarter of all tokens must be left before the node is pressed no more.
 const CALM: Duration = Duration::from_millis(500);
 /// How often that is looked at, and a state that found no room in a lane is told again.
@@ -31,8 +37,12 @@ const SLOTS: usize = 252;
 pub struct Ask {
     /// Tokens that it could use.
     pub(super) want: u32,
+    /// Of these, those that messages lacked.
+    pub(super) need: u32,
     /// Tokens that it gives back.
     pub(super) back: u32,
+    /// Of these, those that nobody used.
+    pub(super) idle: u32,
     /// Its active connections.
     pub(super) conns: u32,
 }
@@ -42,8 +52,10 @@ pub struct Ask {
 pub struct Grant {
     /// Tokens for it.
     pub(super) tokens: u32,
-    /// There are not enough.
+    /// There are hardly enough.
     pub(super) is_pressed: bool,
+    /// There were not enough just now.
+    pub(super) is_dry: bool,
     /// Messages per second that each active connection could have.
     pub(super) share: u32,
 }
@@ -69,9 +81,14 @@ pub(super) struct Leaf {
     back: u32,
     /// Of the unused ones, those for messages that waited; until when.
     reserved: (u32, Nanos),
-    /// Messages since the last report.
+    /// Messages since the last report, and those of them that lacked a token.
     demand: u32,
+    need: u32,
+    /// Of those on their way back, those that nobody used.
+    idle: u32,
     is_pressed: bool,
+    /// Until when there are thought to be not enough.
+    dry_until: Nanos,
     /// What was asked for is not answered yet.
     has_asked: bool,
     used_at: Nanos,
@@ -90,16 +107,15 @@ impl Leaf {
             back: 0,
             reserved: (0, Nanos(0)),
             demand: 0,
+            need: 0,
+            idle: 0,
             is_pressed: false,
+            dry_until: Nanos(0),
             has_asked: false,
             used_at: Nanos(0),
             share: limit,
             due: Nanos::NEVER,
         }
-    }
-
-    pub const fn limit(&self) -> u32 {
-        self.limit
     }
 
     /// Tokens that are here, in whatever state.
@@ -114,8 +130,8 @@ impl Leaf {
     }
 
     /// Asks for so many messages. `is_poor`: the connection had far less than its share. `has_waited`: it was told to wait before, and is
-    /// told so no more.
-    pub fn admit(&mut self, now: Nanos, messages: u32, is_poor: bool, has_waited: bool) -> Tier {
+    /// told so no more. `waiting` do.
+    pub fn admit(&mut self, now: Nanos, messages: u32, is_poor: bool, has_waited: bool, waiting: usize) -> Tier {
         self.settle(now);
         let messages = messages.min(self.limit);
         let reserved = self.reserved_at(now);
@@ -129,15 +145,17 @@ impl Leaf {
             self.unused -= messages;
             self.window.add(messages);
             self.used_at = now;
-            if self.is_pressed || (self.unused < self.keep / 4 && !self.has_asked) {
-                self.due_by(now, !self.is_pressed);
+            if self.is_pressed || self.unused < self.keep / 4 {
+                self.due_by(now, false);
             }
             return Tier::Admitted;
         }
-        if !self.has_asked || self.is_pressed {
-            self.due_by(now, !self.is_pressed);
+        let is_dry = now < self.dry_until;
+        if !has_waited {
+            self.need = self.need.saturating_add(messages);
         }
-        if !has_waited && (is_poor || !self.is_pressed) { Tier::Wait } else { Tier::Refused }
+        self.due_by(now, !is_dry && !self.has_asked);
+        if !has_waited && (is_poor || !is_dry || waiting < WAITING_MAX) { Tier::Wait } else { Tier::Refused }
     }
 
     fn due_by(&mut self, now: Nanos, is_urgent: bool) {
@@ -170,29 +188,40 @@ impl Leaf {
         }
         self.settle(now);
         let want = if self.is_pressed {
-            if now.since(self.used_at) > UNUSED && self.demand == 0 {
+            if now.since(self.used_at) > UNUSED && self.reserved_at(now) == 0 {
+                self.idle += self.unused;
                 self.back += std::mem::take(&mut self.unused);
             }
             // What comes next is thought to be like what came.
-            self.demand.max(waiting).saturating_sub(self.unused)
+            let coming = if self.demand >= BUSY { self.demand } else { 0 };
+            coming.max(waiting).saturating_sub(self.unused)
         } else {
-            (self.keep + self.demand.max(waiting)).saturating_sub(self.unused)
+            (self.keep + self.need).saturating_sub(self.unused)
         };
+        let want = want.min(self.limit);
+        let lacked = std::mem::take(&mut self.need);
+        let need = if self.is_pressed { waiting } else { lacked.max(waiting) }.min(want);
         self.demand = 0;
         let is_active = self.is_pressed && (want > 0 || self.unused > 0 || self.window.used() > 0);
         self.due = if is_active { now.after(PRESSED_EACH) } else { Nanos::NEVER };
-        let back = std::mem::take(&mut self.back);
-        self.has_asked = want > 0;
+        let (back, idle) = (std::mem::take(&mut self.back), std::mem::take(&mut self.idle));
+        self.has_asked = need > 0;
         // A want that is over is told, too.
-        (want > 0 || back > 0 || is_active).then_some(Ask { want: want.min(self.limit), back, conns })
+        (want > 0 || back > 0 || is_active).then_some(Ask { want, need, back, idle, conns })
     }
 
     /// Takes what the bank says.
     pub fn hear(&mut self, now: Nanos, grant: Grant) {
         self.unused += grant.tokens;
-        self.used_at = now;
+        if grant.tokens > 0 {
+            self.used_at = now;
+        }
         self.share = grant.share;
         self.has_asked = false;
+        self.dry_until = if grant.is_dry { now.after(BELIEVED) } else { Nanos(0) };
+        if self.need > 0 && !grant.is_dry {
+            self.due_by(now, true);
+        }
         if self.is_pressed != grant.is_pressed {
             self.is_pressed = grant.is_pressed;
             self.due_by(now, true);
@@ -212,7 +241,9 @@ impl Leaf {
     /// The report found no room in its lane.
     pub fn unsent(&mut self, now: Nanos, ask: Ask) {
         self.back += ask.back;
+        self.idle += ask.idle;
         self.demand = self.demand.saturating_add(ask.want);
+        self.need = self.need.saturating_add(ask.need);
         self.has_asked = false;
         self.due = self.due.min(now.after(PRESSED_EACH));
     }
@@ -223,8 +254,9 @@ struct Account {
     /// Tokens that are there, or on their way.
     out: u32,
     want: u32,
+    need: u32,
     conns: u32,
-    /// It is to be told whether the node is pressed.
+    /// It is to be told something, if only how things are.
     is_owed: bool,
 }
 
@@ -269,8 +301,11 @@ impl Bank {
         let Some(account) = self.accounts.get_mut(core) else { return };
         account.out -= ask.back;
         account.want = ask.want;
+        account.need = ask.need;
+        account.is_owed |= ask.need > 0;
         account.conns = ask.conns;
         self.free += ask.back;
+        self.pacer.give(ask.idle);
         self.lend(now, tell);
     }
 
@@ -289,6 +324,7 @@ impl Bank {
         let Some(account) = self.accounts.get_mut(core) else { return };
         account.out -= grant.tokens;
         account.want = account.want.saturating_add(grant.tokens);
+        account.need = account.need.saturating_add(grant.tokens);
         account.is_owed = true;
         self.free += grant.tokens;
         self.look_due = self.look_due.min(now.after(PRESSED_EACH));
@@ -297,14 +333,19 @@ impl Bank {
 
     fn lend(&mut self, now: Nanos, tell: &mut impl FnMut(usize, Grant)) {
         let level = self.pacer.level(now);
-        let wanted = self.accounts.iter().map(|account| u64::from(account.want)).sum::<u64>();
-        if wanted > u64::from(self.free) && !self.is_pressed {
+        let needed = self.accounts.iter().map(|account| u64::from(account.need)).sum::<u64>();
+        if needed > u64::from(self.free) && !self.is_pressed {
             self.set_pressed(now, true);
         }
-        if self.is_pressed && wanted > 0 {
-            self.pacer.refused(now);
+        if !self.is_pressed {
+            // Some are left for the next to ask.
+            let most = self.free / 2;
+            self.accounts.iter_mut().for_each(|account| account.want = account.want.min(account.need.max(most)));
         }
         let mut budget = if self.is_pressed { self.free.min(level) } else { self.free };
+        if self.is_pressed && needed > u64::from(budget) {
+            self.pacer.refused(now);
+        }
         let mut granted = vec![0; self.accounts.len()];
         while budget > 0 {
             let hungry = self.accounts.iter().filter(|account| account.want > 0).count() as u32;
@@ -318,11 +359,16 @@ impl Bank {
             let account = &mut self.accounts[core];
             let tokens = account.want.min((budget / (4 * hungry)).max(1));
             account.want -= tokens;
+            account.need = account.need.saturating_sub(tokens);
             account.out += tokens;
             granted[core] += tokens;
             budget -= tokens;
             self.free -= tokens;
             self.pacer.take(if self.is_pressed { tokens } else { 0 });
+        }
+        if !self.is_pressed {
+            // Whatever was only wanted is asked for again.
+            self.accounts.iter_mut().for_each(|account| account.want = 0);
         }
         for (core, tokens) in granted.into_iter().enumerate() {
             if tokens > 0 || self.accounts[core].is_owed {
@@ -336,7 +382,8 @@ impl Bank {
     fn tell(&mut self, core: usize, tokens: u32, tell: &mut impl FnMut(usize, Grant)) {
         self.accounts[core].is_owed = false;
         let conns: u32 = self.accounts.iter().map(|account| account.conns).fold(0, u32::saturating_add);
-        tell(core, Grant { tokens, is_pressed: self.is_pressed, share: (self.limit / conns.max(1)).max(1) });
+        let is_dry = self.accounts.iter().any(|account| account.need > 0);
+        tell(core, Grant { tokens, is_pressed: self.is_pressed, is_dry, share: (self.limit / conns.max(1)).max(1) });
     }
 
     fn set_pressed(&mut self, now: Nanos, is_pressed: bool) {
@@ -348,7 +395,7 @@ impl Bank {
 
     /// Whether the node is pressed no more; and who does not know.
     fn look(&mut self, now: Nanos, tell: &mut impl FnMut(usize, Grant)) {
-        if self.is_pressed && self.free >= self.limit.div_ceil(4) && self.accounts.iter().all(|account| account.want == 0) {
+        if self.is_pressed && self.free >= self.limit.div_ceil(4) && self.accounts.iter().all(|account| account.need == 0) {
             let since = *self.calm_since.get_or_insert(now);
             if now.since(since) >= CALM {
                 self.set_pressed(now, false);

@@ -32,6 +32,8 @@ const HEAD: CoreId = CoreId(0);
 /// How long a message waits for a token at least, if it must; and for how many tokens to be lent.
 const WAIT_MIN: Duration = Duration::from_millis(4);
 const WAIT_TOKENS: u64 = 4;
+/// A message of a connection that had far less than its share waits so many times as long.
+const POOR_WAIT: u32 = 8;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What is limited. Nothing, unless told otherwise.
@@ -144,7 +146,8 @@ pub struct Guard {
     probes: u32,
     /// How long a message waits for a token at most.
     wait: Duration,
-    /// Connections whose message waits for a token, and until when.
+    /// Connections whose message waits for a token, and until when: those that had far less than their share, and the others.
+    poor: VecDeque<(ConnId, Nanos)>,
     waiting: VecDeque<(ConnId, Nanos)>,
     resumed: Vec<ConnId>,
     /// The second, and connections active in it and in the one before.
@@ -174,6 +177,7 @@ impl Guard {
             config,
             phase: Phase::Closed,
             probes: 0,
+            poor: VecDeque::new(),
             waiting: VecDeque::new(),
             resumed: Vec::new(),
             active: (0, 0, 0),
@@ -208,6 +212,9 @@ impl Guard {
         if !has_waited && let Some(kind) = self.check(now, asked, usage) {
             return Decision::Refuse(kind);
         }
+        if self.pending.is_full(asked.principal) {
+            return Decision::Refuse(Kind::PrincipalPending);
+        }
         let decision = self.node(now, asked, usage, has_waited);
         if decision == Decision::Admit {
             usage.current = usage.current.saturating_add(asked.messages);
@@ -234,9 +241,6 @@ impl Guard {
         {
             return Some(Kind::PrincipalRate);
         }
-        if self.pending.is_full(asked.principal) {
-            return Some(Kind::PrincipalPending);
-        }
         if let (Some(tools), Some(tool)) = (&mut self.tools, asked.tool)
             && !tools.take(now, tool, asked.messages)
         {
@@ -255,26 +259,35 @@ impl Guard {
             self.active.1 += 1;
         }
         let is_poor = usage.recent(now) < leaf.share.div_ceil(2);
-        let may_wait = !has_waited && self.waiting.len() < GUARD_WAITING_MAX;
-        let decision = match leaf.admit(now, asked.messages, is_poor, has_waited) {
+        let may_wait = !has_waited && self.poor.len() + self.waiting.len() < GUARD_WAITING_MAX;
+        let mut tier = leaf.admit(now, asked.messages, is_poor, has_waited, self.waiting.len());
+        if now >= leaf.next_due() {
+            self.run(now);
+            // Where the bank is, it has answered.
+            if let (Some(leaf), Tier::Wait, Some(_)) = (&mut self.leaf, tier, &self.bank) {
+                tier = leaf.admit(now, asked.messages, is_poor, has_waited, self.waiting.len());
+            }
+        }
+        match tier {
             Tier::Admitted => Decision::Admit,
             Tier::Wait if may_wait => {
                 usage.has_waited = true;
-                self.waiting.push_back((asked.conn, now.after(self.wait)));
+                if is_poor {
+                    self.poor.push_back((asked.conn, now.after(self.wait * POOR_WAIT)));
+                } else {
+                    self.waiting.push_back((asked.conn, now.after(self.wait)));
+                }
                 Decision::Wait
             }
             Tier::Wait | Tier::Refused => Decision::Refuse(Kind::NodeRate),
-        };
-        if now >= leaf.next_due() {
-            self.run(now);
         }
-        decision
     }
 
     /// When [`Self::on_tick`] is due.
     #[must_use]
     pub fn next_due(&self) -> Nanos {
-        let waiting = self.waiting.front().map_or(Nanos::NEVER, |(_, until)| *until);
+        let until = |waiting: &VecDeque<(ConnId, Nanos)>| waiting.front().map_or(Nanos::NEVER, |(_, until)| *until);
+        let waiting = until(&self.waiting).min(until(&self.poor));
         let leaf = self.leaf.as_ref().map_or(Nanos::NEVER, Leaf::next_due);
         let bank = self.bank.as_ref().map_or(Nanos::NEVER, Bank::next_due);
         leaf.min(bank).min(waiting).min(self.sample_due)
@@ -283,8 +296,10 @@ impl Guard {
     /// Time passes. `counts` says what all cores have counted.
     pub fn on_tick(&mut self, now: Nanos, counts: impl FnOnce() -> Counts) {
         self.run(now);
-        while self.waiting.front().is_some_and(|(_, until)| *until <= now) {
-            self.resumed.extend(self.waiting.pop_front().map(|(conn, _)| conn));
+        for waiting in [&mut self.poor, &mut self.waiting] {
+            while waiting.front().is_some_and(|(_, until)| *until <= now) {
+                self.resumed.extend(waiting.pop_front().map(|(conn, _)| conn));
+            }
         }
         if now < self.sample_due {
             return;
@@ -302,7 +317,7 @@ impl Guard {
     /// Reports to the bank, and lends when this core has it.
     fn run(&mut self, now: Nanos) {
         let conns = self.active.1.max(self.active.2).max(1);
-        let waiting = self.waiting.len() as u32;
+        let waiting = (self.poor.len() + self.waiting.len()) as u32;
         if let Some(ask) = self.leaf.as_mut().and_then(|leaf| leaf.report(now, waiting, conns)) {
             self.send(now, HEAD, Frame::Ask(ask));
         }
@@ -330,7 +345,7 @@ impl Guard {
                 let Some(leaf) = &mut self.leaf else { return };
                 leaf.hear(now, grant);
                 while leaf.unused(now) > 0
-                    && let Some((conn, _)) = self.waiting.pop_front()
+                    && let Some((conn, _)) = self.poor.pop_front().or_else(|| self.waiting.pop_front())
                 {
                     leaf.reserve(now);
                     self.resumed.push(conn);

@@ -86,6 +86,11 @@ impl Pacer {
         self.level -= i64::from(tokens) * TOKEN;
     }
 
+    /// Takes back what was not used.
+    pub fn give(&mut self, tokens: u32) {
+        self.level += i64::from(tokens) * TOKEN;
+    }
+
     /// One had to be refused.
     pub const fn refused(&mut self, now: Nanos) {
         self.refused_at = Some(now);

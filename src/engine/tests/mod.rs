@@ -9,6 +9,7 @@ mod edges;
 mod exchanges;
 mod fixture;
 mod fuzzing;
+mod guarded;
 mod handshake;
 mod ladder;
 mod listening;

@@ -161,7 +161,8 @@ impl Sim {
         let Some(limit) = self.guards[0].config.node_rate else { return };
         let bank = self.guards[0].bank.as_ref().expect("core 0 has it").free();
         let leaves: u32 = self.guards.iter().map(|guard| guard.leaf.as_ref().expect("every core has one").held()).sum();
-        let under_way = self.lanes.iter().flatten().map(|(_, frame)| match frame {
+        let unsent = self.guards.iter().flat_map(|guard| &guard.frames).map(|(_, frame)| frame);
+        let under_way = self.lanes.iter().flatten().map(|(_, frame)| frame).chain(unsent).map(|frame| match frame {
             Frame::Ask(ask) => ask.back,
             Frame::Grant(grant) => grant.tokens,
             Frame::Breaker(_) => 0,
@@ -199,6 +200,7 @@ fn spreads(cores: usize, offered: u64) -> Vec<Vec<(u64, u64)>> {
 #[test]
 fn every_second_sees_nearly_the_limit_and_never_more_whatever_the_spread() {
     let seed = seed();
+    let mut wrong = Vec::new();
     for cores in [1, 2, 8] {
         for (limit, times) in [(100, 2), (100, 10), (1000, 2), (3000, 3)] {
             for spread in spreads(usize::from(cores), u64::from(limit) * times) {
@@ -211,11 +213,13 @@ fn every_second_sees_nearly_the_limit_and_never_more_whatever_the_spread() {
                 let (_, most) = sim.extremes(begin);
                 let (least, _) = sim.extremes(begin + 2 * SECOND);
                 let what = format!("{cores} cores, {limit} a second, {spread:?}: {least} to {most}");
-                assert!(most <= limit as usize, "{what}");
-                assert!(least * 100 >= limit as usize * 95, "{what}");
+                if most > limit as usize || least * 100 < limit as usize * 95 {
+                    wrong.push(what);
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -223,7 +227,7 @@ fn a_spread_that_changes_is_followed() {
     let seed = seed();
     let mut sim = Sim::new(4, node_rate(1000), seed);
     for core in [0, 3, 1] {
-        sim.conns.clear();
+        sim.conns.iter_mut().for_each(|conn| conn.next = u64::MAX);
         sim.offer(core, 8, 3000);
         let begin = sim.now;
         sim.run(4 * SECOND, 0);
@@ -251,9 +255,9 @@ fn connections_that_send_little_are_served_beside_those_that_flood() {
     let seed = seed();
     for cores in [1, 2, 8] {
         let mut sim = Sim::new(cores, node_rate(1000), seed);
-        // Floods on every core but one, and four that send ten a second on each.
+        // Floods on every core but one, and four that send five a second each.
         for core in 0..usize::from(cores) {
-            sim.offer(core, 4, 40);
+            sim.offer(core, 4, 20);
             if core > 0 || cores == 1 {
                 sim.offer(core, 2, 4000);
             }
@@ -261,7 +265,7 @@ fn connections_that_send_little_are_served_beside_those_that_flood() {
         sim.run(2 * SECOND, 0);
         sim.conns.iter_mut().for_each(|conn| (conn.offered, conn.admitted) = (0, 0));
         sim.run(5 * SECOND, 0);
-        for conn in sim.conns.iter().filter(|conn| conn.gap > SECOND / 20) {
+        for conn in sim.conns.iter().filter(|conn| conn.gap > SECOND / 10) {
             assert!(conn.admitted * 10 >= conn.offered * 9, "{cores} cores: {} of {} on core {}", conn.admitted, conn.offered, conn.core);
         }
     }
