@@ -30,8 +30,9 @@ pub enum Command {
     Ctl(Box<CtlArgs>),
 }
 
-/// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`) and in the
-/// environment (`RINGHUB_` and the name in capitals); a flag wins over the environment, which wins over the file.
+/// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`; what is refused early
+/// in its table `[protect]`) and in the environment (`RINGHUB_` and the name in capitals); a flag wins over the environment, which wins over the
+/// file, which wins over a profile.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeArgs {
     /// Address to serve MCP at; may be given several times [default: 127.0.0.1:8080]

@@ -32,6 +32,7 @@ pub(super) struct Call {
     pub work: Work,
     pub deadline: Nanos,
     /// Counts it for its principal, when those are counted.
+    #[expect(dead_code, reason = "its drop is what counts")]
     pub permit: Option<Permit>,
 }
 

@@ -96,6 +96,39 @@ fn new_connections_beyond_the_rate_read_why_not_and_the_others_are_served() {
 }
 
 #[test]
+fn the_largest_buffers_give_way_when_there_is_no_memory_left_for_more() {
+    const LIMIT: u64 = 8 << 20;
+    in_both_ring_modes(&["--memory-limit", "8388608", "--cores", "2", "--no-pin"], |server| {
+        let part = "x".repeat(3 << 20);
+        let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 4000000\r\n\r\n";
+        // Each of them keeps most of a body here and sends no more; those for which there is no room may be cut while they send.
+        let mut heavy: Vec<_> = (0..8)
+            .map(|_| {
+                let mut client = Client::connect(server.address());
+                let _ = client.try_send(head).and_then(|()| client.try_send(&part));
+                client
+            })
+            .collect();
+        until("some have given way", || metric(server, "memory_relieved_total") > 0);
+        for id in 0..20 {
+            let answer = Client::connect(server.address()).ask(echo(id, "small"));
+            assert!(answer.status == 200 && answer.body.contains("small"), "{answer:?}");
+        }
+        until("what is held fits", || metric(server, "buffered_bytes") <= LIMIT);
+        for client in &mut heavy {
+            // Whoever was still sending may find the connection reset.
+            let Ok(()) = client.try_send("x") else { continue };
+            client.set_read_timeout(std::time::Duration::from_millis(200));
+            if let Ok(answer) = client.try_response() {
+                assert!(is_refusal(&answer, "memory"), "{answer:?}");
+            }
+        }
+        drop(heavy);
+        until("it is all given back", || metric(server, "buffered_bytes") < LIMIT / 4);
+    });
+}
+
+#[test]
 fn those_who_flood_stall_or_drip_do_not_keep_the_server_from_others() {
     let server = Server::start(&["--cores", "2", "--no-pin"]);
     let address = server.address();

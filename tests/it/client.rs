@@ -73,6 +73,11 @@ impl Client {
         self.socket.set_write_timeout(Some(longest)).expect("the socket is open");
     }
 
+    /// How long to wait for bytes.
+    pub fn set_read_timeout(&self, longest: Duration) {
+        self.socket.set_read_timeout(Some(longest)).expect("the socket is open");
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the server takes the bytes");
     }

@@ -81,14 +81,14 @@ fn errors_open_the_breaker_for_every_core_and_probes_close_it() {
     let reported = modern("tools/call", Some("echo"), r#""name":"echo","arguments":{}"#);
     offer(&mut cluster, &conns, &reported, 50, 10);
     assert_eq!(faults(&cluster, Kind::BreakerOpen), 0);
-    offer(&mut cluster, &conns, &call("boom"), 100, 8);
+    offer(&mut cluster, &conns, &call("boom"), 40, 5);
     assert!(faults(&cluster, Kind::Internal) > 0 && faults(&cluster, Kind::BreakerOpen) > 0);
     for conn in conns {
         let answer = cluster.exchange(conn, &echo());
         assert_eq!((answer.status, refused(&answer).as_deref()), (503, Some("breaker_open")));
         assert_eq!(answer.json()["error"]["data"]["tier"], 4);
     }
-    offer(&mut cluster, &conns, &echo(), 50, 10);
+    offer(&mut cluster, &conns, &echo(), 50, 12);
     let refusals = faults(&cluster, Kind::BreakerOpen);
     assert_eq!(offer(&mut cluster, &conns, &echo(), 50, 2), 100, "it is closed");
     assert_eq!(faults(&cluster, Kind::BreakerOpen), refusals);

@@ -68,7 +68,8 @@ fn connections_that_come_and_vanish_leave_nothing() {
         assert_eq!(healthy.call("/echo", b"b").body, b"b");
         // Other tests of this process open and close descriptors at the same time.
         eventually("descriptors are back", || open_descriptors() <= before + 200);
-        assert_eq!(running.node.conns.taken(), 1);
+        // Some may have waited in the backlog until now.
+        eventually("every permit but one is back", || running.node.conns.taken() == 1);
     }
 }
 
