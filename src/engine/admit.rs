@@ -16,18 +16,28 @@ use crate::guard::{self, Asked, Decision};
 use crate::wire::jsonrpc::{Body, Id, Message, Refusal};
 use crate::wire::mcp::Method;
 
-/// What the guard has to judge of a body: how many messages it is, the id to answer to, and the name of a tool that is called. None: answers
-/// to what this server asked belong to work that was admitted.
-fn judged<'a>(parsed: &Result<Body<'a>, Refusal<'a>>) -> Option<(u32, Option<Id<'a>>, Option<&'a [u8]>)> {
+/// What the guard has to judge of a body.
+#[derive(Clone, Copy)]
+struct Judged<'a> {
+    messages: u32,
+    /// The id to answer to.
+    id: Option<Id<'a>>,
+    /// The name, raw, of a tool that is called.
+    tool: Option<&'a [u8]>,
+}
+
+/// None: answers to what this server asked belong to work that was admitted.
+fn judged<'a>(parsed: &Result<Body<'a>, Refusal<'a>>) -> Option<Judged<'a>> {
+    let bare = Judged { messages: 1, id: None, tool: None };
     match parsed {
         Ok(Body::One(Message::Request(request))) => {
             let is_call = request.method == Method::ToolsCall.name();
-            Some((1, Some(request.id), request.params.name.filter(|_| is_call)))
+            Some(Judged { id: Some(request.id), tool: request.params.name.filter(|_| is_call), ..bare })
         }
-        Ok(Body::One(Message::Notification(_))) => Some((1, None, None)),
+        Ok(Body::One(Message::Notification(_))) => Some(bare),
         Ok(Body::One(Message::Response(_))) => None,
-        Ok(Body::Batch(batch)) => Some((u32::try_from(batch.len()).unwrap_or(u32::MAX), None, None)),
-        Err(refusal) => Some((1, refusal.id, None)),
+        Ok(Body::Batch(batch)) => Some(Judged { messages: u32::try_from(batch.len()).unwrap_or(u32::MAX), ..bare }),
+        Err(refusal) => Some(Judged { id: refusal.id, ..bare }),
     }
 }
 
@@ -45,8 +55,8 @@ impl Engine {
         if !self.guard.is_on() {
             return None;
         }
-        let (messages, id, tool) = judged(parsed)?;
-        self.judge(now, post, messages, id, tool, memo, reply)
+        let judged = judged(parsed)?;
+        self.judge(now, post, judged, memo, reply)
     }
 
     /// Judges a request without a message, such as one that opens a stream. None: it is served.
@@ -55,20 +65,11 @@ impl Engine {
         if !self.guard.is_on() {
             return None;
         }
-        self.judge(now, post, 1, None, None, memo, reply)
+        self.judge(now, post, Judged { messages: 1, id: None, tool: None }, memo, reply)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
-    fn judge(
-        &mut self,
-        now: Now,
-        post: &Post<'_>,
-        messages: u32,
-        id: Option<Id<'_>>,
-        tool: Option<&[u8]>,
-        memo: &mut ConnMemo,
-        reply: &mut Vec<u8>,
-    ) -> Option<Verdict> {
+    fn judge(&mut self, now: Now, post: &Post<'_>, judged: Judged<'_>, memo: &mut ConnMemo, reply: &mut Vec<u8>) -> Option<Verdict> {
+        let Judged { messages, id, tool } = judged;
         if self.is_late {
             return Some(self.shed(now, post, Kind::Late, id, reply));
         }
@@ -125,8 +126,11 @@ impl Engine {
     pub(super) fn tick_guard(&mut self, now: Now) {
         self.guard.pending.settle(self.calls.len(), &self.shared.pending);
         if self.guard.is_on() && now.mono >= self.guard.next_due() {
-            let shared = self.shared;
+            let (shared, before) = (self.shared, self.guard.phase());
             self.guard.on_tick(now.mono, || counts(shared));
+            if self.guard.phase() != before {
+                tracing::warn!(from = ?before, to = ?self.guard.phase(), "the node's breaker (tier 4)");
+            }
         }
     }
 
@@ -139,11 +143,7 @@ impl Engine {
     }
 
     pub(super) fn on_guard_frame(&mut self, now: Now, from: CoreId, frame: guard::Frame) {
-        let before = self.guard.phase();
         self.guard.on_frame(now.mono, from, frame);
-        if self.guard.phase() != before {
-            tracing::warn!(core = self.core.0, phase = ?self.guard.phase(), "the node's breaker has another phase");
-        }
     }
 }
 
@@ -151,10 +151,10 @@ impl Engine {
 fn counts(shared: &Shared) -> Counts {
     let mut counts = Counts::default();
     for metrics in shared.metrics() {
-        let faults =
-            |wanted: fn(Kind) -> bool| Kind::ALL.iter().filter(|kind| wanted(**kind)).map(|kind| metrics.faults(*kind)).sum::<u64>();
-        counts.messages += metrics.counter(Counter::Messages).saturating_sub(faults(Kind::is_shed));
-        counts.errors += faults(Kind::is_error) + metrics.counter(Counter::InternalErrors);
+        let faults = Kind::ALL.iter().filter(|kind| kind.is_error()).map(|kind| metrics.faults(*kind)).sum::<u64>();
+        // Messages that were refused are not among those taken.
+        counts.messages += metrics.counter(Counter::Messages);
+        counts.errors += faults + metrics.counter(Counter::InternalErrors);
     }
     counts
 }

@@ -32,7 +32,7 @@ impl Queue {
     /// Whether the next request comes too late to be served.
     pub(super) fn is_late(&mut self) -> bool {
         self.served += 1;
-        if self.served % CLOCK_EACH == 0 {
+        if self.served.is_multiple_of(CLOCK_EACH) {
             self.now = mono();
         }
         self.late.is_late(self.now, self.received)
