@@ -20,7 +20,7 @@ const UNUSED: Duration = Duration::from_millis(4);
 /// From how many messages between two reports on a leaf asks for tokens for those to come.
 const BUSY: u32 = 4;
 /// Of the messages of connections that had their share, so many may wait for a token: then each finds one to use it at once.
-const WAITING_MAX: usize = 4;
+pub(super) const WAITING_MAX: usize = 4;
 /// For how long a leaf believes that there are not enough.
 const BELIEVED: Duration = Duration::from_millis(20);
 /// For how long a quarter of all tokens must be left before the node is pressed no more.
@@ -130,8 +130,8 @@ impl Leaf {
     }
 
     /// Asks for so many messages. `is_poor`: the connection had far less than its share. `has_waited`: it was told to wait before, and is
-    /// told so no more. `waiting` do.
-    pub fn admit(&mut self, now: Nanos, messages: u32, is_poor: bool, has_waited: bool, waiting: usize) -> Tier {
+    /// told so no more. `may_queue`: it may wait all the same.
+    pub fn admit(&mut self, now: Nanos, messages: u32, is_poor: bool, has_waited: bool, may_queue: bool) -> Tier {
         self.settle(now);
         let messages = messages.min(self.limit);
         let reserved = self.reserved_at(now);
@@ -155,7 +155,7 @@ impl Leaf {
             self.need = self.need.saturating_add(messages);
         }
         self.due_by(now, !is_dry && !self.has_asked);
-        if !has_waited && (is_poor || !is_dry || waiting < WAITING_MAX) { Tier::Wait } else { Tier::Refused }
+        if !has_waited && (is_poor || !is_dry || may_queue) { Tier::Wait } else { Tier::Refused }
     }
 
     fn due_by(&mut self, now: Nanos, is_urgent: bool) {

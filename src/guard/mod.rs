@@ -23,7 +23,7 @@ use crate::base::limits::{GUARD_WAITING_MAX, NODE_BREAKER_PROBES, PENDING_DEFAUL
 use crate::base::time::Nanos;
 use breaker::{Breaker, Counts, Phase, Threshold};
 use keyed::Keyed;
-use lend::{Bank, Leaf, Tier};
+use lend::{Bank, Leaf, Tier, WAITING_MAX};
 use pending::Pending;
 use window::Limiter;
 
@@ -34,6 +34,8 @@ const WAIT_MIN: Duration = Duration::from_millis(4);
 const WAIT_TOKENS: u64 = 4;
 /// A message of a connection that had far less than its share waits so many times as long.
 const POOR_WAIT: u32 = 8;
+/// A connection that had its share waits again after so many times as long.
+const QUEUED_EACH: u32 = 2;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What is limited. Nothing, unless told otherwise.
@@ -81,6 +83,8 @@ struct Used {
     previous: u32,
     /// Its message waited for a token.
     has_waited: bool,
+    /// When one last began to.
+    waited_at: Nanos,
 }
 
 impl Used {
@@ -260,18 +264,21 @@ impl Guard {
         }
         let is_poor = usage.recent(now) < leaf.share.div_ceil(2);
         let may_wait = !has_waited && self.poor.len() + self.waiting.len() < GUARD_WAITING_MAX;
-        let mut tier = leaf.admit(now, asked.messages, is_poor, has_waited, self.waiting.len());
+        // Once in a while only: a connection that floods is refused, not slowed down.
+        let may_queue = self.waiting.len() < WAITING_MAX && now.since(usage.waited_at) >= self.wait * QUEUED_EACH;
+        let mut tier = leaf.admit(now, asked.messages, is_poor, has_waited, may_queue);
         if now >= leaf.next_due() {
             self.run(now);
             // Where the bank is, it has answered.
             if let (Some(leaf), Tier::Wait, Some(_)) = (&mut self.leaf, tier, &self.bank) {
-                tier = leaf.admit(now, asked.messages, is_poor, has_waited, self.waiting.len());
+                tier = leaf.admit(now, asked.messages, is_poor, has_waited, may_queue);
             }
         }
         match tier {
             Tier::Admitted => Decision::Admit,
             Tier::Wait if may_wait => {
                 usage.has_waited = true;
+                usage.waited_at = now;
                 if is_poor {
                     self.poor.push_back((asked.conn, now.after(self.wait * POOR_WAIT)));
                 } else {

@@ -130,7 +130,7 @@ fn the_largest_buffers_give_way_when_there_is_no_memory_left_for_more() {
 
 #[test]
 fn those_who_flood_stall_or_drip_do_not_keep_the_server_from_others() {
-    let server = Server::start(&["--cores", "2", "--no-pin"]);
+    let server = Server::start(&["--cores", "2", "--no-pin", "--head-timeout", "120"]);
     let address = server.address();
     let pipelining = thread::spawn(move || {
         let mut client = Client::connect(address);

@@ -111,7 +111,7 @@ impl Sim {
                     self.conns[at].offered += 1;
                     match self.ask(at) {
                         Decision::Refuse(Kind::BreakerOpen) => broken += 1,
-                        Decision::Admit if error_each > 0 && self.counts.messages % error_each == 0 => self.counts.errors += 1,
+                        Decision::Admit if error_each > 0 && self.counts.messages.is_multiple_of(error_each) => self.counts.errors += 1,
                         _ => {}
                     }
                 }
