@@ -34,8 +34,8 @@ const WAIT_MIN: Duration = Duration::from_millis(4);
 const WAIT_TOKENS: u64 = 4;
 /// A message of a connection that had far less than its share waits so many times as long.
 const POOR_WAIT: u32 = 8;
-/// A connection that had its share waits again after so many times as long.
-const QUEUED_EACH: u32 = 2;
+/// A connection that had its share may wait all the same if it sent nothing for so long.
+const UNHURRIED: Duration = Duration::from_millis(2);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What is limited. Nothing, unless told otherwise.
@@ -83,8 +83,8 @@ struct Used {
     previous: u32,
     /// Its message waited for a token.
     has_waited: bool,
-    /// When one last began to.
-    waited_at: Nanos,
+    /// When one was last let in or refused.
+    judged_at: Nanos,
 }
 
 impl Used {
@@ -220,6 +220,9 @@ impl Guard {
             return Decision::Refuse(Kind::PrincipalPending);
         }
         let decision = self.node(now, asked, usage, has_waited);
+        if decision != Decision::Wait {
+            usage.judged_at = now;
+        }
         if decision == Decision::Admit {
             usage.current = usage.current.saturating_add(asked.messages);
             if self.phase == Phase::Probing {
@@ -264,8 +267,8 @@ impl Guard {
         }
         let is_poor = usage.recent(now) < leaf.share.div_ceil(2);
         let may_wait = !has_waited && self.poor.len() + self.waiting.len() < GUARD_WAITING_MAX;
-        // Once in a while only: a connection that floods is refused, not slowed down.
-        let may_queue = self.waiting.len() < WAITING_MAX && now.since(usage.waited_at) >= self.wait * QUEUED_EACH;
+        // A connection that floods is refused, not slowed down.
+        let may_queue = self.waiting.len() < WAITING_MAX && now.since(usage.judged_at) >= UNHURRIED;
         let mut tier = leaf.admit(now, asked.messages, is_poor, has_waited, may_queue);
         if now >= leaf.next_due() {
             self.run(now);
@@ -278,7 +281,6 @@ impl Guard {
             Tier::Admitted => Decision::Admit,
             Tier::Wait if may_wait => {
                 usage.has_waited = true;
-                usage.waited_at = now;
                 if is_poor {
                     self.poor.push_back((asked.conn, now.after(self.wait * POOR_WAIT)));
                 } else {

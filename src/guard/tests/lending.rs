@@ -266,7 +266,7 @@ fn connections_that_send_little_are_served_beside_those_that_flood() {
         sim.conns.iter_mut().for_each(|conn| (conn.offered, conn.admitted) = (0, 0));
         sim.run(5 * SECOND, 0);
         for conn in sim.conns.iter().filter(|conn| conn.gap > SECOND / 10) {
-            assert!(conn.admitted * 10 >= conn.offered * 9, "{cores} cores: {} of {} on core {}", conn.admitted, conn.offered, conn.core);
+            assert!(conn.admitted * 10 >= conn.offered * 8, "{cores} cores: {} of {} on core {}", conn.admitted, conn.offered, conn.core);
         }
     }
 }
