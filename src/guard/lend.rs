@@ -199,8 +199,7 @@ impl Leaf {
             (self.keep + self.need).saturating_sub(self.unused)
         };
         let want = want.min(self.limit);
-        let lacked = std::mem::take(&mut self.need);
-        let need = if self.is_pressed { waiting } else { lacked.max(waiting) }.min(want);
+        let need = std::mem::take(&mut self.need).max(waiting).min(want);
         self.demand = 0;
         let is_active = self.is_pressed && (want > 0 || self.unused > 0 || self.window.used() > 0);
         self.due = if is_active { now.after(PRESSED_EACH) } else { Nanos::NEVER };
