@@ -13,7 +13,7 @@ use ringhub::base::time::{Nanos, Now};
 use ringhub::engine::seal::{KeyPair, SealKeys};
 use ringhub::engine::{ConnMemo, Effect, Engine, EngineConfig, Inbound, Out, Role, Shared, Verdict};
 use ringhub::gateway::config::Options;
-use ringhub::gateway::link::{Dial, LinkEvent};
+use ringhub::gateway::link::{self, Dial, LinkEvent};
 use ringhub::gateway::{Dialect, Settings, Starts};
 use ringhub::guard;
 use ringhub::native::{Era, Factory, Inbox, builtin};
@@ -182,6 +182,7 @@ fn server(name: &str, number: u64, tools: usize, tool_bytes: usize) -> Record {
         software_version: "1".into(),
         source: Source::Upstream("https://server.example/mcp".into()),
         state: State::Offline,
+        front: None,
         fronted: None,
         is_configured: false,
         catalog: Catalog { tools: (0..tools).map(tool).collect(), ..Catalog::default() },
@@ -282,8 +283,8 @@ impl Relay {
     fn play(&mut self) {
         let mut out = std::mem::take(&mut self.driver.out);
         let now = Now { mono: Nanos(self.driver.nanos), wall_ms: 1_800_000_000_000 };
-        while let Some(at) = out.effects.iter().position(|effect| matches!(effect, Effect::Feed { .. })) {
-            let Effect::Feed { link, range } = out.effects.swap_remove(at) else { return };
+        while let Some(at) = out.effects.iter().position(|effect| matches!(effect, Effect::Link(link::Effect::Feed { .. }))) {
+            let Effect::Link(link::Effect::Feed { link, range }) = out.effects.swap_remove(at) else { return };
             answer(self.era, &out.bytes[range], &mut self.answers);
             self.driver.engine.on_link(now, link, LinkEvent::Drained, &mut out);
             self.driver.engine.on_link(now, link, LinkEvent::Bytes(&self.answers), &mut out);
@@ -339,7 +340,11 @@ fn answer(era: Era, request: &[u8], into: &mut Vec<u8>) {
     let id = id.unwrap_or(b"0");
     let length = br#"{"jsonrpc":"2.0","id":"#.len() + id.len() + member.len() + result.len() + 1;
     into.clear();
-    into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ");
+    into.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n");
+    if says("\"initialize\"") {
+        into.extend_from_slice(b"Mcp-Session-Id: s\r\n");
+    }
+    into.extend_from_slice(b"Content-Length: ");
     into.extend_from_slice(length.to_string().as_bytes());
     for piece in [b"\r\n\r\n", &br#"{"jsonrpc":"2.0","id":"#[..], id, member, result.as_bytes(), b"}"] {
         into.extend_from_slice(piece);

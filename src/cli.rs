@@ -1,6 +1,7 @@
 //! The command line: raw flags only. What they mean together is [`crate::config`]'s to say.
 
 mod ctl;
+pub mod load;
 mod protect;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 pub use protect::Protect;
 
 pub use ctl::{BindArgs, BindingsArgs, CtlArgs, CtlCommand, EndpointsCommand, ServerArgs, ServersCommand, SourceArg, StateArg};
+pub use load::LoadArgs;
 
 /// A thread-per-core io_uring server, registry and gateway for the Model Context Protocol.
 #[derive(Debug, Parser)]
@@ -28,6 +30,11 @@ pub enum Command {
     Check(Box<ServeArgs>),
     /// Look at a running server, and change what it serves
     Ctl(Box<CtlArgs>),
+    /// Ask a server, this one or any other, as much as a profile says, and report what came of it
+    Load(Box<LoadArgs>),
+    /// One of the processes that `load` starts
+    #[command(hide = true)]
+    LoadProcess,
 }
 
 /// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`; what is refused early
@@ -145,6 +152,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "RINGHUB_SEAL_KEY")]
     pub seal_key: Option<PathBuf>,
 
+    /// File with certificate authorities, in PEM, that servers behind this one may have their certificates of, besides those that this host trusts
+    #[arg(long, value_name = "FILE", env = "RINGHUB_UPSTREAM_CA")]
+    pub upstream_ca: Option<PathBuf>,
+
     /// Directory that keeps servers, endpoints and bindings that are registered while it runs; made if there is none
     /// [default: they end with the process]
     #[arg(long, value_name = "DIR", env = "RINGHUB_STATE")]
@@ -179,7 +190,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILTER", env = "RINGHUB_LOG")]
     pub log: Option<String>,
 
-    /// TOML file to read the configuration from
+    /// TOML file to read the configuration from. SIGHUP and `ringhub ctl reload` have it read again: upstreams and endpoints change at once
     #[arg(long, value_name = "FILE", env = "RINGHUB_CONFIG")]
     pub config: Option<PathBuf>,
 

@@ -3,11 +3,14 @@
 mod mcp_servers;
 mod profile;
 mod protect;
+mod reread;
+mod servers;
 mod upstream;
 
 use crate::base::limits;
 use crate::cli::{Eras, IoUring, Protect, Separator, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
+use crate::engine::upstream::duration;
 use crate::engine::{self, EngineConfig};
 use crate::wire::http1::HttpLimits;
 use crate::{gateway, registry, rt};
@@ -88,6 +91,9 @@ pub struct Config {
     /// File of the sealing keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seal_key: Option<PathBuf>,
+    /// File of certificate authorities that upstreams may have their certificates of, besides the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_ca: Option<PathBuf>,
     /// Directory that keeps what is registered while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
@@ -143,6 +149,7 @@ struct File {
     era: Option<Eras>,
     name_separator: Option<Separator>,
     seal_key: Option<PathBuf>,
+    upstream_ca: Option<PathBuf>,
     state: Option<PathBuf>,
     admin_token_file: Option<PathBuf>,
     blocking_threads: Option<usize>,
@@ -216,11 +223,8 @@ impl Config {
             http: HttpLimits { head_bytes_max: limits::HEAD_BYTES_MAX, body_bytes_max: self.max_body_bytes },
             blocking_threads: self.blocking_threads,
             state: self.state.clone(),
-            ca_file: None,
-            ring: match self.io_uring {
-                IoUring::Auto => rt::RingChoice::Auto,
-                IoUring::Linux5_8 => rt::RingChoice::Legacy,
-            },
+            ca_file: self.upstream_ca.clone(),
+            ring: if matches!(self.io_uring, IoUring::Auto) { rt::RingChoice::Auto } else { rt::RingChoice::Legacy },
         }
     }
 
@@ -348,6 +352,7 @@ impl Resolver {
             era: args.era.or(file.era).unwrap_or_default(),
             name_separator: args.name_separator.or(file.name_separator).unwrap_or_default(),
             seal_key: args.seal_key.clone().or(file.seal_key),
+            upstream_ca: upstream::authorities(args.upstream_ca.clone().or(file.upstream_ca), &mut self.problems),
             state: args.state.clone().or(file.state),
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
@@ -390,54 +395,6 @@ impl Resolver {
         }
         if config.admin.is_some_and(|admin| admin.port() != 0 && config.listen.contains(&admin)) {
             self.problems.push("--admin is also an address of --listen: give it a port of its own, or --admin off".to_owned());
-        }
-    }
-
-    /// Every upstream, wherever it is named. None wins over another of the same name: that is reported.
-    fn upstreams(&mut self, args: &ServeArgs, json: Option<&Path>, mut all: Vec<Upstream>) -> Vec<Upstream> {
-        if let Some(path) = args.mcp_servers.as_deref().or(json) {
-            all.extend(mcp_servers::read(path, &mut self.problems));
-        }
-        for text in args.upstream.iter().filter(|text| !text.is_empty()) {
-            match Upstream::of_flag(text) {
-                Ok(upstream) => all.push(upstream),
-                Err(problem) => self.problems.push(problem),
-            }
-        }
-        if all.len() > limits::UPSTREAMS_MAX {
-            self.problems.push(format!(
-                "there are {} upstreams, and {} at most are taken: leave some out",
-                all.len(),
-                limits::UPSTREAMS_MAX
-            ));
-        }
-        for (at, upstream) in all.iter().enumerate() {
-            if all[..at].iter().any(|other| other.name == upstream.name) {
-                self.problems.push(format!("two upstreams are called `{}`: rename one", upstream.name));
-            }
-        }
-        all
-    }
-
-    fn endpoints(&mut self, endpoints: &[Endpoint]) {
-        for (at, Endpoint { path, servers }) in endpoints.iter().enumerate() {
-            let mut wrong = |why: &str| self.problems.push(format!("endpoint `{path}`: {why}"));
-            if let Some(why) = registry::problem_with_path(path) {
-                wrong(why);
-            }
-            if endpoints[..at].iter().any(|other| other.path == *path) {
-                wrong("it is there twice: leave one out");
-            }
-            for (at, name) in servers.iter().enumerate() {
-                if let Some(why) = registry::problem_with_name(name) {
-                    wrong(&format!("servers: `{name}`: {why}"));
-                } else if servers[..at].contains(name) {
-                    wrong(&format!("servers: `{name}` is there twice: leave one out"));
-                }
-            }
-            if servers.len() > limits::SERVERS_PER_ENDPOINT_MAX {
-                wrong(&format!("it has {} servers, and {} at most are taken", servers.len(), limits::SERVERS_PER_ENDPOINT_MAX));
-            }
         }
     }
 
@@ -495,11 +452,6 @@ fn is_base_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'{' | b'}' | b'@');
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_legal))
-}
-
-/// A time that can be waited for.
-fn duration(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero() && seconds <= 365.0 * 86_400.0)
 }
 
 fn either(flag: &[String], file: Option<Vec<String>>) -> Vec<String> {

@@ -11,8 +11,9 @@
 //! (2026-07-28) carries its metadata in each request. A *server* is a set of tools, resources and prompts; a native one lives
 //! in this process, an *upstream* is one that this node fronts. A *link* is a stream of bytes to an upstream: a connection, or a child
 //! process. A *trip* is one request on its way to an upstream, and what is heard of it. A *scout* finds out what an upstream speaks
-//! and has. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
-//! is what they see: lists, names and whose they are, encoded on the core that answers. A *frame* goes from core to core over
+//! and has. A *roster* is which upstreams there are. An *endpoint* is a path that clients connect to, a *binding* says which servers they see there, a *view*
+//! is what they see: lists, names and whose they are, encoded on the core that answers. An *owner* is whom a session with an upstream, or a
+//! process, belongs to. A *frame* goes from core to core over
 //! a *lane* (Ask or Reply) of the *mesh*; one Ask and its Reply make a *hop*. A *principal* is who calls: the digest of the
 //! bearer token, else the peer's address. A *permit* is the right to proceed, returned when dropped. A *fault* is an error as a
 //! peer sees it.
@@ -24,7 +25,7 @@
 //!
 //! ```text
 //! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
-//! 4  rt                                     the shell: executors, io_uring, sockets, child processes, clock, signals, threads
+//! 4  rt  load                               the shell: executors, io_uring, sockets, child processes, clock, signals, threads; a client that loads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
 //! 2  registry  native  gateway  guard       servers, endpoints and their changes; in-process servers; upstreams; what is refused
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
@@ -61,18 +62,30 @@
 //! entry that it makes its views of anyway which era an upstream speaks.
 //!
 //! A call of an upstream over HTTP goes out from the caller's own core, over a link of that core's pool: no stream crosses cores. Within
-//! the modern era the message goes on byte for byte but for a name that the view changed, and so does its answer. An upstream of the
-//! legacy era has one session per core, shared by all calls of the core, with ids and progress tokens of the gateway's own, opened when it
-//! is first needed and again when the upstream has forgotten it. A child process exists once, on the core of its scout; calls from other
-//! cores hop there.
+//! the modern era the message goes on byte for byte but for a name that the view changed, and so does its answer. What an upstream of the
+//! legacy era keeps per session belongs to somebody, its *owner*: each session of the legacy era has one session of its own there, on its home
+//! core, and each principal of the modern era one on each core, opened when it is first needed, again when the upstream has forgotten it, and
+//! ended with its owner or when that is idle. An upstream that gives out no session ids is asked in one that all share, as the scout asks. Ids
+//! and progress tokens in there are the gateway's own. A child process exists once, on the core of its scout; calls from other cores hop there.
+//! When it is interactive, each owner has a process: a session on its home core, a principal, who has one call in work at a time, on a core that
+//! its digest selects; what such a process asks, and the answer, hop as well.
 //!
 //! An upstream that asks in the midst of a call is answered by that call's client. When a modern upstream answers a legacy client's call
 //! with questions, they become requests on the stream of that call, and the answers go out with the request when it is sent again.
 //! When a legacy upstream asks on the stream of a modern client's call, the call is parked: its client gets a result that asks, with a
 //! sealed handle of the call, and its next request is taken to the core where the call waits.
 //!
+//! Single resources that clients subscribe to are counted on each core, and where they lead is found out again with every view. The core of the
+//! scout is told of the first and the last of a core in frames, asks the upstream once for all, and tells those cores, and no others, what changed.
+//! A stream that a legacy upstream ends before its answer is taken up again by the core that made the call; the call is not repeated.
+//! Upstreams come and go while the process runs: when the configuration is read again, and when the control API registers one. The core of the
+//! admin port says which there are, as a *roster*, whole, and every core follows the newest edition that it hears of. An upstream
+//! that is reached in another way than before gets a new number: the old one takes no more calls, ends those it has, and is forgotten.
+//!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
-//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream.
+//! changes nothing, or when not all of it had left this node. Each core has a breaker for each upstream; they tell each other over the mesh when
+//! one opens, tries or closes. A process that answers nothing any more, not even a check, is ended with its group and started again; a lazy one sleeps
+//! while nobody needs it, and its entry stays as it is.
 //!
 //! # What is refused
 //!
@@ -91,7 +104,7 @@
 //!
 //! Connections, buffers, calls, streams, counters: the core that has the connection. A *link*, which is a connection to an upstream or
 //! a child process: the core that made it; its bytes move in the same ring, and what cannot (looking up a name, starting a process) is
-//! done by a thread for blocking work. Shards: their owner core, the only
+//! done by threads that are there for that alone, one per upstream at most. Shards: their owner core, the only
 //! writer. There is no lock and no shared reference count on the path of a request. Shared by all cores are the counters
 //! (one writer each, read by anyone), the number of open connections (an atomic, touched when one opens or closes, so that
 //! a limit of 350 means 350), and the directory of sessions.
@@ -99,6 +112,12 @@
 //! What is registered while the process runs is kept, when asked for, by one more thread: it writes what waits in one transaction,
 //! and a change is acknowledged once that is on the disk. What that thread has in hand it alone decides about: nobody is told meanwhile that
 //! it was not made.
+//!
+//! # Load
+//!
+//! [`load`] is a client: it drives any MCP server as a profile says and measures it. It shares [`wire`] with the server and nothing else, so that
+//! it is the same ruler for all. When what is sent is a pure function of the profile and a seed; a connection is a state machine that
+//! sees bytes and moments; a process is one epoll loop around them.
 //!
 //! # Where the design differs from what one might expect
 //!
@@ -127,6 +146,7 @@ mod ctl;
 pub mod engine;
 pub mod gateway;
 pub mod guard;
+pub mod load;
 mod log;
 pub mod native;
 pub mod registry;

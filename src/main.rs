@@ -13,5 +13,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => ringhub::serve(&args, builtin::server),
         Command::Check(args) => ringhub::check(&args),
         Command::Ctl(args) => ringhub::ctl(&args),
+        Command::Load(args) => ringhub::cli::load::load(&args),
+        Command::LoadProcess => ringhub::cli::load::load_process(),
     }
 }

@@ -83,6 +83,7 @@ pub fn spec(name: &str) -> ServerSpec {
         source: Source::Upstream("http://10.0.0.1:8080/mcp".into()),
         state: State::Online,
         is_configured: false,
+        front: None,
         fronted: None,
         catalog: Catalog::default(),
     }

@@ -51,6 +51,8 @@ def describe(options):
         "compiler": first_line(["rustc", "--version"]),
         "load generator": " ".join(first_line(["wrk", "-v"]).split()[:2]),
     }
+    if os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO):
+        facts["scheduling"] = "real-time, for everything measured and the load alike: other work on the machine has what is left"
     if options.ringhub:
         # Whatever that binary is, its rows must not pass for this commit's.
         digest = hashlib.sha256(options.ringhub.read_bytes()).hexdigest()[:16]

@@ -23,12 +23,14 @@ local function options(args)
   return found
 end
 
-local function read_request(kind, opts)
+-- With an `id`, the request has that one and not the file's.
+local function read_request(kind, opts, id)
   local file = assert(io.open(here .. "requests/" .. kind .. "." .. opts.era, "rb"))
   local text = file:read("*a")
   file:close()
   local expect, head, body = text:match("^expect ([^\n]+)\n(.-)\n\n([^\n]+)\n$")
   assert(body, "unreadable request file for " .. kind)
+  if id then body = body:gsub('"id":%d+', '"id":' .. id, 1) end
   local lines = { "POST " .. wrk.path .. " HTTP/1.1", "Host: " .. wrk.headers["Host"], (head:gsub("\n", "\r\n")) }
   if kind ~= "initialize" and opts.session and opts.session ~= "" then
     table.insert(lines, "Mcp-Session-Id: " .. opts.session)
@@ -61,9 +63,22 @@ local function check_against(requests)
   end
 end
 
+-- Ids of a script whose requests have different ones: all of four digits, so that all of its requests are as long.
+local FIRST_ID = 1000
+
+-- As many requests of one kind that differ in their ids, and the one that every reply is checked against.
+local function numbered(kind, opts, ids)
+  local batches = {}
+  for n = 1, ids do batches[n] = read_request(kind, opts, FIRST_ID + n - 1).bytes end
+  local any = read_request(kind, opts)
+  any.id = "[1-9]%d%d%d"
+  return batches, { [kind] = any }
+end
+
 -- Declares a script that sends the requests of `cycle` (a list of kinds) in turn,
--- each `batch` times together.
-function mcp.script(cycle, batch)
+-- each `batch` times together. With `ids`, up to 9000, there is one kind, and that many requests of it with different ids take turns: a server
+-- that holds a request in work may refuse another of the same id.
+function mcp.script(cycle, batch, ids)
   local threads = {}
 
   function setup(thread) table.insert(threads, thread) end
@@ -71,9 +86,13 @@ function mcp.script(cycle, batch)
   function init(args)
     local opts = options(args)
     local requests, batches = {}, {}
-    for i, kind in ipairs(cycle) do
-      requests[kind] = requests[kind] or read_request(kind, opts)
-      batches[i] = requests[kind].bytes:rep(batch)
+    if ids then
+      batches, requests = numbered(cycle[1], opts, ids)
+    else
+      for i, kind in ipairs(cycle) do
+        requests[kind] = requests[kind] or read_request(kind, opts)
+        batches[i] = requests[kind].bytes:rep(batch)
+      end
     end
     if opts.check == "all" then response = check_against(requests) end
     if #batches == 1 then

@@ -10,6 +10,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 NAMES = ("ringhub", "bare_loop", "rmcp_server")
+# Built by nobody here.
+FOREIGN = ("nginx",)
 START_S_MAX = 20
 STOP_S_MAX = 10
 
@@ -26,9 +28,10 @@ def pinned(cpu, command):
 def build(names, profile):
     """Builds what `names` need; a build that is up to date costs nothing."""
     commands = []
+    names = {"ringhub" if name == "ringhub_spin" else name for name in names} - set(FOREIGN)
     if "ringhub" in names:
         commands.append(["cargo", "build", "--release", "--bin", "ringhub"])
-    bins = [word for name in names if name != "ringhub" for word in ("--bin", name)]
+    bins = [word for name in sorted(names) if name != "ringhub" for word in ("--bin", name)]
     if bins:
         commands.append(["cargo", "build", "--profile", profile, "-p", "ringhub-bench-peers", *bins])
     for command in commands:
@@ -45,7 +48,8 @@ def binary(name, profile):
 class Server:
     """One running server process."""
 
-    def __init__(self, name, command, cpu):
+    def __init__(self, name, command, cpu, url=None):
+        """`url` is that of a server which does not say it itself."""
         self.name = name
         self.log = tempfile.TemporaryFile(mode="w+b")
         command = [str(word) for word in command]
@@ -56,7 +60,7 @@ class Server:
         except OSError as e:
             raise CannotRun(f"{name} does not start: {e}") from e
         try:
-            self.url = self._await_url()
+            self.url = url or self._await_url()
         except BaseException:
             self.stop()
             raise
@@ -126,8 +130,12 @@ class Fleet:
         for server in self.running:
             server.stop()
 
-    def start(self, name, reply_file=None, extra=()):
-        server = Server(name, self._command(name, reply_file, extra), self.options.server_cpu)
+    def start(self, name, reply_file=None, extra=(), cpu=None):
+        """Starts one of those built here, on the servers' CPU unless told otherwise."""
+        return self.launch(name, self._command(name, reply_file, extra), cpu=cpu)
+
+    def launch(self, name, command, cpu=None, url=None):
+        server = Server(name, command, self.options.server_cpu if cpu is None else cpu, url)
         self.running.append(server)
         return server
 
@@ -145,5 +153,5 @@ class Fleet:
         if name == "ringhub":
             command += ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--cores", "1"]
             return [*command, *extra, *self.options.ringhub_args.split()]
-        command += ["--listen", "127.0.0.1:0"]
+        command += ["--listen", "127.0.0.1:0", *extra]
         return command + (["--reply", reply_file] if reply_file else [])

@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import idle
 import load
 import messages
+import relay
 import report
 import servers
 
@@ -95,6 +96,45 @@ class Ratios(unittest.TestCase):
         row = figures(1, None) | {"p50_us": None}
         text = report.table(report.summarise({"pipelined-modern-c64": {"bare_loop": [row]}}))
         self.assertIn("| 1.00 (1.00-1.00) | - | - |", text)
+
+
+class Relays(unittest.TestCase):
+    """What is made of the rounds of `--relay`."""
+
+    def rounds(self, *cpu_us):
+        return [figures(each) | {"back_percent": 60.0} for each in cpu_us]
+
+    def test_ratios_are_to_nginx_and_its_own_row_has_none(self):
+        samples = {"relay_call-modern-c64": {"ringhub": self.rounds(10, 12), "nginx": self.rounds(20, 24)}}
+        text = relay.table(relay.summarise(samples))
+        self.assertIn("| 11.00 (10.00-12.00) | 50 | 100 | 0.500 | 1.00 | 60 % |", text)
+        self.assertIn("| 22.00 (20.00-24.00) | 50 | 100 | - | - | 60 % |", text)
+
+    def test_each_floor_is_judged_where_both_were_measured(self):
+        slow = [figures(30) | {"p50_us": 140}]
+        samples = {
+            "relay_call-modern-c64": {"ringhub": [figures(30)], "nginx": [figures(20)]},
+            "relay_call-modern-c1": {"ringhub": slow, "nginx": [figures(20) | {"p50_us": 100}]},
+            "relay_call-legacy-c64": {"ringhub": [figures(30)]},
+        }
+        held = relay.floors(samples)
+        self.assertEqual([value for _, value, _ in held], [1.5, 1.4])
+        self.assertEqual(report.floors_text(held).count("NOT MET"), 2)
+
+    def test_a_relay_that_answers_wrong_is_found_out(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def answer():
+            peer, _ = listener.accept()
+            peer.recv(65536)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" * 4)
+            peer.recv(65536)
+            peer.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with self.assertRaises(messages.WrongReply):
+            relay.check(types.SimpleNamespace(address=listener.getsockname()), "modern")
+        listener.close()
 
 
 class Sessions(unittest.TestCase):

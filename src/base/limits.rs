@@ -161,6 +161,8 @@ pub const LINK_DESCRIPTORS_SHARE: usize = 4;
 pub const CHILD_DESCRIPTORS: usize = 4;
 /// Bytes that may wait for a link's other end to take them, beside one request body of the greatest length; beyond them it is cut.
 pub const LINK_FEED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Threads that look up names of upstreams and start processes. Each upstream has one at a time at most.
+pub const LINK_THREADS_MAX: usize = 32;
 /// Addresses of one name that are tried.
 pub const LINK_ADDRESSES_MAX: usize = 16;
 /// Each address of a name has its share of the time to connect, and at least so much of what is left, milliseconds.
@@ -204,8 +206,38 @@ pub const UPSTREAM_QUESTIONS_MAX: u32 = 16;
 /// Messages to an upstream server that nobody answers, such as that a request was cancelled, that one core has on their way at once. More are
 /// not sent.
 pub const UPSTREAM_TELLS_MAX: usize = 64;
+/// Sessions with upstream servers that one core keeps for principals of the modern era.
+pub const UPSTREAM_PRINCIPALS_MAX: usize = 1024;
+/// A principal's session with an upstream server, or its process, ends when it was not used for so long, milliseconds.
+pub const UPSTREAM_OWNER_IDLE_MS_MAX: u64 = 300_000;
+/// So often is looked whether one was, milliseconds.
+pub const UPSTREAM_OWNER_LOOK_MS: u64 = 10_000;
+/// Ends of sessions that one core tells one upstream server at once.
+pub const UPSTREAM_ENDS_MAX: usize = 8;
+/// Ends of sessions that wait to be told to one upstream server by one core. Of more it is told nothing: it has to find out itself.
+pub const UPSTREAM_ENDS_QUEUED_MAX: usize = 65_536;
+/// How long an upstream server may take to be told that a session has ended, milliseconds. It is told once.
+pub const UPSTREAM_END_MS_MAX: u64 = 5000;
+/// Processes of one interactive upstream server that one core may have at once unless told otherwise, the one that its catalog comes from aside.
+pub const UPSTREAM_PROCESSES_DEFAULT: usize = 32;
+/// Calls of one principal on one core that may wait for their client to answer what the upstream server asked.
+pub const PARKED_PER_PRINCIPAL_MAX: usize = 16;
+/// Such calls of one core.
+pub const PARKED_PER_CORE_MAX: usize = 4096;
 /// Longest session id of an upstream server, bytes.
 pub const UPSTREAM_SESSION_BYTES_MAX: usize = 1024;
+/// Log messages of one upstream server, on the stream of no request, that are looked at in one second.
+pub const UPSTREAM_LOGS_PER_SECOND_MAX: u32 = 1000;
+/// Most resources of one upstream server of which clients want to hear.
+pub const UPSTREAM_WATCHED_MAX: usize = 8192;
+/// Of them each core may have at least so many, however many cores there are.
+pub const UPSTREAM_WATCHED_PER_CORE_MIN: usize = 128;
+/// Requests to a legacy upstream server about such resources that are on their way at once.
+pub const UPSTREAM_WATCH_REQUESTS_MAX: usize = 8;
+/// Longest id of an upstream server's event after which a stream is taken up again, bytes.
+pub const UPSTREAM_EVENT_ID_BYTES_MAX: usize = 1024;
+/// Tries to take up a stream of an upstream server in which nothing new was heard.
+pub const UPSTREAM_REJOINS_MAX: u32 = 8;
 /// Most pages of an upstream server's lists, all together.
 pub const UPSTREAM_PAGES_MAX: usize = 256;
 /// Failures of an upstream one behind the other that open its breaker.
@@ -263,8 +295,17 @@ pub const CHILD_CRASHES_MAX: u32 = 5;
 /// Time for which a child that keeps ending is left alone, milliseconds.
 pub const CHILD_LOOPING_MS: u64 = 60_000;
 
+/// Changes that an upstream may tell of while its lists are to be looked at anyway, before nothing more of that is read until they were.
+pub const NEEDLESS_CHANGES_MAX: u32 = 16;
+/// How long an upstream may take to answer whether it is there, milliseconds.
+pub const CHECK_MS_MAX: u64 = 10_000;
+/// Such questions that a child process may leave unanswered, one behind the other, before it is ended.
+pub const CHILD_CHECKS_MISSED_MAX: u32 = 2;
+
 /// Most upstream servers that a configuration can have.
 pub const UPSTREAMS_MAX: usize = 255;
+/// Upstream servers that are no more of which a core knows what they were called.
+pub const UPSTREAMS_FORGOTTEN_KEPT: usize = 1024;
 /// Requests of one core that may wait for an upstream server which has as many in work as it may.
 pub const UPSTREAM_QUEUE_MAX: usize = 1024;
 
@@ -278,6 +319,31 @@ pub const REQUEST_STATE_BYTES_MAX: usize = 64 * 1024;
 pub const INBOX_NOTICES_MAX: usize = 65_536;
 /// Most rounds of input one call may ask for.
 pub const ASK_ROUNDS_MAX: u32 = 32;
+
+/// Most connections of one load, all processes together.
+pub const LOAD_CONNECTIONS_MAX: usize = 1_000_000;
+/// Most processes of one load.
+pub const LOAD_PROCESSES_MAX: usize = 64;
+/// Most messages a second of one load.
+pub const LOAD_RATE_MAX: f64 = 10_000_000.0;
+/// Longest load, seconds: 31 days, of which the original's soak had 30.
+pub const LOAD_SECONDS_MAX: f64 = 31.0 * 86_400.0;
+/// Most intervals of a load's timeline, about: the longer it takes, the longer they are.
+pub const LOAD_INTERVALS: f64 = 1_200.0;
+/// Shortest interval of a load's timeline, milliseconds.
+pub const LOAD_INTERVAL_MS_MIN: u64 = 50;
+/// Largest answer, or event of a stream, that a load takes, bytes.
+pub const LOAD_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of requests that one connection of a load has written and not sent, beside one request; what is due besides waits unwritten.
+pub const LOAD_OUT_BYTES_MAX: usize = 64 * 1024;
+/// Most requests of one connection of a load that may be on their way at once.
+pub const LOAD_PIPELINE_MAX: usize = 65_536;
+/// A load that is so late itself to offer a message gives it up and says so, nanoseconds.
+pub const LOAD_LAG_NS_MAX: u64 = 500_000_000;
+/// Connections of one load process to one server from one source address: the ports that are commonly free.
+pub const LOAD_PORTS_PER_SOURCE: usize = 28_000;
+/// Source addresses of a load.
+pub const LOAD_SOURCES_MAX: usize = 65_536;
 
 /// Frames taken from one lane in one turn.
 pub const FRAMES_PER_TURN_MAX: usize = 50;
@@ -324,6 +390,9 @@ const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an u
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
+const _: () = assert!(PARKED_PER_PRINCIPAL_MAX < PARKED_PER_CORE_MAX, "one principal leaves room for others");
+const _: () = assert!(PARKED_PER_CORE_MAX < CALLS_PER_CORE_MAX, "calls that wait for clients leave room for others");
+const _: () = assert!(UPSTREAM_OWNER_LOOK_MS < UPSTREAM_OWNER_IDLE_MS_MAX, "what is idle is found out in time");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
 const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
 const _: () = assert!(NODE_BREAKER_OPEN_MS_FIRST <= NODE_BREAKER_OPEN_MS_MAX, "waits grow");

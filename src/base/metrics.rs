@@ -65,6 +65,8 @@ closed_enum! {
         /// See its help.
         UpstreamRetries = "upstream_retries_total", "Requests sent once more because a kept link to an upstream server broke";
         /// See its help.
+        UpstreamRejoins = "upstream_rejoins_total", "Streams of upstream servers that ended before their answer, to be taken up again";
+        /// See its help.
         Panics = "handler_panics_total", "Handlers that panicked";
         /// See its help.
         Cancelled = "calls_cancelled_total", "Calls cancelled by their caller";

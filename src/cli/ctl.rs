@@ -51,6 +51,8 @@ pub enum CtlCommand {
     },
     /// Print what changes in the registry, as it does, until it is interrupted
     Changes,
+    /// Have the server read its configuration again: upstreams and endpoints change at once, without dropping a connection or a call; what needs a restart is named. What SIGHUP does, and it says how it went
+    Reload,
 }
 
 /// `ringhub ctl servers`.
@@ -105,7 +107,13 @@ pub enum ServersCommand {
 /// What is said of a server.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServerArgs {
-    /// Where the MCP server is: https://HOST:PORT/path, or 'stdio:COMMAND ARGS' if the server was started with --allow-stdio-api
+    /// Where the MCP server is that is to be fronted: https://HOST:PORT/path. What else is said of it, in the words of `[[upstream]]`, stands in --file
+    #[arg(long, value_name = "URL", conflicts_with = "target")]
+    pub url: Option<String>,
+    /// The command that starts it, if `ringhub serve` runs with --allow-stdio-api
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["target", "url"])]
+    pub command: Option<String>,
+    /// Where an MCP server is that is to be listed only, with the catalog that --file says
     #[arg(long, value_name = "TARGET")]
     pub target: Option<String>,
     /// A name for people

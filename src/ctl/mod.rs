@@ -116,6 +116,7 @@ impl Ctl<'_> {
                 self.write("DELETE", &format!("/v1/sessions/{}", encoded(id)), None, None, &format!("session {id} has ended"))
             }
             CtlCommand::Changes => self.changes(),
+            CtlCommand::Reload => self.reload(),
         }
     }
 
@@ -131,10 +132,10 @@ impl Ctl<'_> {
             ServersCommand::Add { name, said } => {
                 let mut members = file_members(said)?;
                 members.insert("name".into(), json!(name));
-                lay_over(&mut members, said);
-                if !members.contains_key("target") {
+                lay_over(&mut members, said)?;
+                if !["url", "command", "target"].iter().any(|word| members.contains_key(*word)) {
                     return Err(Failure::Misused(
-                        "a server needs --target: the URL of an MCP server, or the command that starts it".into(),
+                        "a server needs --url or --command, so that it is fronted; or --target, so that it is listed only".into(),
                     ));
                 }
                 self.write("POST", "/v1/servers", None, Some(&members.into()), &format!("{name} is registered"))
@@ -147,7 +148,7 @@ impl Ctl<'_> {
                 // What was read is what is altered: not what somebody else has made of it meanwhile.
                 let version = if_version.or_else(|| members.get("version").and_then(Value::as_u64));
                 members.extend(file_members(said)?);
-                lay_over(&mut members, said);
+                lay_over(&mut members, said)?;
                 self.write("PUT", &target, version, Some(&members.into()), &format!("{name} is updated"))
             }
             ServersCommand::Remove { name, if_version } => {
@@ -228,6 +229,17 @@ impl Ctl<'_> {
             }
             Err(_) if self.args.json => Ok(()),
             Err(_) => print(&format!("{said}\n")),
+        }
+    }
+
+    /// Has the server read its configuration again, and prints what that changed.
+    fn reload(&self) -> Result<(), Failure> {
+        let token = self.token()?;
+        let request = Request { method: "POST", target: "/v1/reload", token: Some(&token), ..Request::default() };
+        let answer = self.take(self.send(&request)?)?;
+        match serde_json::from_str::<Value>(&answer) {
+            Ok(report) if !self.args.json => print(&reloaded(&report)),
+            _ => print(&format!("{answer}\n")),
         }
     }
 
@@ -336,11 +348,53 @@ fn file_members(said: &ServerArgs) -> Result<Map<String, Value>, Failure> {
 }
 
 /// Flags win over the file.
-fn lay_over(members: &mut Map<String, Value>, said: &ServerArgs) {
+fn lay_over(members: &mut Map<String, Value>, said: &ServerArgs) -> Result<(), Failure> {
+    if said.url.is_some() || said.command.is_some() {
+        // It is reached in another way from now on.
+        ["url", "command", "args", "target"].iter().for_each(|word| _ = members.remove(*word));
+    }
+    if let Some(url) = &said.url {
+        members.insert("url".to_owned(), json!(url));
+    }
+    if let Some(command) = &said.command {
+        let words = shlex::split(command).filter(|words| !words.is_empty());
+        let words =
+            words.ok_or_else(|| Failure::Misused(format!("--command {command}: it names no program, or its quotes do not match")))?;
+        members.insert("command".to_owned(), json!(words[0]));
+        members.insert("args".to_owned(), json!(words[1..]));
+    }
     let texts =
         [("target", &said.target), ("title", &said.title), ("description", &said.description), ("softwareVersion", &said.software_version)];
     members.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?)))));
     members.extend(said.state.map(|state| ("state".to_owned(), json!(state_word(state)))));
+    Ok(())
+}
+
+/// What a reload did, for people: a line for each.
+fn reloaded(report: &Value) -> String {
+    let names = |list: &Value| {
+        let names: Vec<_> = list.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        names.join(", ")
+    };
+    let mut text = String::new();
+    for kind in ["upstreams", "endpoints"] {
+        for what in ["added", "changed", "removed"] {
+            let names = names(&report[kind][what]);
+            if !names.is_empty() {
+                let _ = writeln!(text, "{kind} {what}: {names}");
+            }
+        }
+    }
+    if text.is_empty() {
+        text.push_str("upstreams and endpoints are as they were\n");
+    }
+    for (what, list) in [("in force after a restart", &report["restart"]), ("refused", &report["refused"])] {
+        let names = names(list);
+        if !names.is_empty() {
+            let _ = writeln!(text, "{what}: {names}");
+        }
+    }
+    text
 }
 
 /// One change for people.
@@ -377,9 +431,16 @@ mod tests {
             ..ServerArgs::default()
         };
         let Ok(mut members) = file_members(&said) else { panic!("it is JSON") };
-        lay_over(&mut members, &said);
+        assert!(lay_over(&mut members, &said).is_ok());
         assert_eq!(Value::from(members), json!({"title": "new", "tools": [], "state": "online"}));
+        let said = ServerArgs { command: Some("npx -y 'a b'".into()), ..ServerArgs::default() };
+        let mut members = json!({"url": "http://h/", "target": "http://h/"}).as_object().cloned().unwrap_or_default();
+        assert!(lay_over(&mut members, &said).is_ok());
+        assert_eq!(Value::from(members), json!({"command": "npx", "args": ["-y", "a b"]}));
         assert_eq!(told(r#"{"kind":"server","name":"a"}"#), "server a changed");
+        let report = json!({"upstreams": {"added": ["a", "b"]}, "endpoints": {}, "restart": ["cores"], "refused": []});
+        assert_eq!(reloaded(&report), "upstreams added: a, b\nin force after a restart: cores\n");
+        assert_eq!(reloaded(&json!({})), "upstreams and endpoints are as they were\n");
         assert_eq!(encoded("io.example/weather"), "io.example%2Fweather");
     }
 }

@@ -117,23 +117,21 @@ impl Engine {
     /// An upstream of the legacy era asks the client of a call something.
     pub(super) fn on_question(&mut self, now: Now, id: CallId, question: &str, method: &str, params: &[u8], out: &mut Out) {
         let Some(call) = self.calls.get(id) else { return };
-        let (caller, trip) = (call.caller, call.trip());
+        let caller = call.caller;
         let unknown = br#"{"code":-32601,"message":"Clients cannot be asked for that"}"#;
-        match (caller, method_of(method), trip) {
-            (Caller::Legacy(asker), Some(method), _) => server_request::ask(self, now, asker, id, question, method, params, out),
-            (Caller::Modern(conn), Some(method), _) => {
+        match (caller, method_of(method)) {
+            (Caller::Legacy(asker), Some(method)) => server_request::ask(self, now, asker, id, question, method, params, out),
+            (Caller::Modern(conn), Some(method)) => {
                 self.park(now, id, conn, Question { id: question.into(), method, params: params.into() }, out);
             }
-            (Caller::Parked, Some(method), _) => self.park_more(id, Question { id: question.into(), method, params: params.into() }),
-            (_, _, Some(trip)) => self.gateway.answer(now.mono, trip, question, Err(unknown)),
-            _ => {}
+            (Caller::Parked, Some(method)) => self.park_more(id, Question { id: question.into(), method, params: params.into() }),
+            _ => self.answer_upstream(now, id, question, Err(unknown), out),
         }
     }
 
     /// The client has answered a question of an upstream, or did not.
     pub(super) fn on_upstream_answer(&mut self, now: Now, id: CallId, key: &str, reply: Result<&[u8], NoResult>, out: &mut Out) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let trip = call.trip();
         let round = call.round_mut().and_then(Option::as_mut).filter(|round| round.answers.iter().any(|(asked, _)| **asked == *key));
         let Some(round) = round else {
             // An upstream of the legacy era waits for it.
@@ -142,10 +140,7 @@ impl Engine {
                 NoResult::Error(error) => error,
                 NoResult::Lost => lost.to_vec(),
             });
-            if let Some(trip) = trip {
-                self.gateway.answer(now.mono, trip, key, reply.as_ref().map(|result| *result).map_err(|error| &**error));
-            }
-            return;
+            return self.answer_upstream(now, id, key, reply.as_ref().map(|result| *result).map_err(|error| &**error), out);
         };
         let Ok(answer) = reply else { return self.fail_relay(now, id, Failure::Unanswered, out) };
         if round.bytes() + answer.len() > BODY_BYTES_DEFAULT {

@@ -1,17 +1,21 @@
 //! The calls in work, by slot, and what is known of each.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use compact_str::CompactString;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::bridge::Round;
 use super::call::{Caller, TargetKind};
 use super::mrtr::Binding;
 use super::park::Askable;
-use super::view::{Signer, rename_contents};
-use crate::base::ids::{CallId, CoreId};
+use super::view::{Signer, View, rename_contents};
+use crate::base::ids::{CallId, ConnId, CoreId};
+use crate::base::limits::{PARKED_PER_CORE_MAX, PARKED_PER_PRINCIPAL_MAX};
 use crate::base::time::Nanos;
-use crate::gateway::TripId;
+use crate::gateway::{Digest, TripId};
 use crate::guard::pending::Permit;
 use crate::native::Context;
 use crate::native::outcome::Job;
@@ -63,6 +67,8 @@ pub(super) enum Work {
         round: Option<Box<Round>>,
         /// What is to be known to ask a client of the modern era.
         askable: Option<Box<Askable>>,
+        /// By which resources in its result are called otherwise.
+        links: Option<Rc<View>>,
     },
 }
 
@@ -71,7 +77,7 @@ impl Call {
     #[expect(clippy::too_many_arguments, reason = "one call in all its parts")]
     pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
-        let work = Work::Upstream { number, at, round: None, askable: None };
+        let work = Work::Upstream { number, at, round: None, askable: None, links: None };
         Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline, permit: None }
     }
 
@@ -122,6 +128,21 @@ impl Call {
         }
     }
 
+    /// Resources in its result are called as this view calls them.
+    pub fn set_links(&mut self, view: Rc<View>) {
+        if let Work::Upstream { links, .. } = &mut self.work {
+            *links = Some(view);
+        }
+    }
+
+    /// The response of its upstream with resources called as the caller calls them, unless it is so already.
+    pub fn relink(&self, response: &[u8]) -> Option<Vec<u8>> {
+        match &self.work {
+            Work::Upstream { number, links: Some(view), .. } => view.relink(*number, response),
+            _ => None,
+        }
+    }
+
     /// What its handler holds.
     pub const fn context(&self) -> Option<&Context> {
         match &self.work {
@@ -156,6 +177,33 @@ pub(super) struct Calls {
     pub due: Nanos,
     /// The call that is being started, which has no slot yet.
     pub starting: Option<(CallId, Caller)>,
+    parked: Parked,
+}
+
+/// How many calls wait for their client to come back with an answer. Each holds a place at its upstream.
+#[derive(Debug, Default)]
+struct Parked {
+    all: usize,
+    by_principal: HashMap<Digest, usize>,
+    by_upstream: HashMap<u32, usize>,
+}
+
+impl Parked {
+    fn leave(&mut self, call: &mut Call) {
+        let (Some(upstream), Some(principal)) = (call.upstream(), call.askable_mut().map(|askable| askable.principal)) else { return };
+        self.all -= 1;
+        take_one(&mut self.by_principal, principal);
+        take_one(&mut self.by_upstream, upstream);
+    }
+}
+
+fn take_one<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
 }
 
 impl Calls {
@@ -207,11 +255,46 @@ impl Calls {
         if *generation != id.generation {
             return None;
         }
-        let call = call.take()?;
+        let mut call = call.take()?;
+        if call.caller == Caller::Parked {
+            self.parked.leave(&mut call);
+        }
         *generation = generation.wrapping_add(1);
         self.free.push(id.index);
         self.in_work -= 1;
         Some(call)
+    }
+
+    /// Has a call of the modern era wait for its client to come back. False when too many do: of its principal, of this core, or of those that its
+    /// upstream may have in work.
+    pub fn park(&mut self, id: CallId, places: usize) -> bool {
+        let Some((_, Some(call))) = self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation) else {
+            return false;
+        };
+        let (Some(upstream), Some(principal)) = (call.upstream(), call.askable_mut().map(|askable| askable.principal)) else {
+            return false;
+        };
+        let of_principal = self.parked.by_principal.get(&principal).copied().unwrap_or_default();
+        let of_upstream = self.parked.by_upstream.get(&upstream).copied().unwrap_or_default();
+        if self.parked.all >= PARKED_PER_CORE_MAX || of_principal >= PARKED_PER_PRINCIPAL_MAX || of_upstream >= places {
+            return false;
+        }
+        call.caller = Caller::Parked;
+        self.parked.all += 1;
+        *self.parked.by_principal.entry(principal).or_default() += 1;
+        *self.parked.by_upstream.entry(upstream).or_default() += 1;
+        true
+    }
+
+    /// The client of a call that is parked has come back on this connection.
+    pub fn unpark(&mut self, id: CallId, conn: ConnId) {
+        let Some((_, Some(call))) = self.slots.get_mut(id.index as usize).filter(|(generation, _)| *generation == id.generation) else {
+            return;
+        };
+        if call.caller == Caller::Parked {
+            self.parked.leave(call);
+            call.caller = Caller::Modern(conn);
+        }
     }
 
     /// Takes the call out of its slot for a moment; [`Self::put_back`] follows.
@@ -229,6 +312,11 @@ impl Calls {
         let slots = (0..).zip(&self.slots);
         let is_its = |call: &Option<Call>| call.as_ref().is_some_and(|call| call.caller == caller);
         slots.filter(|(_, (_, call))| is_its(call)).map(|(index, (generation, _))| CallId { index, generation: *generation }).collect()
+    }
+
+    /// Whether a call is in work at this upstream.
+    pub fn has_upstream(&self, upstream: u32) -> bool {
+        self.slots.iter().any(|(_, call)| call.as_ref().is_some_and(|call| call.upstream() == Some(upstream)))
     }
 
     /// Gives a call until this moment.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admin::Token;
+use super::reload::Reader;
 use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
@@ -97,6 +98,8 @@ pub struct EngineConfig {
     pub upstreams: Arc<[gateway::Settings]>,
     /// What is refused early.
     pub guard: guard::Config,
+    /// Reads the configuration again. None: it cannot be.
+    pub reader: Option<Reader>,
     /// Whether the control API may register servers that are started by a command.
     pub stdio_api: bool,
     /// What names of tools and prompts are joined with.
@@ -137,6 +140,7 @@ impl EngineConfig {
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
             upstreams: Arc::new([]),
             guard: guard::Config::default(),
+            reader: None,
             stdio_api: false,
             kept: Arc::new([]),
             started_ms: 0,

@@ -6,12 +6,13 @@ use std::ops::Range;
 use compact_str::CompactString;
 use hashbrown::HashMap;
 
-use super::Engine;
 use super::out::{self, Effect, Lane, Out};
+use super::{Engine, legacy_stream};
 use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
-use crate::gateway::{Failure, Forward, Heard, TripId, What};
+use crate::gateway::breaker::Said;
+use crate::gateway::{Failure, Forward, Heard, Owner, TripId, What};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
 
@@ -24,8 +25,39 @@ pub enum Frame {
     Resume(CallId, Vec<u8>),
     /// Nobody waits for it any more.
     Cancel(CallId),
+    /// Its client has answered this question of its upstream: with a result, or an error object.
+    Answer(CallId, Box<str>, Result<Box<[u8]>, Box<[u8]>>),
+    /// Its client waits for it with another request: the raw id of that, and its raw progress token.
+    Readdress(CallId, CompactString, Option<CompactString>),
     /// Something was heard of it.
     Told(CallId, Told),
+    /// Clients here want to hear when a resource of an upstream changes, or no longer do.
+    Watch {
+        /// The upstream.
+        upstream: u32,
+        /// What it calls the resource.
+        uri: Box<str>,
+        /// Whether they do.
+        is_wanted: bool,
+    },
+    /// An upstream has logged something about itself.
+    Logged {
+        /// The upstream.
+        upstream: u32,
+        /// The level.
+        level: Level,
+        /// The parameters of the notification.
+        params: Box<[u8]>,
+    },
+    /// It has changed.
+    Updated {
+        /// The upstream.
+        upstream: u32,
+        /// What it calls the resource.
+        uri: Box<str>,
+    },
+    /// A core's breaker says something of an upstream.
+    Breaker(u32, Said),
 }
 
 /// A request as it crosses.
@@ -44,8 +76,11 @@ pub struct Request {
     exposed: Box<str>,
     token: Option<Range<usize>>,
     level: Option<Level>,
+    wanted: Option<Level>,
     client_info: Option<Box<[u8]>>,
     capabilities: ClientCapabilities,
+    owner: Owner,
+    speaks: Version,
 }
 
 /// See [`What`].
@@ -57,6 +92,8 @@ pub enum Told {
     Answer(u16, Vec<u8>),
     /// The response that asks something first.
     Asks(Vec<u8>),
+    /// The upstream asks something: the id of the question, what it asks for, and its parameters.
+    Question(Box<str>, Box<str>, Box<[u8]>),
     /// There will be none.
     Failed(Failure),
 }
@@ -98,8 +135,11 @@ impl Request {
             exposed: forward.exposed.into(),
             token: forward.progress_token.and_then(range),
             level: forward.level,
+            wanted: forward.wanted,
             client_info: forward.client_info.map(Into::into),
             capabilities: forward.capabilities,
+            owner: forward.owner,
+            speaks: forward.speaks,
         }
     }
 
@@ -117,23 +157,48 @@ impl Request {
             exposed: &self.exposed,
             progress_token: self.token.as_ref().and_then(part),
             level: self.level,
+            wanted: self.wanted,
             client_info: self.client_info.as_deref(),
             capabilities: self.capabilities,
+            owner: self.owner,
+            speaks: self.speaks,
             fields: &[],
         })
     }
 }
 
 impl Engine {
-    /// The core that has an upstream's process, if it is another one.
-    pub(super) fn process_core(&mut self, upstream: u32) -> Option<CoreId> {
+    /// The core that has an upstream's process, if it is another one: the process of a session is on that session's own, that of a principal on
+    /// one that the principal decides, and one that all share on that of its scout.
+    pub(super) fn process_core(&mut self, upstream: u32, owner: Owner) -> Option<CoreId> {
         if !self.gateway.is_process(upstream) {
             return None;
         }
+        match owner {
+            Owner::Session(_) if self.gateway.is_interactive(upstream) => return None,
+            Owner::Principal(principal) if self.gateway.is_interactive(upstream) => {
+                let core = CoreId(principal.place(self.shared.metrics().len()) as u16);
+                return Some(core).filter(|core| *core != self.core);
+            }
+            _ => {}
+        }
+        self.scout_core(upstream).filter(|owner| *owner != self.core)
+    }
+
+    /// The core that has an upstream's scout.
+    pub(super) fn scout_core(&mut self, upstream: u32) -> Option<CoreId> {
         let name = &self.gateway.settings(upstream)?.name;
         let placement = self.routes.registry().placement();
-        let owner = placement.owners().owner(placement.shard(placement.hash(name)));
-        Some(owner).filter(|owner| *owner != self.core)
+        Some(placement.owners().owner(placement.shard(placement.hash(name))))
+    }
+
+    /// Says something that must arrive, behind what is owed to that core already.
+    pub(super) fn send_in_order(&mut self, to: CoreId, frame: Frame, out: &mut Out) {
+        if self.hops.owed.iter().any(|(core, _)| *core == to) {
+            self.hops.owed.push((to, Box::new(frame)));
+        } else {
+            Self::send_hop(to, Box::new(frame), out);
+        }
     }
 
     pub(super) fn send_hop(to: CoreId, frame: Box<Frame>, out: &mut Out) {
@@ -163,15 +228,53 @@ impl Engine {
                     self.gateway.cancel(now.mono, trip);
                 }
             }
+            Frame::Answer(call, question, reply) => {
+                if let Some(trip) = self.hops.trips.get(&(from, call)) {
+                    self.gateway.answer(now.mono, *trip, &question, reply.as_deref().map_err(|error| &**error));
+                }
+            }
+            Frame::Readdress(call, id, token) => {
+                if let (Some(trip), Some(id)) = (self.hops.trips.get(&(from, call)), Id::from_raw(id.as_bytes())) {
+                    self.gateway.readdress(*trip, id, token.as_ref().map(|token| token.as_bytes()));
+                }
+            }
+            Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
+            Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
+            Frame::Logged { upstream, level, params } => legacy_stream::tell_logged(self, now, upstream, level, &params, out),
+            Frame::Breaker(upstream, said) => self.gateway.hear(now.mono, upstream, said),
             Frame::Told(call, told) => {
                 let what = match told {
                     Told::Notice(message) => What::Notice(message.into()),
                     Told::Answer(status, message) => What::Answer { status, message: message.into() },
                     Told::Asks(response) => What::Asks(response.into()),
+                    Told::Question(id, method, params) => What::Question { id, method, params },
                     Told::Failed(failure) => What::Failed(failure),
                 };
                 self.on_heard(now, Heard { core: self.core, call, what }, out);
             }
+        }
+    }
+
+    /// The client of a call has answered a question of its upstream, which waits for it wherever it is.
+    pub(super) fn answer_upstream(&mut self, now: Now, id: CallId, question: &str, reply: Result<&[u8], &[u8]>, out: &mut Out) {
+        let Some(call) = self.calls.get(id) else { return };
+        if let Some(trip) = call.trip() {
+            self.gateway.answer(now.mono, trip, question, reply);
+        } else if let Some(core) = call.elsewhere() {
+            let reply = reply.map(Into::into).map_err(Into::into);
+            Self::send_hop(core, Box::new(Frame::Answer(id, question.into(), reply)), out);
+        }
+    }
+
+    /// The client of a call waits for it with another request.
+    pub(super) fn readdress(&mut self, id: CallId, rpc_id: Id<'_>, token: Option<&[u8]>, out: &mut Out) {
+        let Some(call) = self.calls.get(id) else { return };
+        if let Some(trip) = call.trip() {
+            self.gateway.readdress(trip, rpc_id, token);
+        } else if let Some(core) = call.elsewhere() {
+            let token = token.map(CompactString::from_utf8_lossy);
+            let frame = Frame::Readdress(id, CompactString::from_utf8_lossy(rpc_id.raw()), token);
+            Self::send_hop(core, Box::new(frame), out);
         }
     }
 
@@ -181,11 +284,12 @@ impl Engine {
             What::Notice(message) => Told::Notice(message.into_owned()),
             What::Answer { status, message } => Told::Answer(status, message.into_owned()),
             What::Asks(response) => Told::Asks(response.into_owned()),
-            // A process asks nobody.
-            What::Question { .. } => return,
+            What::Question { id, method, params } => Told::Question(id, method, params),
+            // A pipe is one stream for all.
+            What::Apart { .. } => return,
             What::Failed(failure) => Told::Failed(failure),
         };
-        let is_last = !matches!(told, Told::Notice(_) | Told::Asks(_));
+        let is_last = !matches!(told, Told::Notice(_) | Told::Asks(_) | Told::Question(..));
         let is_wanted = match is_last {
             true => self.hops.trips.remove(&(heard.core, heard.call)).is_some(),
             false => self.hops.trips.contains_key(&(heard.core, heard.call)),
@@ -201,6 +305,12 @@ impl Engine {
         }
     }
 
+    /// Tells all other cores what this core's breaker says.
+    pub(super) fn tell_breaker(&self, upstream: u32, said: Said, out: &mut Out) {
+        let cores = (0..self.shared.metrics().len() as u16).map(CoreId);
+        cores.filter(|core| *core != self.core).for_each(|core| Self::send_hop(core, Box::new(Frame::Breaker(upstream, said)), out));
+    }
+
     /// A frame found no room.
     pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
         match *frame {
@@ -208,7 +318,25 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            Frame::Cancel(_) | Frame::Resume(..) | Frame::Told(..) => self.hops.owed.push((to, frame)),
+            // There are more of them.
+            Frame::Logged { .. } => {}
+            Frame::Updated { upstream, ref uri } => {
+                // Twice is as good as once.
+                let is_same = |other: &Frame| matches!(other, Frame::Updated { upstream: at, uri: of } if *at == upstream && of == uri);
+                if !self.hops.owed.iter().any(|(core, other)| *core == to && is_same(other)) {
+                    self.hops.owed.push((to, frame));
+                }
+            }
+            // The last word counts.
+            Frame::Breaker(upstream, said) => {
+                let is_old =
+                    |(core, frame): &(CoreId, Box<Frame>)| *core == to && matches!(**frame, Frame::Breaker(other, _) if other == upstream);
+                self.hops.owed.retain(|owed| !is_old(owed));
+                self.hops.owed.push((to, Box::new(Frame::Breaker(upstream, said))));
+            }
+            Frame::Cancel(_) | Frame::Resume(..) | Frame::Answer(..) | Frame::Readdress(..) | Frame::Told(..) | Frame::Watch { .. } => {
+                self.hops.owed.push((to, frame));
+            }
         }
     }
 

@@ -51,7 +51,8 @@ pub(super) fn fronted(settings: &Settings) -> ServerSpec {
         software_version: Box::default(),
         source: Source::Upstream(settings.url.clone()),
         state: State::Offline,
-        is_configured: true,
+        is_configured: !settings.options.is_registered,
+        front: None,
         fronted: None,
         catalog: Catalog::default(),
     }
@@ -74,6 +75,7 @@ fn spec(number: u32, name: &str, server: &Server) -> ServerSpec {
         source: Source::Native(number),
         state: State::Online,
         is_configured: true,
+        front: None,
         fronted: None,
         catalog,
     }

@@ -21,6 +21,7 @@ use crate::base::fault::Kind;
 use crate::base::ids::{ConnId, CoreId, SessionKey};
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
+use crate::gateway;
 use crate::native::host::Effect as Wish;
 use crate::wire::http1::Known;
 use crate::wire::jsonrpc::{Batch, Body, Message, Notification, Request};
@@ -301,7 +302,7 @@ pub(super) fn on_delete(
         Err(Stop::Fault(kind)) => return refuse(engine, now, post, kind, reply),
     };
     if let Some(ended) = engine.legacy.sessions.end(key) {
-        clear_away(engine, now, ended, out);
+        clear_away(engine, now, key, ended, out);
     }
     let date = engine.date_at(now);
     reply::plain(reply, &post.terms, &date, 200, None, &[], b"");
@@ -313,19 +314,21 @@ pub(super) fn end_session(engine: &mut Engine, now: Now, key: SessionKey, out: &
     let ended = engine.legacy.sessions.end(key);
     let was_there = ended.is_some();
     if let Some(ended) = ended {
-        clear_away(engine, now, ended, out);
+        clear_away(engine, now, key, ended, out);
     }
     was_there
 }
 
 /// Ends what was in work for a session that is no more.
-fn clear_away(engine: &mut Engine, now: Now, ended: Ended, out: &mut Out) {
+fn clear_away(engine: &mut Engine, now: Now, key: SessionKey, ended: Ended, out: &mut Out) {
     for call in ended.calls {
         legacy_stream::abandon(engine, now, call, out);
     }
     for conn in ended.conns {
         legacy_stream::end_conn(engine, conn, out);
     }
+    // What upstreams keep for it goes with it.
+    engine.gateway.end_owner(now.mono, gateway::Owner::Session(key));
     engine.metrics.count(Counter::SessionsClosed);
     engine.metrics.set(Gauge::Sessions, engine.legacy.sessions.len() as u64);
 }
@@ -334,9 +337,9 @@ fn clear_away(engine: &mut Engine, now: Now, ended: Ended, out: &mut Out) {
 pub(super) fn on_tick(engine: &mut Engine, now: Now, out: &mut Out) {
     go_on_closing(engine, now, out);
     let mut all_ended = Vec::new();
-    engine.legacy.sessions.tick(now.mono, |_, ended| all_ended.push(ended));
-    for ended in all_ended {
-        clear_away(engine, now, ended, out);
+    engine.legacy.sessions.tick(now.mono, |key, ended| all_ended.push((key, ended)));
+    for (key, ended) in all_ended {
+        clear_away(engine, now, key, ended, out);
     }
 }
 
@@ -383,9 +386,9 @@ pub(super) fn on_endpoints_gone(engine: &mut Engine, now: Now, endpoints: &[u64]
 
 fn go_on_closing(engine: &mut Engine, now: Now, out: &mut Out) {
     let mut all_ended = Vec::new();
-    engine.legacy.sessions.go_on_closing(|_, ended| all_ended.push(ended));
-    for ended in all_ended {
-        clear_away(engine, now, ended, out);
+    engine.legacy.sessions.go_on_closing(|key, ended| all_ended.push((key, ended)));
+    for (key, ended) in all_ended {
+        clear_away(engine, now, key, ended, out);
     }
 }
 

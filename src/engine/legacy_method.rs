@@ -16,6 +16,7 @@ use super::{Engine, legacy_stream, server_request};
 use crate::base::fault::{Kind, code};
 use crate::base::ids::{CallId, SessionKey};
 use crate::base::time::Now;
+use crate::gateway::Owner;
 use crate::native::host::CallSpec;
 use crate::native::outcome::{Outcome, RpcError};
 use crate::wire::json;
@@ -81,7 +82,7 @@ fn route(
         Method::ResourcesList => list(post, request, ListKind::Resources, body),
         Method::ResourcesTemplatesList => list(post, request, ListKind::Templates, body),
         Method::PromptsList => list(post, request, ListKind::Prompts, body),
-        Method::ResourcesSubscribe if offers.updates => subscribe(engine, key, request, body),
+        Method::ResourcesSubscribe if offers.updates => subscribe(engine, post, key, request, body),
         Method::ResourcesUnsubscribe if offers.updates => unsubscribe(engine, key, request, body),
         Method::LoggingSetLevel => set_level(engine, key, request, body),
         Method::Initialize => Err(Fall::new(Kind::InvalidRequest, "Invalid request: this session is initialized already")),
@@ -115,8 +116,11 @@ fn uri<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Fall> {
     uri.ok_or_else(|| Fall::new(Kind::InvalidParams, "Invalid params: uri must be a string"))
 }
 
-fn subscribe(engine: &mut Engine, key: SessionKey, request: &Request<'_>, body: &mut Vec<u8>) -> Result<Answer, Fall> {
+fn subscribe(engine: &mut Engine, post: &Post<'_>, key: SessionKey, request: &Request<'_>, body: &mut Vec<u8>) -> Result<Answer, Fall> {
     let uri = uri(request)?;
+    if !engine.tells_of(&post.view, &uri) {
+        return Err(Fall::new(Kind::InvalidParams, "Invalid params: the server of this resource does not tell when it changes"));
+    }
     let subscribed = engine.legacy.sessions.subscribe(key, uri.as_bytes());
     subscribed.map_err(|_| Fall::new(Kind::InvalidParams, "Invalid params: this session has too many subscriptions"))?;
     Ok(empty(request, body))
@@ -154,7 +158,7 @@ fn call(
     let (server, target) = match modern::locate(request, method, &named, &post.view, params.as_ref()) {
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
-            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()), &post.view);
             return forward(engine, now, post, key, request, method, &lead, owed, body, out);
         }
         Err(ending) => {
@@ -232,12 +236,23 @@ fn forward(
     let Some(session) = engine.legacy.sessions.get(key) else { return Err(unknown(request)) };
     may_begin(session, &in_work)?;
     // Until a client sets a level it hears everything.
-    let (level, client_info, capabilities) = (session.level.unwrap_or(Level::Debug), session.client_info(), session.capabilities);
+    let (wanted, speaks) = (session.level, session.version);
+    let (level, client_info, capabilities) = (wanted.unwrap_or(Level::Debug), session.client_info(), session.capabilities);
     let id = owed.unwrap_or_else(|| engine.legacy.pendings.next_id());
     let caller = Caller::Legacy(Asker(id));
     let fields = post.view.mirrored(lead, request.params.arguments);
     let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
-    let side = Side { era: Era::Legacy, level: Some(level), client_info: client_info.as_deref(), capabilities, caller, fields: &fields };
+    let side = Side {
+        era: Era::Legacy,
+        level: Some(level),
+        wanted,
+        client_info: client_info.as_deref(),
+        capabilities,
+        owner: Owner::Session(key),
+        speaks,
+        caller,
+        fields: &fields,
+    };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if owed.is_none() {

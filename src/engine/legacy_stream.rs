@@ -1,6 +1,8 @@
 //! Streams of the legacy era: a response that becomes a stream, what is said on it before its reply, how it outlives its connection, and
 //! how a GET takes it up again.
 
+use hashbrown::HashSet;
+
 use super::call::Caller;
 use super::exchange::Owner;
 use super::ladder::Fall;
@@ -15,6 +17,7 @@ use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, SessionKey};
 use crate::base::time::Now;
 use crate::wire::jsonrpc::{self, Id, Params};
+use crate::wire::mcp::Level;
 use crate::wire::{json, sse};
 
 /// Says something on the response before its reply. Without a stream the client cannot hear it.
@@ -301,6 +304,19 @@ pub(super) fn tell_news(engine: &mut Engine, now: Now, news: &News, out: &mut Ou
             if at.are_all_updated || at.updated.contains(&*uri) {
                 push_updated(engine, now, key, &uri, out);
             }
+        }
+    }
+}
+
+/// Tells the sessions that have asked for this level what an upstream that they are shown has logged about itself.
+pub(super) fn tell_logged(engine: &mut Engine, now: Now, upstream: u32, level: Level, params: &[u8], out: &mut Out) {
+    let views = engine.routes.views().iter().filter(|view| view.has_upstream(upstream));
+    let shown: HashSet<u64> = views.map(|view| view.endpoint.id.number).collect();
+    let listening: Vec<_> = engine.legacy.sessions.listening().filter(|(_, endpoint)| shown.contains(endpoint)).collect();
+    for (key, _) in listening {
+        let session = engine.legacy.sessions.get(key);
+        if session.is_some_and(|session| session.ready && session.level.is_some_and(|wanted| level >= wanted)) {
+            push(engine, now, key, "notifications/message", params, out);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::modern::Post;
 use super::news::News;
 use super::out::{Lists, Out};
 use super::view::Offers;
+use super::watches::Watches;
 use super::{Engine, Verdict};
 use crate::base::fault::Kind;
 use crate::base::ids::ConnId;
@@ -35,6 +36,14 @@ struct Listen {
     filter: Filter,
 }
 
+impl Listen {
+    /// It is over.
+    fn leave(self, watches: &mut Watches) {
+        let Self { endpoint, filter, .. } = self;
+        filter.uris.into_iter().for_each(|uri| watches.moved(endpoint, uri, false));
+    }
+}
+
 /// The open streams of one core.
 #[derive(Debug, Default)]
 pub(super) struct Listens {
@@ -46,14 +55,22 @@ impl Listens {
         self.open.len()
     }
 
+    /// For tests: resources that anybody wants to hear of.
+    #[cfg(test)]
+    pub fn uris(&self) -> usize {
+        self.open.values().map(|listen| listen.filter.uris.len()).sum()
+    }
+
     /// Numbers of the endpoints that clients listen to.
     pub fn endpoints(&self) -> impl Iterator<Item = u64> {
         self.open.values().map(|listen| listen.endpoint)
     }
 
     /// The stream of this connection is no more.
-    pub fn remove(&mut self, conn: ConnId) {
-        self.open.remove(&conn);
+    pub fn remove(&mut self, conn: ConnId, watches: &mut Watches) {
+        if let Some(listen) = self.open.remove(&conn) {
+            listen.leave(watches);
+        }
     }
 }
 
@@ -67,7 +84,8 @@ pub(super) fn on_request(engine: &mut Engine, now: Now, post: &Post<'_>, request
         // It would have no end but the drain's.
         return Err(Fall::new(Kind::Draining, Kind::Draining.message()));
     }
-    let filter = read_filter(request, offers)?;
+    let mut filter = read_filter(request, offers)?;
+    filter.uris.retain(|uri| engine.tells_of(&post.view, uri));
     let date = engine.date_at(now);
     engine.exchanges.open(post.conn, &post.terms, Owner::Listen, now.mono);
     let mut message = std::mem::take(&mut engine.scratch.body);
@@ -76,6 +94,7 @@ pub(super) fn on_request(engine: &mut Engine, now: Now, post: &Post<'_>, request
     engine.exchanges.tell(post.conn, &date, &message, now.mono, out);
     engine.scratch.body = message;
     let endpoint = post.view.endpoint.id.number;
+    filter.uris.iter().for_each(|uri| engine.watches.moved(endpoint, uri.clone(), true));
     engine.listens.open.insert(post.conn, Listen { endpoint, id: request.id.raw().into(), filter });
     engine.count_listens();
     Ok(Verdict::Later)
@@ -192,11 +211,13 @@ impl Engine {
         let is_over = |_: &ConnId, listen: &mut Listen| of.is_none_or(|endpoints| endpoints.contains(&listen.endpoint));
         let ended: Vec<_> = self.listens.open.extract_if(is_over).collect();
         for (conn, listen) in ended {
-            let Some(id) = Id::from_raw(&listen.id) else { continue };
+            let raw = listen.id.clone();
+            listen.leave(&mut self.watches);
+            let Some(id) = Id::from_raw(&raw) else { continue };
             message.clear();
             jsonrpc::begin_result(&mut message, id);
             message.extend_from_slice(br#"{"resultType":"complete","#);
-            write_subscription(&mut message, &listen.id);
+            write_subscription(&mut message, &raw);
             message.push(b'}');
             jsonrpc::end(&mut message);
             self.exchanges.finish(conn, &date, 200, &message, of.is_none(), out);

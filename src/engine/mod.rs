@@ -34,7 +34,9 @@ mod pending;
 mod principal;
 mod publish;
 mod relay;
+pub mod reload;
 mod reply;
+mod roster;
 mod route;
 pub mod seal;
 mod server_request;
@@ -45,8 +47,10 @@ pub mod stream_log;
 mod tasks;
 #[cfg(test)]
 mod tests;
+pub mod upstream;
 mod view;
 mod views;
+mod watches;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -76,11 +80,14 @@ use lap::Laps;
 use legacy::Legacy;
 use listen::Listens;
 use publish::Publications;
+use reload::Reload;
 use reply::{Date, Terms};
+use roster::Rosters;
 use route::Routes;
 use seal::{NONCE_PREFIX_BYTES, Sealer};
 use tasks::Tasks;
 use view::Signature;
+use watches::Watches;
 
 pub use config::{Endpoint, EngineConfig, Eras, Separator};
 pub use directory::SessionDirectory;
@@ -249,12 +256,15 @@ pub struct Engine {
     host: Rc<Host>,
     gateway: Gateway,
     publications: Publications,
+    rosters: Rosters,
+    reload: Reload,
     hops: Hops,
     tasks: Tasks,
     calls: Calls,
     exchanges: Exchanges,
     listens: Listens,
     changes: Changes,
+    watches: Watches,
     legacy: Legacy,
     sealer: Sealer,
     date: DateCache,
@@ -298,10 +308,14 @@ impl Engine {
         }
         let metrics = &shared.metrics()[core.index()];
         let mut routes = Routes::new(core, cores, shared.node(), config, &hosted);
-        let mut gateway = Gateway::new(&config.upstreams, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
-        for (number, settings) in (0..).zip(&*config.upstreams).filter(|(_, settings)| routes.registry().is_at_home(&settings.name)) {
-            gateway.watch(Nanos(0), number);
-            if settings.options.is_required {
+        let roster = Arc::new(roster::first(core, config, &hosted));
+        let mut gateway = Gateway::new(&roster, u64::from_le_bytes(*nonce_prefix.first_chunk().expect("sixteen bytes")), metrics);
+        let mut publications = Publications::new();
+        for member in roster.members().iter().filter(|member| routes.registry().is_at_home(&member.settings.name)) {
+            gateway.watch(Nanos(0), member.number);
+            let is_required = member.settings.options.is_required;
+            publications.begin(&member.settings.name, member.number, is_required);
+            if is_required {
                 shared.upstream_required();
             }
         }
@@ -318,13 +332,16 @@ impl Engine {
             signature: Signature::of_node(),
             host,
             gateway,
-            publications: Publications::new(config),
+            publications,
+            rosters: Rosters::new(roster, cores),
+            reload: Reload::new(config),
             hops: Hops::default(),
             tasks: Tasks::new(inbox),
             calls: Calls::default(),
             exchanges: Exchanges::default(),
             listens: Listens::default(),
             changes: Changes::new(core, cores),
+            watches: Watches::new(cores),
             legacy: Legacy::new(core, config, shared),
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
@@ -380,7 +397,7 @@ impl Engine {
         self.turn(now, out, |engine, out| match exchange.owner {
             Owner::Call(call) => engine.call_off(now, call, out),
             Owner::Listen => {
-                engine.listens.remove(conn);
+                engine.listens.remove(conn, &mut engine.watches);
                 engine.count_listens();
             }
             Owner::Legacy(carried) => {
@@ -401,6 +418,7 @@ impl Engine {
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
             Frame::Guard(frame) => self.turn(now, out, |engine, _| engine.on_guard_frame(now, from, frame)),
+            Frame::Roster(frame) => self.turn(now, out, |engine, out| engine.on_roster(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
     }
@@ -413,6 +431,7 @@ impl Engine {
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             Frame::Relay(frame) => self.on_hop_unsent(to, frame),
             Frame::Guard(frame) => self.guard.on_unsent(self.host.now().mono, to, frame),
+            Frame::Roster(frame) => self.on_roster_unsent(to, &frame),
             frame => self.changes.owe(to, frame),
         }
     }
@@ -424,8 +443,11 @@ impl Engine {
             engine.expire_calls(now, out);
             engine.exchanges.comment(now.mono, engine.config.keepalive_comment, out);
             engine.changes.resend(out);
+            engine.tell_roster(out);
             engine.gateway.on_tick(now.mono);
+            engine.forget_upstreams();
             engine.publish_again(now, out);
+            engine.tick_reload(now, out);
             if engine.hops.is_owing() {
                 engine.resend_hops(now, out);
             }
@@ -463,6 +485,8 @@ impl Engine {
                 Event::Changed { server, list } => self.changes.changed(server, list.into()),
                 Event::Updated { server, uri } => self.changes.updated(server, &uri),
                 Event::Persisted { ticket, stored } => self.on_persisted(now, ticket, stored, out),
+                Event::Reload => self.reload(None, out),
+                Event::Reread => self.on_reread(now, out),
             }
         }
         self.scratch.events = events;
@@ -481,13 +505,14 @@ impl Engine {
             self.host.next_timer(),
             self.calls.next_due(),
             self.exchanges.next_comment(),
-            self.changes.next_due(self.routes.has_told(), self.routes.has_changes()),
+            self.changes.next_due(self.routes.has_told() || self.watches.has_updated(), self.routes.has_changes()),
             self.routes.next_due(),
             self.legacy.next_due(),
             self.admin.next_due(self.config.keepalive_comment),
             self.gateway.next_due(),
             self.publications.next_due(),
             self.guard.next_due(),
+            self.reload.next_due(),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
     }
@@ -507,10 +532,10 @@ impl Engine {
         });
     }
 
-    /// Whether nothing is in work: no call, no stream.
+    /// Whether nothing is in work: no call, no stream, and at the end of the process no session of an upstream that is still to be ended.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.exchanges.is_empty() && self.admin.is_idle()
+        self.calls.is_empty() && self.exchanges.is_empty() && self.admin.is_idle() && (!self.is_draining || self.gateway.is_settled())
     }
 
     /// One entry into the engine: handlers see this moment, wakes stay on the thread, and what changed is told at the end.
@@ -526,6 +551,7 @@ impl Engine {
         if self.guard.has_output() {
             self.carry_out_guard(out);
         }
+        self.settle_watches(now, out);
         self.tell_changes(now, out);
         drop(running);
         self.tasks.collect();

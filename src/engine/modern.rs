@@ -136,7 +136,7 @@ fn call(
     let (server, target) = match locate(request, method, &named, &post.view, params.as_ref()) {
         Ok(Located::Native(server, target)) => (server, target),
         Ok(Located::Upstream(fronted, own)) => {
-            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()));
+            let lead = Lead::new(request, fronted, own, &named, relay::completion_params(params.as_ref()), &post.view);
             if method == Method::ToolsCall && !engine.sees_headers(fronted) {
                 params::check(post.view.header_params(&lead), post.headers, request.params.arguments.filter(|raw| *raw != b"null"))?;
             }

@@ -54,6 +54,13 @@ impl News {
         }
     }
 
+    /// Takes what changed of servers behind, by endpoint.
+    pub fn add_updated(&mut self, updated: HashMap<u64, HashSet<String>>) {
+        for (endpoint, uris) in updated {
+            self.at.entry(endpoint).or_default().updated.extend(uris);
+        }
+    }
+
     /// What is new at this endpoint.
     pub fn at(&self, endpoint: u64) -> Option<&Place> {
         self.at.get(&endpoint)
@@ -79,24 +86,28 @@ impl Engine {
                 self.end_gone(now, out);
             }
         }
-        let Some(batch) = self.changes.take(now.mono, self.routes.has_told(), out) else { return };
+        let has_more = self.routes.has_told() || self.watches.has_updated();
+        let Some(batch) = self.changes.take(now.mono, has_more, out) else { return };
         let endpoints = self.routes.take_told();
         let subscribed = if batch.is_empty() { HashSet::new() } else { self.subscribed() };
         let views = self.routes.views().iter().filter(|view| subscribed.contains(&view.endpoint.id.number));
-        let news = News::new(&endpoints, &batch, views);
+        let mut news = News::new(&endpoints, &batch, views);
+        news.add_updated(self.watches.take_updated());
         self.tell_listens(now, &news, out);
         legacy::on_news(self, now, &news, out);
     }
 
     /// Numbers of the endpoints that anyone on this core listens to.
     pub(super) fn subscribed(&self) -> HashSet<u64> {
-        self.listens.endpoints().chain(self.legacy.sessions.listening().map(|(_, endpoint)| endpoint)).collect()
+        let listening = self.legacy.sessions.listening().map(|(_, endpoint)| endpoint);
+        self.listens.endpoints().chain(listening).chain(self.watches.endpoints()).collect()
     }
 
     /// Lets go of views that nobody needs.
     pub(super) fn evict_views(&mut self) {
-        let (listens, sessions) = (&self.listens, &self.legacy.sessions);
-        self.routes.evict(|| listens.endpoints().chain(sessions.listening().map(|(_, endpoint)| endpoint)).collect());
+        let (listens, sessions, watches) = (&self.listens, &self.legacy.sessions, &self.watches);
+        let listening = sessions.listening().map(|(_, endpoint)| endpoint);
+        self.routes.evict(|| listens.endpoints().chain(listening).chain(watches.endpoints()).collect());
     }
 
     fn end_gone(&mut self, now: Now, out: &mut Out) {

@@ -3,12 +3,10 @@
 //! The shell hands one [`Out`] to every call and drains it afterwards, in order. Nothing here does I/O.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
 
-use super::{admin, hop};
+use super::{admin, hop, roster};
 use crate::base::ids::{ConnId, CoreId, LinkId};
-use crate::gateway::link::Dial;
+use crate::gateway::link;
 use crate::guard;
 use crate::native::List;
 use crate::registry;
@@ -26,6 +24,8 @@ pub enum Frame {
     Relay(Box<hop::Frame>),
     /// The guards lend each other what is limited for the whole node.
     Guard(guard::Frame),
+    /// Which upstreams there are.
+    Roster(Box<roster::Frame>),
     /// Lists of a server changed: whoever listens for that is told. Frames for the same server merge while they wait.
     Changed {
         /// Index of the server.
@@ -157,36 +157,8 @@ pub enum Effect {
         /// What to write.
         record: registry::Record,
     },
-    /// Make a link. Whatever becomes of it is told by [`super::Engine::on_link`], and the last that is told is always a
-    /// [`Down`](crate::gateway::link::LinkEvent::Down).
-    Dial {
-        /// Its name, chosen by the engine; no other link has it until this one is down.
-        link: LinkId,
-        /// Where it leads.
-        dial: Arc<Dial>,
-        /// How long it may take until it is up: the name looked up, connected, the TLS handshake done; or the process started.
-        timeout: Duration,
-    },
-    /// Append these bytes of [`Out::bytes`] to what the link sends. Before it is up they wait.
-    Feed {
-        /// The link.
-        link: LinkId,
-        /// Where in [`Out::bytes`].
-        range: Range<usize>,
-    },
-    /// Stop reading the link, or go on.
-    Throttle {
-        /// The link.
-        link: LinkId,
-        /// Whether it is not read.
-        is_paused: bool,
-    },
-    /// Close the link. A connection is closed at once; what was fed and is not with the kernel is dropped. A child is fed the rest, then
-    /// its standard input is closed; if it goes on, its process group gets SIGTERM and at last SIGKILL. Nothing more is read.
-    Hang {
-        /// The link.
-        link: LinkId,
-    },
+    /// Do something about a link to an upstream; whatever becomes of it is told by [`super::Engine::on_link`]. What is fed is in [`Out::bytes`].
+    Link(link::Effect),
 }
 
 impl std::fmt::Debug for Effect {
@@ -199,12 +171,7 @@ impl std::fmt::Debug for Effect {
             Self::Send { to, lane, frame } => f.debug_struct("Send").field("to", to).field("lane", lane).field("frame", frame).finish(),
             Self::Blocking(_) => f.write_str("Blocking(..)"),
             Self::Persist { ticket, record } => f.debug_struct("Persist").field("ticket", ticket).field("record", record).finish(),
-            Self::Dial { link, dial, timeout } => {
-                f.debug_struct("Dial").field("link", link).field("dial", dial).field("timeout", timeout).finish()
-            }
-            Self::Feed { link, range } => f.debug_struct("Feed").field("link", link).field("range", range).finish(),
-            Self::Throttle { link, is_paused } => f.debug_struct("Throttle").field("link", link).field("is_paused", is_paused).finish(),
-            Self::Hang { link } => f.debug_struct("Hang").field("link", link).finish(),
+            Self::Link(effect) => effect.fmt(f),
         }
     }
 }
@@ -212,7 +179,7 @@ impl std::fmt::Debug for Effect {
 /// Reused by the shell from call to call: it drains `effects` in order, then clears both.
 #[derive(Debug, Default)]
 pub struct Out {
-    /// What [`Effect::Write`] and [`Effect::Feed`] point into.
+    /// What [`Effect::Write`] and [`link::Effect::Feed`] point into.
     pub bytes: Vec<u8>,
     /// What to do, in order.
     pub effects: Vec<Effect>,
@@ -257,14 +224,14 @@ impl Out {
         if end == start {
             return;
         }
-        if let Some(Effect::Feed { link: last, range }) = self.effects.last_mut()
+        if let Some(Effect::Link(link::Effect::Feed { link: last, range })) = self.effects.last_mut()
             && *last == link
             && range.end == start
         {
             range.end = end;
             return;
         }
-        self.effects.push(Effect::Feed { link, range: start..end });
+        self.effects.push(Effect::Link(link::Effect::Feed { link, range: start..end }));
     }
 }
 
@@ -307,7 +274,7 @@ mod tests {
             .effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Feed { link, range } => Some((link.generation, range.clone())),
+                Effect::Link(link::Effect::Feed { link, range }) => Some((link.generation, range.clone())),
                 _ => None,
             })
             .collect();

@@ -3,13 +3,14 @@
 //! The call is parked: its request at the upstream goes on, and the client gets a result that asks, with a sealed handle in `requestState` that
 //! names the core and the call (2026-07-28, basic, "Multi Round-Trip Requests"). When the client comes back with the answer, on any core, its
 //! connection moves to that core, the answer goes to the upstream, and the client waits for the call again. A handle is good for the same request of
-//! the same principal alone, in this run of this process, and for as long as a `requestState` is.
+//! the same principal alone, in this run of this process, and for as long as a `requestState` is. How many may wait is bounded, since each holds a place at its upstream; one that nobody
+//! comes back to is cancelled there.
 
 use std::collections::VecDeque;
 
 use compact_str::CompactString;
 
-use super::call::Caller;
+use super::call::{Caller, Ending};
 use super::exchange::Owner;
 use super::ladder::Fall;
 use super::modern::Post;
@@ -22,6 +23,7 @@ use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, CoreId};
 use crate::base::limits::ASK_ROUNDS_MAX;
 use crate::base::time::Now;
+use crate::gateway::Digest;
 use crate::native::host::AskMethod;
 use crate::wire::json::{self, write_str};
 use crate::wire::jsonrpc::{self, Id, Request};
@@ -36,6 +38,7 @@ const MARK_BYTES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Askable {
     binding: Binding,
+    pub principal: Digest,
     capabilities: ClientCapabilities,
     /// What the client was asked.
     open: Option<Question>,
@@ -56,7 +59,8 @@ impl Askable {
     pub fn new(post: &Post<'_>, request: &Request<'_>, capabilities: ClientCapabilities) -> Option<Box<Self>> {
         let can_be_asked = capabilities.sampling() || capabilities.roots() || capabilities.elicitation_form();
         let binding = can_be_asked.then(|| Binding::new(post.view.path(), &post.principal, request))?;
-        Some(Box::new(Self { binding, capabilities, open: None, more: VecDeque::new() }))
+        let principal = Digest::new(post.principal.as_bytes());
+        Some(Box::new(Self { binding, principal, capabilities, open: None, more: VecDeque::new() }))
     }
 }
 
@@ -102,9 +106,13 @@ pub(super) fn on_retry(
         return Ok(Verdict::Move(handle.core));
     }
     let id = handle.call;
-    let call = engine.calls.get_mut(id).filter(|call| call.caller == Caller::Parked && call.upstream() == Some(lead.fronted.number));
+    // An upstream that was altered since has another number, and this call goes on where it is.
+    let current = engine.gateway.current(lead.fronted.number);
+    let is_its =
+        |call: &&mut super::calls::Call| current.is_some() && call.upstream().and_then(|number| engine.gateway.current(number)) == current;
+    let call = engine.calls.get_mut(id).filter(|call| call.caller == Caller::Parked).filter(is_its);
     let call = call.ok_or_else(invalid)?;
-    let (Some(trip), Some(askable)) = (call.trip(), call.askable_mut()) else { return Err(invalid()) };
+    let Some(askable) = call.askable_mut() else { return Err(invalid()) };
     let answer = request.params.input_responses.and_then(|answers| json::get(answers, KEY)).filter(|raw| raw.starts_with(b"{"));
     let Some(answer) = answer else {
         // It is asked again (2026-07-28, basic, "Multi Round-Trip Requests": missing responses are no error).
@@ -114,11 +122,11 @@ pub(super) fn on_retry(
     askable.binding = binding;
     let Some(asked) = askable.open.take() else { return Err(invalid()) };
     let next = askable.more.pop_front();
-    call.caller = Caller::Modern(post.conn);
     call.rpc_id = CompactString::from_utf8_lossy(request.id.raw());
+    engine.calls.unpark(id, post.conn);
     engine.exchanges.open(post.conn, &post.terms, Owner::Call(id), now.mono);
-    engine.gateway.readdress(trip, request.id, request.params.meta.progress_token);
-    engine.gateway.answer(now.mono, trip, &asked.id, Ok(answer));
+    engine.readdress(id, request.id, request.params.meta.progress_token, out);
+    engine.answer_upstream(now, id, &asked.id, Ok(answer), out);
     let until = now.mono.after(engine.config.request_timeout);
     engine.calls.postpone(id, until);
     if let Some(next) = next {
@@ -131,19 +139,30 @@ impl Engine {
     /// An upstream of the legacy era asks the modern client of a call something.
     pub(super) fn park(&mut self, now: Now, id: CallId, conn: ConnId, question: Question, out: &mut Out) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let Some(trip) = call.trip() else { return };
+        let trip = call.trip();
         let rpc_id = call.rpc_id.clone();
         let askable = call
             .askable_mut()
             .filter(|askable| server_request::can(askable.capabilities, question.method) && askable.binding.round() < ASK_ROUNDS_MAX);
         let (Some(askable), Some(rpc_id)) = (askable, Id::from_raw(rpc_id.as_bytes())) else {
             let error = server_request::undeclared(question.method);
-            return self.gateway.answer(now.mono, trip, &question.id, Err(&error));
+            return self.answer_upstream(now, id, &question.id, Err(&error), out);
         };
         askable.open = Some(question);
-        call.caller = Caller::Parked;
+        // What waits for people must leave room for what does not.
+        let upstream = call.upstream().and_then(|upstream| self.gateway.settings(upstream));
+        let places = upstream.map_or(1, |settings| (settings.in_flight_max / 2).max(1));
+        if !self.calls.park(id, places) {
+            if let Some(call) = self.calls.lift(id) {
+                self.cancel_relay(now, &call, out);
+                self.calls.put_back(id, call);
+            }
+            return self.conclude(now, id, Ending::Overloaded, &[], out);
+        }
         // The connection that may have been slow is done with.
-        self.gateway.choke(trip, false);
+        if let Some(trip) = trip {
+            self.gateway.choke(trip, false);
+        }
         let until = now.mono.after(self.config.request_state_ttl);
         self.calls.postpone(id, until);
         self.write_question(now, id, rpc_id);

@@ -2,6 +2,7 @@
 //! what differs is who is answered.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -14,16 +15,17 @@ use super::modern::{self, Post};
 use super::out::{Effect, Out};
 use super::park::Askable;
 use super::reply::RpcFault;
+use super::view::View;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
 use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::HEADERS_MAX;
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
-use crate::gateway::link::{Dial, LinkEvent};
+use crate::gateway::link::LinkEvent;
 use crate::gateway::{self, Failure, Forward, Heard, What, policy};
 use crate::registry::Fronted;
 use crate::wire::jsonrpc::{Id, Request};
-use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method};
+use crate::wire::mcp::{ClientCapabilities, Envelope, Era, Level, Method, Version};
 
 /// What the gateway room is given beyond what an upstream may take altogether: it ends a request itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -38,12 +40,22 @@ pub(super) struct Lead<'a> {
     pub exposed: &'a str,
     /// The parameters as the upstream is to have them but for the name.
     pub params: &'a [u8],
+    /// The view by which resources in its result are called otherwise, if any are.
+    links: Option<&'a Rc<View>>,
 }
 
 impl<'a> Lead<'a> {
     /// `params` are those of a completion, which names what it is about in another way.
-    pub fn new(request: &Request<'a>, fronted: Fronted, own: &'a str, exposed: &'a str, params: Option<&'a [u8]>) -> Self {
-        Self { fronted, own, exposed, params: params.or(request.params.raw).unwrap_or(b"{}") }
+    pub fn new(
+        request: &Request<'a>,
+        fronted: Fronted,
+        own: &'a str,
+        exposed: &'a str,
+        params: Option<&'a [u8]>,
+        view: &'a Rc<View>,
+    ) -> Self {
+        let links = Some(view).filter(|view| view.relinks(fronted.number));
+        Self { fronted, own, exposed, params: params.or(request.params.raw).unwrap_or(b"{}"), links }
     }
 
     /// The slice of the parameters in whose place another name stands.
@@ -57,8 +69,12 @@ impl<'a> Lead<'a> {
 pub(super) struct Side<'a> {
     pub era: Era,
     pub level: Option<Level>,
+    /// The level that it has asked for itself.
+    pub wanted: Option<Level>,
     pub client_info: Option<&'a [u8]>,
     pub capabilities: ClientCapabilities,
+    pub owner: gateway::Owner,
+    pub speaks: Version,
     pub caller: Caller,
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -78,8 +94,17 @@ pub(super) fn on_modern(
 ) -> Verdict {
     let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
     let caller = Caller::Modern(post.conn);
-    let side =
-        Side { era: Era::Modern, level: envelope.level, client_info: None, capabilities: envelope.capabilities, caller, fields: &fields };
+    let side = Side {
+        era: Era::Modern,
+        level: envelope.level,
+        wanted: envelope.level,
+        client_info: None,
+        capabilities: envelope.capabilities,
+        owner: gateway::Owner::Principal(gateway::Digest::new(post.principal.as_bytes())),
+        speaks: Version::MODERN_NEWEST,
+        caller,
+        fields: &fields,
+    };
     match engine.begin_relay(now, request, method, lead, &side, out) {
         Ok(call) => {
             if lead.fronted.version.era() == Era::Legacy
@@ -133,13 +158,19 @@ impl Engine {
             exposed: lead.exposed,
             progress_token: request.params.meta.progress_token,
             level: side.level,
+            wanted: side.wanted,
             client_info: side.client_info,
             capabilities: side.capabilities,
+            owner: side.owner,
+            speaks: side.speaks,
             fields: side.fields,
         };
-        let (upstream, version) = (lead.fronted.number, lead.fronted.version);
+        let Some(upstream) = self.gateway.current(lead.fronted.number) else {
+            return Err(Ending::Failed { upstream: lead.fronted.number, failure: Failure::Gone });
+        };
+        let version = lead.fronted.version;
         let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
-        let at = match self.process_core(upstream) {
+        let at = match self.process_core(upstream, side.owner) {
             Some(core) => {
                 Self::send_hop(core, Box::new(hop::Frame::Ask(hop::Request::new(upstream, version, &forward))), out);
                 Ok(At::Core(core))
@@ -152,6 +183,9 @@ impl Engine {
         let permit = self.guard.pending.permit();
         let call = Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline);
         self.calls.insert(id, Call { permit, ..call });
+        if let (Some(view), Some(call)) = (lead.links, self.calls.get_mut(id)) {
+            call.set_links(Rc::clone(view));
+        }
         self.gauge_calls();
         Ok(id)
     }
@@ -171,7 +205,7 @@ impl Engine {
     /// Whether an upstream judges the header fields that clients of the modern era send: one that is a process gets none, and one of the
     /// legacy era knows none of them.
     pub(super) fn sees_headers(&self, fronted: Fronted) -> bool {
-        let is_process = self.gateway.settings(fronted.number).is_some_and(|settings| matches!(*settings.dial, Dial::Child(_)));
+        let is_process = self.gateway.current(fronted.number).is_some_and(|upstream| self.gateway.is_process(upstream));
         fronted.version.era() == Era::Modern && !is_process
     }
 
@@ -207,6 +241,12 @@ impl Engine {
                 self.bridge(now, heard.call, &response, out);
                 response
             }
+            What::Apart { retry_ms } => {
+                if let Caller::Legacy(asker) = caller {
+                    legacy_stream::close(self, now, asker, retry_ms, out);
+                }
+                return;
+            }
             What::Question { id, method, params } => return self.on_question(now, heard.call, &id, &method, &params, out),
             What::Failed(failure) => {
                 let Some(upstream) = call.upstream() else { return };
@@ -223,6 +263,8 @@ impl Engine {
         if call.kind == super::call::TargetKind::Tool {
             self.metrics.count(Counter::ToolCalls);
         }
+        let relinked = call.relink(message);
+        let message = relinked.as_deref().unwrap_or(message);
         match call.caller {
             Caller::Modern(conn) => {
                 let date = self.date_at(now);
@@ -233,7 +275,7 @@ impl Engine {
         }
     }
 
-    /// Something happened to a link that [`Effect::Dial`] asked for. One that nobody knows is ignored.
+    /// Something happened to a link that [`Effect::Dial`](gateway::Effect::Dial) asked for. One that nobody knows is ignored.
     pub fn on_link(&mut self, now: Now, link: LinkId, event: LinkEvent<'_>, out: &mut Out) {
         self.turn(now, out, |engine, out| match event {
             LinkEvent::Bytes(bytes) => {
@@ -269,16 +311,17 @@ impl Engine {
     pub(super) fn carry_out_gateway(&mut self, now: Now, out: &mut Out) {
         while self.gateway.has_output() {
             self.gateway.drain(|effect, bytes| match effect {
-                gateway::Effect::Dial { link, dial, timeout } => out.effects.push(Effect::Dial { link, dial, timeout }),
                 gateway::Effect::Feed { link, range } => out.feed(link, |out| out.extend_from_slice(&bytes[range])),
-                gateway::Effect::Throttle { link, is_paused } => out.effects.push(Effect::Throttle { link, is_paused }),
-                gateway::Effect::Hang { link } => out.effects.push(Effect::Hang { link }),
+                effect => out.effects.push(Effect::Link(effect)),
             });
             while let Some(heard) = self.gateway.next_heard() {
                 self.on_heard(now, heard, out);
             }
             for news in self.gateway.take_news() {
                 self.publish(now, news, out);
+            }
+            for (upstream, said) in self.gateway.take_said() {
+                self.tell_breaker(upstream, said, out);
             }
         }
     }

@@ -9,6 +9,7 @@ mod build;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -24,7 +25,7 @@ use crate::base::limits::{VIEW_BYTES_PER_CORE_MAX, VIEW_TURN_BYTES, VIEWS_PER_CO
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::stored::Stored;
 use crate::base::time::{Nanos, Now};
-use crate::registry::{self, Effects, Frame as RegistryFrame, Kind as EntryKind, Registry};
+use crate::registry::{self, Effects, Frame as RegistryFrame, Kind as EntryKind, Record, Registry, Server, State};
 use build::{Build, Part, build_of, part};
 
 /// A path and where it leads.
@@ -59,6 +60,8 @@ pub(super) struct Around<'a> {
 pub(super) struct Routes {
     registry: Registry,
     separator: Separator,
+    /// What the configuration says of endpoints may change while the process runs.
+    is_reloadable: bool,
     views: Views,
     /// Views made so far.
     epoch: u64,
@@ -109,7 +112,15 @@ pub(super) const OTHERS: u64 = 1 << 63;
 fn load(registry: &mut Registry, config: &EngineConfig, hosted: &[Hosted]) {
     let start = Now { mono: Nanos(0), wall_ms: config.started_ms };
     for record in config.kept.iter() {
-        registry.restore(record.clone());
+        registry.restore(match record {
+            // Whether it is there is found out anew.
+            Record::Server(server) if server.spec.front.is_some() => {
+                let mut server = Server::clone(server);
+                server.spec.state = State::Offline;
+                Record::Server(Arc::new(server))
+            }
+            record => record.clone(),
+        });
     }
     let natives = hosted::specs(hosted);
     for endpoint in &config.endpoints {
@@ -129,6 +140,7 @@ impl Routes {
         Self {
             registry,
             separator: config.name_separator,
+            is_reloadable: config.reader.is_some(),
             views: Views::default(),
             epoch: 0,
             builds: HashMap::new(),
@@ -143,6 +155,11 @@ impl Routes {
             told: Vec::new(),
             is_all_in_question: false,
         }
+    }
+
+    /// How many views were made.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The views that this core knows.
@@ -342,6 +359,7 @@ impl Engine {
             let around = Around { now, hosted: &self.hosted, metrics: self.metrics };
             let Some(effect) = self.routes.take(effect, around, out) else { continue };
             let Some(effect) = self.on_published(now, effect, out) else { continue };
+            let Some(effect) = self.on_step(now, effect, out) else { continue };
             let Some(effect) = self.on_admin_effect(now, effect, out) else { continue };
             match effect {
                 registry::Effect::Send { to, lane, frame } => out.effects.push(Effect::Send { to, lane, frame: Frame::Registry(frame) }),

@@ -3,6 +3,7 @@
 
 mod closing;
 mod glance;
+mod subscriptions;
 
 use std::{rc::Rc, time::Duration};
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     base::{
         ids::{CoreId, SessionKey},
-        limits::{CLIENT_INFO_BYTES_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
+        limits::CLIENT_INFO_BYTES_MAX,
         time::Nanos,
     },
     wire::mcp::{ClientCapabilities, Version},
@@ -90,6 +91,8 @@ pub struct Sessions {
     log: EventLog,
     /// Sessions that have opened their standalone stream, and the number of their endpoint.
     listening: HashMap<SessionKey, u64>,
+    /// Subscriptions that came and went since that was asked last: the endpoint, the resource, and whether it came.
+    moved: Vec<(u64, Rc<[u8]>, bool)>,
     /// Who subscribed to what.
     subscribers: HashMap<Rc<[u8]>, Vec<SessionKey>>,
     /// How many sessions each endpoint has, by its number.
@@ -120,6 +123,7 @@ impl Sessions {
             newest: NONE,
             log: EventLog::default(),
             listening: HashMap::new(),
+            moved: Vec::new(),
             subscribers: HashMap::new(),
             at: HashMap::new(),
             closing: Closing::default(),
@@ -255,6 +259,7 @@ impl Sessions {
         }
         for uri in session.take_subscriptions() {
             self.forget_subscriber(&uri, key);
+            self.moved.push((session.endpoint, uri, false));
         }
         Some(session.end(&mut self.log))
     }
@@ -311,54 +316,6 @@ impl Sessions {
         self.listening.iter().map(|(&key, &endpoint)| (key, endpoint))
     }
 
-    /// Sessions that subscribed to the resource.
-    #[must_use]
-    pub fn subscribers(&self, uri: &[u8]) -> &[SessionKey] {
-        self.subscribers.get(uri).map_or(&[], Vec::as_slice)
-    }
-
-    /// Every subscription: what, and whose.
-    #[must_use]
-    pub fn subscriptions(&self) -> Vec<(Rc<[u8]>, SessionKey)> {
-        self.subscribers.iter().flat_map(|(uri, keys)| keys.iter().map(move |&key| (Rc::clone(uri), key))).collect()
-    }
-
-    /// Subscribes the session to a resource; again is no error.
-    ///
-    /// # Errors
-    /// When it has as many subscriptions as it may.
-    pub fn subscribe(&mut self, key: SessionKey, uri: &[u8]) -> Result<(), Full> {
-        let Some(session) = self.get_mut(key) else { return Ok(()) };
-        let (count, bytes) = session.subscribed();
-        if session.subscribes(uri) {
-            return Ok(());
-        }
-        if count >= SUBSCRIPTIONS_MAX || bytes + uri.len() > SUBSCRIPTION_BYTES_MAX {
-            return Err(Full);
-        }
-        let shared = self.subscribers.get_key_value(uri).map_or_else(|| Rc::from(uri), |(uri, _)| Rc::clone(uri));
-        self.subscribers.entry(Rc::clone(&shared)).or_default().push(key);
-        if let Some(session) = self.get_mut(key) {
-            session.add_subscription(shared);
-        }
-        Ok(())
-    }
-
-    /// Takes a subscription back; one that does not exist is no error.
-    pub fn unsubscribe(&mut self, key: SessionKey, uri: &[u8]) {
-        if self.get_mut(key).is_some_and(|session| session.remove_subscription(uri)) {
-            self.forget_subscriber(uri, key);
-        }
-    }
-
-    fn forget_subscriber(&mut self, uri: &[u8], key: SessionKey) {
-        let Some(keys) = self.subscribers.get_mut(uri) else { return };
-        keys.retain(|&other| other != key);
-        if keys.is_empty() {
-            self.subscribers.remove(uri);
-        }
-    }
-
     fn vacant(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 1, prev: NONE, next: NONE, seen: Nanos(0), session: None });
@@ -403,7 +360,7 @@ mod tests {
     use crate::{
         base::{
             ids::{CallId, ConnId},
-            limits::SESSION_ID_BYTES_MAX,
+            limits::{SESSION_ID_BYTES_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
         },
         engine::seal::{KeyPair, NONCE_PREFIX_BYTES, SealKeys},
     };

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use super::breaker::Said as Word;
 use super::failure::Failure;
-use super::scout::{Errand, Reply};
+use super::rejoin::Left;
+use super::reply::Reply;
+use super::scout::Errand;
 use super::slots::Key;
 use super::translate::{self, Heard as Message, Said};
 use super::trip::{Heard, Stage, Trip, What, Who};
@@ -13,7 +16,7 @@ use crate::base::limits;
 use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
 use crate::wire::jsonrpc::Request;
-use crate::wire::mcp::{Era, Method};
+use crate::wire::mcp::{Era, Method, Notification};
 use crate::wire::sse;
 
 impl Gateway {
@@ -27,15 +30,23 @@ impl Gateway {
         let trip = self.trips.get(key)?;
         if is_stream {
             // Its answer would have ended the trip.
+            let left = state.events.as_deref().map(Left::of).unwrap_or_default();
+            state.part();
             self.give_back(body);
-            self.fail(now, key, Failure::Closed);
+            if !self.leave(now, key, left) {
+                self.fail(now, key, Failure::Closed);
+            }
             return None;
         }
-        let upstream = trip.upstream;
-        let heard = match trip.who {
+        let (upstream, who) = (trip.upstream, trip.who);
+        if self.is_rejoin_refused(now, key, link, status) {
+            self.give_back(body);
+            return None;
+        }
+        let heard = match who {
             Who::Own(errand) => {
                 let reply = Reply { status, session, body: whole.unwrap_or(&body) };
-                self.end_trip(key);
+                self.end_trip(now, key);
                 // What follows may go over the same link.
                 self.release(now, link);
                 self.on_reply(now, upstream, errand, &reply);
@@ -88,7 +99,7 @@ impl Gateway {
         let mut anew = self.buffer();
         let up = &self.upstreams[upstream];
         let Some(trip) = self.trips.get(key) else { return Ok(None) };
-        let terms = trip.terms(up.session.info());
+        let terms = trip.terms(&up.info);
         let read = match translate::hear(message, &terms) {
             Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(Some),
             Ok(_) => Ok(None),
@@ -142,7 +153,7 @@ impl Gateway {
     /// One message of a stream.
     fn on_event(&mut self, now: Nanos, key: Key, link: LinkId, message: &[u8]) {
         let Some(trip) = self.trips.get(key) else { return };
-        let (who, upstream) = (trip.who, trip.upstream);
+        let (who, upstream, version) = (trip.who, trip.upstream, trip.version);
         let (core, call) = match who {
             Who::Own(errand) => return self.on_own_event(now, key, errand, link, message),
             Who::Call(core, call) => (core, call),
@@ -150,10 +161,20 @@ impl Gateway {
         let mut anew = self.buffer();
         let up = &self.upstreams[upstream];
         let Some(trip) = self.trips.get(key) else { return };
-        let terms = trip.terms(up.session.info());
+        let terms = trip.terms(&up.info);
         let heard = match translate::hear(message, &terms) {
             Ok(Message::Answer(response)) => terms.answer(&response, &mut anew).map(|(status, said)| Some((Some(status), said))),
-            Ok(Message::Notice(notice)) => Ok(terms.notice(&notice, &mut anew).map(|said| (None, said))),
+            Ok(Message::Notice(notice)) => match terms.notice(&notice, &mut anew) {
+                Some(said) => Ok(Some((None, said))),
+                None => {
+                    self.give_back(anew);
+                    // Some say of their own accord whatever they have to say on the stream that happens to be open.
+                    if version.era() == Era::Legacy {
+                        self.on_change(now, upstream, Notification::parse(notice.method), &notice.params);
+                    }
+                    return;
+                }
+            },
             Ok(Message::Question(request)) => {
                 self.give_back(anew);
                 return self.on_question(now, key, (core, call), &request);
@@ -181,9 +202,9 @@ impl Gateway {
     }
 
     /// An upstream asks something while it works on a client's request.
-    fn on_question(&mut self, now: Nanos, key: Key, (core, call): (CoreId, CallId), request: &Request<'_>) {
+    pub(super) fn on_question(&mut self, now: Nanos, key: Key, (core, call): (CoreId, CallId), request: &Request<'_>) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let (upstream, method) = (trip.upstream, Method::parse(request.method));
+        let (upstream, seat, method) = (trip.upstream, trip.seat, Method::parse(request.method));
         if trip.version.era() == Era::Modern {
             // That era has no such requests.
             return;
@@ -193,7 +214,7 @@ impl Gateway {
         let is_too_much = trip.questions >= limits::UPSTREAM_QUESTIONS_MAX || trip.asked + params.len() > limits::UPSTREAM_ANSWER_BYTES_MAX;
         if method == Method::Ping || is_too_much {
             let id = request.id.raw().to_vec();
-            return self.answer_question(now, upstream, &id, method);
+            return self.answer_question(now, upstream, seat, &id, method);
         }
         trip.questions += 1;
         trip.asked += params.len();
@@ -231,9 +252,10 @@ impl Gateway {
         let Some(trip) = self.trips.get_mut(key) else { return };
         let (link, upstream, pass) = (trip.link(), trip.upstream, trip.pass.take());
         if let Some(pass) = pass {
-            self.upstreams[upstream].breaker.succeeded(now, pass);
+            let said = self.upstreams[upstream].breaker.succeeded(now, pass);
+            self.say(now, upstream, said);
         }
-        self.end_trip(key);
+        self.end_trip(now, key);
         if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
             state.since = now;
             self.expect(now.after(http::IDLE_LOOK));
@@ -241,18 +263,30 @@ impl Gateway {
     }
 
     /// Takes a trip out of work; its link, if it has one, carries the rest of an answer that nobody waits for. Gives the upstream.
-    pub(super) fn end_trip(&mut self, key: Key) -> Option<u32> {
+    pub(super) fn end_trip(&mut self, now: Nanos, key: Key) -> Option<u32> {
         let trip = self.trips.remove(key)?;
         self.gauge();
         if let Some(pass) = trip.pass {
-            self.upstreams[trip.upstream].breaker.withdrawn(pass);
+            let said = self.upstreams[trip.upstream].breaker.withdrawn(pass);
+            self.say(now, trip.upstream, said);
         }
         let up = &mut self.upstreams[trip.upstream];
-        up.tells -= usize::from(trip.who == Who::Own(Errand::Tell));
+        match trip.who {
+            Who::Own(Errand::Tell) => up.tells -= 1,
+            Who::Own(Errand::End) => up.ending -= 1,
+            Who::Own(_) => {}
+            Who::Call(..) => up.calls -= 1,
+        }
         match trip.stage {
-            Stage::Waiting => up.forget(key),
+            Stage::Unopened => {
+                up.unopened -= 1;
+                if let Some(session) = self.session_mut(trip.upstream, trip.seat) {
+                    session.forget(key);
+                }
+            }
+            Stage::Waiting => up.queue.retain(|other| *other != key),
             Stage::Piped => self.forget_number(trip.upstream, trip.number),
-            Stage::Sent(_) | Stage::Asking => {}
+            Stage::Sent(_) | Stage::Asking | Stage::Apart => {}
         }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)
@@ -261,13 +295,16 @@ impl Gateway {
         }
         self.give_back(trip.head);
         self.give_back(trip.body);
+        if matches!(trip.who, Who::Call(..)) {
+            self.call_over(trip.upstream, trip.seat);
+        }
         Some(trip.upstream)
     }
 
     /// Ends a trip that nobody waits for, and its link.
     pub(super) fn drop_trip(&mut self, now: Nanos, key: Key) {
         let link = self.trips.get(key).and_then(Trip::link);
-        self.end_trip(key);
+        self.end_trip(now, key);
         if let Some(link) = link {
             self.hang(now, link);
         }
@@ -276,14 +313,17 @@ impl Gateway {
     /// A request has failed: its link is hung up.
     pub(super) fn fail(&mut self, now: Nanos, key: Key, failure: Failure) {
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let (who, upstream, link) = (trip.who, trip.upstream, trip.link());
+        let (who, upstream, seat, link) = (trip.who, trip.upstream, trip.seat, trip.link());
         // One that is not read, because its client does not read, cannot help being silent.
         let is_unread = link.and_then(|link| self.links.get(link_key(link))).is_some_and(|link| link.is_throttled);
         let is_its_fault = failure.is_its_fault() && !(is_unread && failure == Failure::TimedOut);
         // What is not held against the upstream says nothing of it: see where the trip ends.
         let pass = if is_its_fault { trip.pass.take() } else { None };
         if let (Stage::Piped, Some(number), Failure::TimedOut) = (trip.stage, trip.number, &failure) {
-            self.tell_cancelled(now, upstream, number.0);
+            self.tell_cancelled(now, upstream, seat, number.0);
+            if matches!(who, Who::Call(..)) {
+                self.on_late(now, upstream);
+            }
         }
         if is_its_fault {
             let up = &mut self.upstreams[upstream];
@@ -292,9 +332,10 @@ impl Gateway {
             if pass.is_some_and(|pass| up.breaker.failed(now, pass)) {
                 self.metrics.count(Counter::BreakersOpened);
                 tracing::warn!(upstream = &*up.settings.name, %failure, "an upstream fails again and again and is left alone for a while");
+                self.say(now, upstream, Some(Word::Opened));
             }
         }
-        self.end_trip(key);
+        self.end_trip(now, key);
         match who {
             Who::Call(core, call) => self.heard.push_back(Heard { core, call, what: What::Failed(failure) }),
             Who::Own(errand) => self.on_own_failure(now, upstream, errand, failure),

@@ -18,6 +18,20 @@ use crate::base::time::Nanos;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pass(u32);
 
+/// What the breakers of other cores for the same upstream are told: a node finds out once that an upstream fails, and tries once at a time
+/// whether it is well again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// It opened.
+    Opened,
+    /// A request tries the upstream.
+    Trying,
+    /// That request is over, and the breaker is not closed yet.
+    Tried,
+    /// It closed.
+    Closed,
+}
+
 /// What a breaker lets through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lets {
@@ -34,6 +48,8 @@ enum State {
     Closed,
     Open {
         until: Nanos,
+        /// Because another core tries, or has tried.
+        is_held: bool,
     },
     HalfOpen {
         /// Probes that went well.
@@ -71,7 +87,7 @@ impl Breaker {
         let busy_until = Some(now.after(Duration::from_millis(BREAKER_PROBE_MS_MAX)));
         match &mut self.state {
             State::Closed => {}
-            State::Open { until } if now < *until => return None,
+            State::Open { until, .. } if now < *until => return None,
             State::Open { .. } => self.become_state(State::HalfOpen { good: 0, busy_until }),
             State::HalfOpen { busy_until: Some(busy_until), .. } if now < *busy_until => return None,
             State::HalfOpen { busy_until: place, .. } => *place = busy_until,
@@ -79,22 +95,31 @@ impl Breaker {
         Some(Pass(self.epoch))
     }
 
-    /// What was asked was answered: whatever the answer, it is one.
-    pub fn succeeded(&mut self, now: Nanos, pass: Pass) {
+    /// Whether what it allows tries the upstream.
+    #[must_use]
+    pub const fn is_trying(&self) -> bool {
+        matches!(self.state, State::HalfOpen { .. })
+    }
+
+    /// What was asked was answered: whatever the answer, it is one. What the other cores are to know of it, if anything.
+    pub fn succeeded(&mut self, now: Nanos, pass: Pass) -> Option<Said> {
         if pass.0 != self.epoch {
-            return;
+            return None;
         }
         match &mut self.state {
             State::Closed => self.note(now, false),
             State::Open { .. } => {}
             State::HalfOpen { good, busy_until } => {
                 (*good, *busy_until) = (*good + 1, None);
-                if *good >= BREAKER_PROBES {
-                    self.backoff.reset();
-                    self.become_state(State::Closed);
+                if *good < BREAKER_PROBES {
+                    return Some(Said::Tried);
                 }
+                self.backoff.reset();
+                self.become_state(State::Closed);
+                return Some(Said::Closed);
             }
         }
+        None
     }
 
     /// The upstream failed. Whether that opened the breaker.
@@ -116,29 +141,51 @@ impl Breaker {
         opens
     }
 
-    /// What was asked came to no result that says anything of the upstream: it was called off, for instance.
-    pub fn withdrawn(&mut self, pass: Pass) {
-        if let State::HalfOpen { busy_until, .. } = &mut self.state
-            && pass.0 == self.epoch
-        {
+    /// What was asked came to no result that says anything of the upstream: it was called off, for instance. What the other cores are to know
+    /// of it, if anything.
+    pub fn withdrawn(&mut self, pass: Pass) -> Option<Said> {
+        let State::HalfOpen { busy_until, .. } = &mut self.state else { return None };
+        let is_current = pass.0 == self.epoch;
+        if is_current {
             *busy_until = None;
         }
+        is_current.then_some(Said::Tried)
     }
 
-    /// Opens it: for instance because another core's did.
-    pub fn trip(&mut self, now: Nanos) {
-        if !matches!(self.state, State::Open { .. }) {
-            let until = now.after(self.backoff.next_wait());
-            self.become_state(State::Open { until });
+    /// Another core's said something of the same upstream. What is on its way between cores is not known yet: at worst each core tries once.
+    pub fn hear(&mut self, now: Nanos, said: Said) {
+        match (said, &mut self.state) {
+            (Said::Closed, _) => _ = self.close(),
+            // It is open as well: all of them opened for the same reason.
+            (Said::Opened, State::Open { until, is_held: false }) if now < *until => {}
+            (Said::Opened, _) => self.trip(now),
+            (Said::Trying, State::Open { until, is_held }) => {
+                *is_held = true;
+                *until = (*until).max(now.after(Duration::from_millis(BREAKER_PROBE_MS_MAX)));
+            }
+            (Said::Trying, State::HalfOpen { busy_until, .. }) => {
+                *busy_until = (*busy_until).max(Some(now.after(Duration::from_millis(BREAKER_PROBE_MS_MAX))));
+            }
+            (Said::Tried, State::Open { until, is_held: true }) => *until = now,
+            (Said::Tried, State::HalfOpen { busy_until, .. }) => *busy_until = None,
+            (Said::Tried, State::Open { .. }) | (Said::Trying | Said::Tried, State::Closed) => {}
         }
     }
 
-    /// Closes it: the upstream was seen to be well.
-    pub fn close(&mut self) {
+    /// Opens it, for longer than the last time unless it was closed since.
+    fn trip(&mut self, now: Nanos) {
+        let until = now.after(self.backoff.next_wait());
+        self.become_state(State::Open { until, is_held: false });
+    }
+
+    /// Closes it: the upstream was seen to be well. Whether it was not closed.
+    pub fn close(&mut self) -> bool {
         self.backoff.reset();
-        if self.state != State::Closed {
+        let was_closed = self.state == State::Closed;
+        if !was_closed {
             self.become_state(State::Closed);
         }
+        !was_closed
     }
 
     /// What it lets through. When the time of leaving the upstream alone is over, one request.
@@ -146,7 +193,7 @@ impl Breaker {
     pub const fn lets(&self, now: Nanos) -> Lets {
         match self.state {
             State::Closed => Lets::All,
-            State::Open { until } if now.0 < until.0 => Lets::NoneUntil(until),
+            State::Open { until, .. } if now.0 < until.0 => Lets::NoneUntil(until),
             State::Open { .. } | State::HalfOpen { .. } => Lets::One,
         }
     }
@@ -226,7 +273,7 @@ mod tests {
         for _ in 0..100 {
             for is_failure in [true, false, false] {
                 let pass = breaker.allows(at_ms(1)).expect("it is closed");
-                if is_failure { assert!(!breaker.failed(at_ms(1), pass)) } else { breaker.succeeded(at_ms(1), pass) }
+                if is_failure { assert!(!breaker.failed(at_ms(1), pass)) } else { assert_eq!(breaker.succeeded(at_ms(1), pass), None) }
             }
         }
         let mut results = 0;
@@ -273,11 +320,25 @@ mod tests {
     #[test]
     fn another_cores_trip_is_heard_once() {
         let mut breaker = Breaker::new(1);
-        breaker.trip(at_ms(1));
+        breaker.hear(at_ms(1), Said::Opened);
         let lets = breaker.lets(at_ms(1));
-        breaker.trip(at_ms(2));
+        breaker.hear(at_ms(2), Said::Opened);
         assert!(matches!(lets, Lets::NoneUntil(_)));
         assert_eq!(breaker.lets(at_ms(2)), lets);
+        breaker.hear(at_ms(3), Said::Closed);
+        assert_eq!(breaker.lets(at_ms(3)), Lets::All);
+        // While another core tries, this one does not; but not for ever, and not once that is over.
+        let (mut breaker, until) = opened(at_ms(5));
+        breaker.hear(until, Said::Trying);
+        let later = until.after(Duration::from_millis(BREAKER_PROBE_MS_MAX));
+        assert_eq!((breaker.lets(until), breaker.lets(later)), (Lets::NoneUntil(later), Lets::One));
+        breaker.hear(until, Said::Tried);
+        assert_eq!(breaker.lets(until), Lets::One);
+        let mut breaker = Breaker::new(1);
+        for said in [Said::Trying, Said::Tried] {
+            breaker.hear(at_ms(4), said);
+            assert_eq!(breaker.lets(at_ms(4)), Lets::All, "what is old says nothing");
+        }
     }
 
     #[test]

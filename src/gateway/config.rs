@@ -1,5 +1,8 @@
 //! What can be set about an upstream besides how it is reached, and how a target is written: a URL, or a command that is started.
 
+use std::time::Duration;
+
+use crate::base::limits::UPSTREAM_PROCESSES_DEFAULT;
 use crate::wire::http1::Url;
 
 pub use super::restart::RestartPolicy;
@@ -125,20 +128,45 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// What of an upstream's settings is not about how it is reached.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// When its process is started again.
     pub restart: RestartPolicy,
     /// It is left alone until somebody needs it.
     pub is_lazy: bool,
+    /// A lazy process is ended when nobody has needed it for so long.
+    pub reap_after: Duration,
     /// The node is not ready before it was seen once.
     pub is_required: bool,
     /// Each client has a process of its own, so that it can be asked for input.
     pub is_interactive: bool,
+    /// All clients of a core share one session with it, in the legacy era.
+    pub shares_sessions: bool,
+    /// Most processes of one core when each client has its own.
+    pub processes_max: usize,
     /// How its tools and prompts are called.
     pub naming: Naming,
     /// Which of its tools are shown.
     pub tools: ToolFilter,
+    /// It was registered while the process ran. Else the configuration names it.
+    pub is_registered: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            restart: RestartPolicy::default(),
+            is_lazy: false,
+            reap_after: Duration::ZERO,
+            is_required: false,
+            is_interactive: false,
+            shares_sessions: false,
+            processes_max: UPSTREAM_PROCESSES_DEFAULT,
+            naming: Naming::default(),
+            tools: ToolFilter::default(),
+            is_registered: false,
+        }
+    }
 }
 
 #[cfg(test)]

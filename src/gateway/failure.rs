@@ -27,8 +27,18 @@ pub enum Failure {
     Busy,
     /// It failed lately, and is left alone for a while.
     Resting,
+    /// It is a process that answered nothing for so long that it was ended.
+    Silent,
+    /// It is a process that has ended, and is not started again.
+    Over,
+    /// It is not among the upstreams any more.
+    Gone,
     /// It did not agree to a session.
     NoSession,
+    /// As many principals as may have a session with it.
+    Sessions,
+    /// As many of its processes run as may.
+    Processes,
     /// It asked for what the client cannot be asked for.
     Asks,
     /// It asked for what the client did not give.
@@ -40,10 +50,10 @@ impl Failure {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Down(_) | Self::Closed | Self::Resting => Kind::UpstreamDown,
-            Self::TimedOut => Kind::UpstreamTimeout,
+            Self::Down(_) | Self::Closed | Self::Resting | Self::Over | Self::Gone => Kind::UpstreamDown,
+            Self::TimedOut | Self::Silent => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
-            Self::Busy => Kind::UpstreamBusy,
+            Self::Busy | Self::Sessions | Self::Processes => Kind::UpstreamBusy,
             Self::Unanswered => Kind::Internal,
         }
     }
@@ -51,9 +61,18 @@ impl Failure {
     /// Whether it speaks against the upstream, as opposed to this gateway or the request.
     pub(super) const fn is_its_fault(&self) -> bool {
         match self {
-            Self::Down(Down::TooMany | Down::Hung) | Self::Busy | Self::Resting | Self::Asks | Self::Unanswered | Self::TooLarge => false,
+            Self::Down(Down::TooMany | Down::Hung)
+            | Self::Busy
+            | Self::Sessions
+            | Self::Processes
+            | Self::Resting
+            | Self::Over
+            | Self::Gone
+            | Self::Asks
+            | Self::Unanswered
+            | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
-            Self::Down(_) | Self::TimedOut | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
+            Self::Down(_) | Self::TimedOut | Self::Silent | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
         }
     }
 }
@@ -71,6 +90,11 @@ impl fmt::Display for Failure {
             Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
             Self::Busy => f.write_str("has too many requests in work; try again later"),
             Self::Resting => f.write_str("failed lately; it is tried again soon"),
+            Self::Sessions => f.write_str("has sessions for as many clients as this gateway keeps; try again later"),
+            Self::Processes => f.write_str("runs for as many clients as it may; try again later"),
+            Self::Silent => f.write_str("answered nothing for so long that it was ended"),
+            Self::Over => f.write_str("has ended and is not started again"),
+            Self::Gone => f.write_str("is not fronted any more"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),

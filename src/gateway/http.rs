@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::link::{Down, LinkEvent};
+use super::owner::{Seat, session_at};
+use super::rejoin::Left;
 use super::scout::Errand;
 use super::session;
 use super::slots::Key;
@@ -57,6 +59,10 @@ impl Link {
         self.trip.is_none()
     }
 
+    pub const fn leads_to(&self, upstream: u32) -> bool {
+        self.upstream == upstream
+    }
+
     pub fn carries(&self, trip: Key) -> bool {
         self.trip == Some(trip)
     }
@@ -92,10 +98,11 @@ impl Gateway {
         trip.stage = Stage::Waiting;
         trip.due = now.after(up.settings.first_byte_timeout);
         let due = trip.due.min(trip.ends);
-        let needs_session = trip.version.era() == Era::Legacy && !matches!(trip.who, Who::Own(Errand::Initialize | Errand::Initialized));
-        let upstream = trip.upstream;
+        let needs_session = trip.version.era() == Era::Legacy
+            && !matches!(trip.who, Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End));
+        let (upstream, wanted) = (trip.upstream, trip.wanted);
         self.expect(due);
-        if needs_session && !self.has_session(now, upstream, key) {
+        if needs_session && (!self.has_session(now, upstream, key) || self.raises_level(now, upstream, key, wanted)) {
             return;
         }
         self.send(now, key);
@@ -104,7 +111,10 @@ impl Gateway {
     /// Writes a request to a link: an idle one, else a new one. Without either it waits.
     pub(super) fn send(&mut self, now: Nanos, key: Key) {
         let Some(trip) = self.trips.get(key) else { return };
-        let (upstream, is_own) = (trip.upstream, matches!(trip.who, Who::Own(_)));
+        // What opens a client's session is part of what that client asks for.
+        let is_opening = matches!(trip.who, Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_)));
+        let is_own = matches!(trip.who, Who::Own(_)) && !(is_opening && trip.seat != Seat::Shared);
+        let upstream = trip.upstream;
         let up = &mut self.upstreams[upstream];
         if up.pipe.is_some() {
             return self.send_piped(now, key);
@@ -159,24 +169,27 @@ impl Gateway {
         (state.trip, state.is_own, state.is_drained) = (Some(key), is_own, false);
         up.own_links += usize::from(is_own);
         // A stream that goes on as long as it likes.
-        if matches!(trip.who, Who::Own(Errand::Listen)) {
+        if matches!(trip.who, Who::Own(Errand::Listen(_))) {
             trip.ends = Nanos::NEVER;
         }
         let start = self.bytes.len();
         let out = &mut self.bytes;
-        if trip.version.era() == Era::Modern {
+        if trip.version.era() == Era::Modern || trip.who == Who::Own(Errand::End) {
             out.extend_from_slice(&trip.head);
         } else {
-            let session = match &up.session {
-                Session::Open(open) if !matches!(trip.who, Who::Own(Errand::Initialize)) => Some(open),
-                _ => None,
-            };
+            let session = session_at(up, &self.owners, trip.seat).filter(|_| !matches!(trip.who, Who::Own(Errand::Initialize(_))));
+            let opened = session.map_or(0, |session| session.opened);
+            let session = session.and_then(Session::open);
             trip.version = session.map_or(trip.version, |open| open.version);
-            trip.session = session.filter(|open| open.id.is_some()).map_or(0, |_| up.sessions);
-            let len = (trip.verb == Verb::Post).then_some(trip.body.len());
-            session::legacy_head(out, &up.settings.starts, trip.verb, session, len);
+            trip.session = session.filter(|open| open.id.is_some()).map_or(0, |_| opened);
+            let after = trip.rejoin.as_ref().map(|rejoin| &*rejoin.after);
+            let verb = if after.is_some() { Verb::Get } else { trip.verb };
+            let len = (verb == Verb::Post).then_some(trip.body.len());
+            session::legacy_head(out, &up.settings.starts, verb, session, after, len);
         }
-        out.extend_from_slice(&trip.body);
+        if trip.rejoin.is_none() {
+            out.extend_from_slice(&trip.body);
+        }
         let range = start..self.bytes.len();
         self.effects.push(Effect::Feed { link, range });
         self.expect(due);
@@ -294,7 +307,9 @@ impl Gateway {
         {
             state.events = Some(Box::new(sse::Parser::new(limits::UPSTREAM_ANSWER_BYTES_MAX)));
             let upstream = state.upstream;
-            if let Some(Who::Own(Errand::Listen)) = state.trip.and_then(|key| self.trips.get(key)).map(|trip| trip.who) {
+            // Of one that is taken up nothing was missed.
+            let trip = state.trip.and_then(|key| self.trips.get(key)).filter(|trip| trip.rejoin.is_none());
+            if let Some(Who::Own(Errand::Listen(_))) = trip.map(|trip| trip.who) {
                 self.on_listening(now, upstream);
             }
         }
@@ -326,7 +341,7 @@ impl Gateway {
         {
             // Whoever listens may hear nothing for long; it is asked now and then instead.
             // So does who waits for its client to answer.
-            let is_patient = trip.who == Who::Own(Errand::Listen) || trip.questions > 0;
+            let is_patient = matches!(trip.who, Who::Own(Errand::Listen(_))) || trip.questions > 0;
             trip.due = if is_patient { Nanos::NEVER } else { now.after(timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
@@ -339,6 +354,7 @@ impl Gateway {
         let (trip, has_head) = (state.trip, state.head.is_some());
         let is_reused = state.served > 0;
         let is_unsent = state.is_up && !state.is_drained;
+        let left = state.events.as_deref().map(Left::of);
         self.remove_link(now, link, is_there);
         let Some(key) = trip else { return };
         let Some(trip) = self.trips.get_mut(key) else { return };
@@ -349,6 +365,10 @@ impl Gateway {
             trip.is_retried = true;
             self.metrics.count(Counter::UpstreamRetries);
             return self.dispatch(now, key);
+        }
+        let is_over = is_broken || matches!(failure, Failure::Down(_));
+        if is_over && self.leave(now, key, left.unwrap_or_default()) {
+            return;
         }
         self.fail(now, key, failure);
     }
@@ -374,7 +394,7 @@ impl Gateway {
     }
 
     /// There is room for one that waits.
-    fn pump(&mut self, now: Nanos, upstream: u32) {
+    pub(super) fn pump(&mut self, now: Nanos, upstream: u32) {
         let up = &mut self.upstreams[upstream];
         while up.links - up.own_links < up.settings.in_flight_max || !up.idle.is_empty() {
             let Some(key) = up.queue.pop_front() else { return };
@@ -392,7 +412,9 @@ impl Gateway {
         self.held -= std::mem::take(&mut state.held);
         state.served = state.served.saturating_add(1);
         let (upstream, was_own) = (state.upstream, std::mem::take(&mut state.is_own));
-        let is_good = state.reader.keeps_alive() && state.trip.is_none() && !self.is_draining;
+        // At the end many sessions may have to be ended.
+        let is_needed = !self.is_draining || !self.upstreams[state.upstream].ends.is_empty();
+        let is_good = state.reader.keeps_alive() && state.trip.is_none() && is_needed;
         let is_throttled = std::mem::take(&mut state.is_throttled);
         state.since = now;
         let up = &mut self.upstreams[upstream];
@@ -431,6 +453,7 @@ fn own(heard: Heard<'_>) -> Heard<'static> {
         What::Answer { status, message } => What::Answer { status, message: Cow::Owned(message.into_owned()) },
         What::Asks(message) => What::Asks(Cow::Owned(message.into_owned())),
         What::Question { id, method, params } => What::Question { id, method, params },
+        What::Apart { retry_ms } => What::Apart { retry_ms },
         What::Failed(failure) => What::Failed(failure),
     };
     Heard { core: heard.core, call: heard.call, what }

@@ -1,6 +1,11 @@
 //! Links: bounded, ordered streams of bytes to and from an upstream. The shell makes them; everything else sees only these values.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::LinkId;
 
 /// Where a link leads.
 #[derive(PartialEq, Eq, Debug)]
@@ -48,6 +53,40 @@ impl fmt::Debug for Command {
     }
 }
 
+/// What is to be done about a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Make a link. Whatever becomes of it is told by a [`LinkEvent`], and the last that is told is always a [`Down`](LinkEvent::Down).
+    Dial {
+        /// Its name, chosen by the engine; no other link has it until this one is down.
+        link: LinkId,
+        /// Where it leads.
+        dial: Arc<Dial>,
+        /// How long it may take until it is up: the name looked up, connected, the TLS handshake done; or the process started.
+        timeout: Duration,
+    },
+    /// Append these bytes to what the link sends. Before it is up they wait.
+    Feed {
+        /// The link.
+        link: LinkId,
+        /// Where they are, in what is shown with it.
+        range: Range<usize>,
+    },
+    /// Stop reading the link, or go on.
+    Throttle {
+        /// The link.
+        link: LinkId,
+        /// Whether it is not read.
+        is_paused: bool,
+    },
+    /// Close the link. A connection is closed at once; what was fed and is not with the kernel is dropped. A child is fed the rest, then
+    /// its standard input is closed; if it goes on, its process group gets SIGTERM and at last SIGKILL. Nothing more is read.
+    Hang {
+        /// The link.
+        link: LinkId,
+    },
+}
+
 /// What happened to a link.
 ///
 /// In order: at most one [`Up`](Self::Up); after it [`Bytes`](Self::Bytes), at most one [`End`](Self::End) after all of them, and
@@ -88,7 +127,7 @@ pub enum Down {
         /// Its exit code; none when a signal ended it.
         code: Option<i32>,
     },
-    /// It was hung up by [`Effect::Hang`](crate::engine::Effect::Hang). Of a child: and has ended.
+    /// It was hung up by [`Effect::Hang`]. Of a child: and has ended.
     Hung,
     /// A limit of this node: of descriptors, of links, or of bytes that wait for the other end to take them.
     TooMany,

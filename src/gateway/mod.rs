@@ -7,6 +7,7 @@
 //!
 //! An *upstream* is an MCP server that is fronted. A *link* is one stream of bytes to it. A *trip* is one request on its way to an upstream,
 //! and what is heard of it. A *scout* finds out what an upstream speaks and has, and watches whether that changes: one core has it, for all.
+//! An *owner* is whom a session with an upstream of the legacy era belongs to, or an *instance*: a process of one that is interactive.
 //!
 //! # A relayed request
 //!
@@ -20,17 +21,27 @@
 //! - An upstream holds more than [`limits`] allow: of an answer, of a stream's event, of requests that wait.
 //! - The client's credentials go to an upstream: of its header fields only those of [`policy`] do.
 
+mod accord;
 mod answer;
 pub mod backoff;
 pub mod breaker;
 pub mod config;
+mod ends;
 mod failure;
+mod flood;
 mod http;
+mod instance;
+mod life;
 pub mod link;
+mod logging;
+mod owner;
 mod pages;
 mod pipe;
 pub mod policy;
+mod rejoin;
+mod reply;
 pub mod restart;
+mod roster;
 mod rounds;
 mod scout;
 mod session;
@@ -40,80 +51,53 @@ mod tests;
 mod translate;
 mod trip;
 mod upstream;
+mod watching;
 mod write;
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
-
-use compact_str::CompactString;
-use hashbrown::HashMap;
 
 use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::Nanos;
 use crate::wire::mcp::{Era, Version};
+use breaker::Said;
+use compact_str::CompactString;
 use http::Link;
-use link::Dial;
+use instance::Instances;
+use owner::{Owners, Seat};
 use slots::{Key, Slots};
 use trip::{Stage, Trip, Verb, Who};
 use upstream::Upstreams;
 use write::Number;
 
 pub use failure::Failure;
+pub use link::Effect;
+pub use owner::{Digest, Owner};
 pub use pages::{Found, FoundItem, Lists};
 pub use restart::RestartPolicy;
+pub use roster::{Followed, Member, Placed, Roster};
 pub use scout::{Finding, News};
 pub use trip::{Heard, TripId, What};
 pub use upstream::{Dialect, Settings, Starts};
 pub use write::Forward;
 
-/// Something for the shell to do.
-#[derive(Debug)]
-pub enum Effect {
-    /// Make a link.
-    Dial {
-        /// Its name.
-        link: LinkId,
-        /// Where it leads.
-        dial: Arc<Dial>,
-        /// How long that may take.
-        timeout: Duration,
-    },
-    /// Send these of the bytes that [`Gateway::drain`] shows.
-    Feed {
-        /// The link.
-        link: LinkId,
-        /// Where they are.
-        range: Range<usize>,
-    },
-    /// Stop reading, or go on.
-    Throttle {
-        /// The link.
-        link: LinkId,
-        /// Whether to stop.
-        is_paused: bool,
-    },
-    /// Close it.
-    Hang {
-        /// The link.
-        link: LinkId,
-    },
-}
-
 /// One core's side of all upstreams.
 #[derive(Debug)]
 pub struct Gateway {
     upstreams: Upstreams,
-    by_name: HashMap<Box<str>, u32>,
+    /// Of the roster that is followed.
+    edition: u64,
     trips: Slots<Trip>,
     links: Slots<Link>,
+    owners: Owners,
+    instances: Instances,
     effects: Vec<Effect>,
     bytes: Vec<u8>,
     heard: VecDeque<Heard<'static>>,
     news: Vec<News>,
+    /// What the other cores are to know.
+    said: Vec<(u32, Said)>,
     /// Ids given to requests so far.
     numbers: u64,
     /// Bytes of answers that are not complete.
@@ -148,16 +132,19 @@ const fn link_key(id: LinkId) -> Key {
 impl Gateway {
     /// The side of one core. Nothing is asked for yet. The seed decides on the jitter of waits: cores should not have the same.
     #[must_use]
-    pub fn new(settings: &[Settings], seed: u64, metrics: &'static CoreMetrics) -> Self {
+    pub fn new(roster: &Roster, seed: u64, metrics: &'static CoreMetrics) -> Self {
         Self {
-            by_name: (0..).zip(settings).map(|(number, settings)| (settings.name.clone(), number)).collect(),
-            upstreams: Upstreams::new(settings, seed),
+            upstreams: Upstreams::new(roster, seed),
+            edition: roster.edition(),
             trips: Slots::default(),
             links: Slots::default(),
+            owners: Owners::default(),
+            instances: Instances::default(),
             effects: Vec::new(),
             bytes: Vec::new(),
             heard: VecDeque::new(),
             news: Vec::new(),
+            said: Vec::new(),
             numbers: 0,
             held: 0,
             due: Nanos::NEVER,
@@ -171,7 +158,13 @@ impl Gateway {
     /// The upstream that is registered by this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<u32> {
-        self.by_name.get(name).copied()
+        self.upstreams.find(name)
+    }
+
+    /// The upstream that takes the calls of this one: itself, unless it was altered or taken out.
+    #[must_use]
+    pub fn current(&self, upstream: u32) -> Option<u32> {
+        self.upstreams.current(upstream)
     }
 
     /// Whether it is a process, which one core has for all.
@@ -183,7 +176,7 @@ impl Gateway {
     /// How it is reached.
     #[must_use]
     pub fn settings(&self, upstream: u32) -> Option<&Settings> {
-        self.upstreams.get(upstream).map(|upstream| &upstream.settings)
+        self.upstreams.get(upstream).map(|upstream| &*upstream.settings)
     }
 
     /// Relays a request to an upstream that speaks `version`.
@@ -191,19 +184,32 @@ impl Gateway {
     /// # Errors
     /// It was not taken.
     pub fn relay(&mut self, now: Nanos, upstream: u32, version: Version, ask: &Forward<'_>) -> Result<TripId, Failure> {
-        let Some(up) = self.upstreams.get_mut(upstream) else { return Err(Failure::Resting) };
+        let upstream = self.upstreams.current(upstream).ok_or(Failure::Gone)?;
+        let mut upstream = upstream;
+        let mut up = &mut self.upstreams[upstream];
+        if up.is_interactive() {
+            upstream = self.instance_for(now, upstream, ask)?;
+            up = &mut self.upstreams[upstream];
+        }
         let is_full = match &up.pipe {
             Some(pipe) => pipe.is_full(up.settings.in_flight_max),
             None => up.idle.is_empty() && up.links - up.own_links >= up.settings.in_flight_max,
         };
-        if (is_full && up.queue.len() >= up.settings.queued_max) || up.unopened() >= up.settings.in_flight_max + up.settings.queued_max {
+        if (is_full && up.queue.len() >= up.settings.queued_max) || up.unopened >= up.settings.in_flight_max + up.settings.queued_max {
             return Err(Failure::Busy);
         }
-        if up.pipe.as_ref().is_some_and(|pipe| pipe.is_resting(now)) {
-            return Err(Failure::Resting);
+        if let Some(failure) = up.pipe.as_ref().and_then(|pipe| pipe.refuses(now)) {
+            return Err(failure);
+        }
+        let mut seat = Seat::Shared;
+        if version.era() == Era::Legacy {
+            seat = self.seat(now, upstream, ask)?;
+            up = &mut self.upstreams[upstream];
         }
         let Some(pass) = up.breaker.allows(now) else { return Err(Failure::Resting) };
-        let ends = up.ends(now);
+        up.calls += 1;
+        let is_trying = up.breaker.is_trying();
+        let ends = up.deadline(now);
         // In a session or a pipe that clients share their ids and tokens may be alike.
         let is_piped = up.pipe.is_some();
         let number = (is_piped || version.era() == Era::Legacy).then(|| self.number());
@@ -213,7 +219,10 @@ impl Gateway {
             let starts = &self.upstreams[upstream].settings.starts;
             let written = write::modern_head(&mut head, starts, ask, version, body.len(), &mut self.space);
             if written.is_err() {
-                self.upstreams[upstream].breaker.withdrawn(pass);
+                let up = &mut self.upstreams[upstream];
+                up.calls -= 1;
+                let said = up.breaker.withdrawn(pass);
+                self.say(now, upstream, said);
                 return Err(Failure::Garbage("a header field that cannot be sent"));
             }
         }
@@ -235,15 +244,24 @@ impl Gateway {
             token: ask.progress_token.map(text).unwrap_or_default(),
             names: is_renamed.then(|| Box::new((ask.name.into(), ask.exposed.into()))),
             level: ask.level,
+            wanted: ask.wanted,
             due: Nanos::NEVER,
             ends,
             is_retried: false,
+            seat,
             session: 0,
             is_renewed: false,
             questions: 0,
             asked: 0,
+            rejoin: None,
         };
+        self.say(now, upstream, is_trying.then_some(Said::Trying));
         self.metrics.count(Counter::Relayed);
+        if let Seat::Own(own) = seat
+            && let Some(own) = self.owners.get_mut(own)
+        {
+            own.calls += 1;
+        }
         let key = self.trips.insert(trip);
         self.gauge();
         self.dispatch(now, key);
@@ -254,21 +272,18 @@ impl Gateway {
     pub fn cancel(&mut self, now: Nanos, trip: TripId) {
         let key = (trip.0, trip.1);
         let Some(trip) = self.trips.get(key) else { return };
-        let (upstream, stage, number) = (trip.upstream, trip.stage, trip.number);
-        if let (Stage::Sent(_) | Stage::Piped, Some(Number(number))) = (stage, number) {
-            self.tell_cancelled(now, upstream, number);
+        let (upstream, seat, number) = (trip.upstream, trip.seat, trip.number);
+        let is_known = matches!(trip.stage, Stage::Sent(_) | Stage::Piped) || trip.rejoin.is_some();
+        if let (true, Some(Number(number))) = (is_known, number) {
+            self.tell_cancelled(now, upstream, seat, number);
         }
         self.drop_trip(now, key);
     }
 
     /// The client reads slower than the upstream sends, or has caught up.
     pub fn choke(&mut self, trip: TripId, is_choked: bool) {
-        let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) else { return };
-        if let Some(state) = self.links.get_mut(link_key(link))
-            && state.is_throttled != is_choked
-        {
-            state.is_throttled = is_choked;
-            self.effects.push(Effect::Throttle { link, is_paused: is_choked });
+        if let Some(link) = self.trips.get((trip.0, trip.1)).and_then(Trip::link) {
+            self.pause(link, is_choked);
         }
     }
 
@@ -285,7 +300,7 @@ impl Gateway {
     /// Whether there is anything to be done by the shell, or to be told.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty())
+        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty() && self.said.is_empty())
     }
 
     /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.
@@ -312,28 +327,35 @@ impl Gateway {
         }
         let late: Vec<Key> = self.trips.iter().filter(|(_, trip)| trip.due.min(trip.ends) <= now).map(|(key, _)| key).collect();
         for key in late {
-            self.fail(now, key, Failure::TimedOut);
+            match self.trips.get(key) {
+                Some(trip) if trip.stage == Stage::Apart && now < trip.ends => self.rejoin(now, key),
+                _ => self.fail(now, key, Failure::TimedOut),
+            }
         }
         self.close_idle(now);
+        self.end_idle(now);
+        self.end_idle_instances(now);
         for upstream in self.upstreams.numbers() {
             self.end_closed(now, upstream);
+            self.look_at_lazy(now, upstream);
             self.tick_scout(now, upstream);
+            self.tell_ends(now, upstream);
         }
+        self.wind_up_retired(now);
         let trips = self.trips.iter().map(|(_, trip)| trip.due.min(trip.ends));
         let scouts = self.upstreams.iter().filter_map(|upstream| upstream.scout.as_ref()).map(scout::Scout::due);
         let pipes = self.upstreams.iter().filter_map(|upstream| upstream.pipe.as_ref()).map(pipe::Pipe::due);
         let idle = self.links.iter().any(|(_, link)| link.is_vacant()).then(|| now.after(http::IDLE_LOOK));
-        self.due = trips.chain(scouts).chain(pipes).chain(idle).min().unwrap_or(Nanos::NEVER);
+        let retired = self.upstreams.iter().any(|upstream| upstream.retired.is_some()).then(|| now.after(roster::LOOK));
+        let owners = [self.owners.next_due(), self.instances.next_look()];
+        self.due = trips.chain(scouts).chain(pipes).chain(idle).chain(retired).chain(owners).min().unwrap_or(Nanos::NEVER);
     }
 
     /// The process is to end: nobody is watched any more.
     pub fn on_drain(&mut self, now: Nanos) {
         self.is_draining = true;
-        let own: Vec<Key> = self.trips.iter().filter(|(_, trip)| matches!(trip.who, Who::Own(_))).map(|(key, _)| key).collect();
-        for key in own {
-            self.drop_trip(now, key);
-        }
-        self.end_sessions(now);
+        self.drop_errands(now);
+        self.end_sessions();
     }
 
     /// The next id of a request of this core.

@@ -57,6 +57,8 @@ pub(super) struct Capabilities {
     pub tools_changes: bool,
     pub prompts_changes: bool,
     pub resources_changes: bool,
+    /// It tells when single resources change.
+    pub resources_updates: bool,
 }
 
 impl Capabilities {
@@ -64,7 +66,8 @@ impl Capabilities {
     pub fn of(result: &[u8]) -> Self {
         let all = json::get(result, "capabilities").unwrap_or_default();
         let has = |name| json::get(all, name).is_some_and(|raw| raw.starts_with(b"{"));
-        let changes = |name| json::get(all, name).and_then(|raw| json::get(raw, "listChanged")) == Some(b"true");
+        let says = |name, what| json::get(all, name).and_then(|raw| json::get(raw, what)) == Some(b"true");
+        let changes = |name| says(name, "listChanged");
         Self {
             tools: has("tools"),
             prompts: has("prompts"),
@@ -73,6 +76,7 @@ impl Capabilities {
             tools_changes: changes("tools"),
             prompts_changes: changes("prompts"),
             resources_changes: changes("resources"),
+            resources_updates: says("resources", "subscribe"),
         }
     }
 
@@ -112,6 +116,8 @@ pub struct Found {
     pub instructions: String,
     /// Whether it completes arguments.
     pub completes: bool,
+    /// Whether it tells when single resources change.
+    pub subscribes: bool,
     /// The items of each of [`Lists::ALL`].
     pub items: [Vec<FoundItem>; 4],
     /// How often it has said that its tools, its prompts and its resources changed.

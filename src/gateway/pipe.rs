@@ -1,6 +1,6 @@
 //! Upstreams that are processes: one per upstream, on one core, spoken to over its standard input and output, one message a line (2025-11-25 and
 //! 2026-07-28, transports, "stdio"). All clients share it, so ids and progress tokens are this gateway's own, and what it asks is not
-//! passed on: nobody could say whom it asks.
+//! passed on: nobody could say whom it asks. A client's own process (see `instance`) asks that client.
 
 use std::time::Duration;
 
@@ -8,21 +8,22 @@ use hashbrown::HashMap;
 
 use super::failure::Failure;
 use super::http::answer_to;
+use super::life::Pulse;
 use super::link::{Down, LinkEvent};
+use super::reply::Reply;
 use super::restart::{Restart, RestartPolicy, Restarts};
-use super::scout::{Errand, Reply};
+use super::scout::Errand;
 use super::slots::Key;
 use super::translate::Said;
-use super::trip::{Heard, Stage, What, Who};
-use super::upstream::Session;
+use super::trip::{Heard, Stage, Who};
 use super::write::Number;
 use super::{Effect, Gateway, link_key};
-use crate::base::ids::LinkId;
+use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
-use crate::wire::mcp::{self, Method};
+use crate::wire::mcp::{self, Method, meta_key};
 
 /// A process that has closed its standard output has so long to end.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -30,11 +31,11 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// The process of an upstream.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    link: Option<LinkId>,
+    pub link: Option<LinkId>,
     /// A line whose end has not come.
     line: Vec<u8>,
     /// Requests in work, by the id that they were sent with.
-    trips: HashMap<u64, Key>,
+    pub trips: HashMap<u64, Key>,
     /// Bytes that were fed and are not known to be with the kernel.
     unsent: usize,
     restarts: Restarts,
@@ -42,6 +43,7 @@ pub(super) struct Pipe {
     rests_until: Nanos,
     /// It says nothing more, and is ended at this moment unless it has ended by then.
     closed: Nanos,
+    pub pulse: Pulse,
 }
 
 impl Pipe {
@@ -55,7 +57,18 @@ impl Pipe {
             restarts: Restarts::new(policy, seed),
             rests_until: Nanos(0),
             closed: Nanos::NEVER,
+            pulse: Pulse::new(),
         }
+    }
+
+    /// Whether it runs, or is being started.
+    pub const fn is_there(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// From now on it is started again by this.
+    pub const fn set_policy(&mut self, policy: RestartPolicy) {
+        self.restarts.set_policy(policy);
     }
 
     /// Whether it has ended, and is not to be started yet.
@@ -63,9 +76,26 @@ impl Pipe {
         self.closed != Nanos::NEVER || (self.link.is_none() && now < self.rests_until)
     }
 
-    /// When [`Gateway::end_closed`] is due.
-    pub const fn due(&self) -> Nanos {
-        self.closed
+    /// Why a request cannot be sent now, if it cannot.
+    pub fn refuses(&self, now: Nanos) -> Option<Failure> {
+        let is_over = self.link.is_none() && self.rests_until == Nanos::NEVER;
+        self.is_resting(now).then_some(if is_over { Failure::Over } else { Failure::Resting })
+    }
+
+    /// When [`Gateway::end_closed`] or [`Gateway::look_at_lazy`] is due.
+    pub fn due(&self) -> Nanos {
+        self.closed.min(self.pulse.look)
+    }
+
+    /// It is not started before that moment.
+    pub fn rest_until(&mut self, until: Nanos) {
+        self.rests_until = self.rests_until.max(until);
+    }
+
+    /// It is ended on purpose, or has ended in good order.
+    pub fn stop(&mut self) {
+        (self.line, self.unsent, self.closed, self.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
+        self.restarts.on_stopped();
     }
 
     /// When it may be started.
@@ -73,20 +103,18 @@ impl Pipe {
         self.rests_until
     }
 
-    /// It has ended.
-    fn ended(&mut self, now: Nanos, failure: &Failure) {
+    /// It has ended. Whether it does so again and again.
+    fn ended(&mut self, now: Nanos, failure: &Failure) -> bool {
         let code = match failure {
             Failure::Down(Down::Exited { code }) => *code,
             _ => None,
         };
-        self.rests_until = match self.restarts.on_ended(now, code) {
-            Restart::At(at) => at,
-            Restart::LoopingUntil(at) => {
-                tracing::warn!("a process ends again and again, and is left alone for a while");
-                at
-            }
+        let restart = self.restarts.on_ended(now, code);
+        self.rests_until = match restart {
+            Restart::At(at) | Restart::LoopingUntil(at) => at,
             Restart::Never => Nanos::NEVER,
         };
+        matches!(restart, Restart::LoopingUntil(_))
     }
 
     /// Whether one more of the clients' requests may be sent.
@@ -118,12 +146,15 @@ impl Gateway {
         let body = std::mem::take(&mut trip.body);
         trip.stage = Stage::Piped;
         trip.due = now.after(up.settings.first_byte_timeout);
-        if who == Who::Own(Errand::Listen) {
+        if matches!(who, Who::Own(Errand::Listen(_))) {
             (trip.due, trip.ends) = (Nanos::NEVER, Nanos::NEVER);
         }
         let due = trip.due.min(trip.ends);
         if let Some(number) = number {
             pipe.trips.insert(number.0, key);
+        }
+        if matches!(who, Who::Call(..)) {
+            pipe.pulse.use_at(now);
         }
         self.write_line(upstream, &body);
         if let Some(trip) = self.trips.get_mut(key) {
@@ -132,7 +163,7 @@ impl Gateway {
         self.expect(due);
         if number.is_none() {
             // A notification: it is not answered.
-            self.end_trip(key);
+            self.end_trip(now, key);
             if let Who::Own(errand) = who {
                 self.on_reply(now, upstream, errand, &Reply { status: 202, session: None, body: b"" });
             }
@@ -176,6 +207,7 @@ impl Gateway {
                 if let Some(pipe) = self.pipe(upstream) {
                     pipe.restarts.on_started(now);
                 }
+                self.on_started(now, upstream);
                 let due = now.after(self.upstreams[upstream].settings.first_byte_timeout);
                 let keys: Vec<Key> = self.pipe(upstream).map(|pipe| pipe.trips.values().copied().collect()).unwrap_or_default();
                 for key in keys {
@@ -204,16 +236,22 @@ impl Gateway {
     }
 
     /// The process is gone, or is to go: what it had in work has failed.
-    fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
+    pub(super) fn lose_pipe(&mut self, now: Nanos, upstream: u32, failure: &Failure, is_there: bool) {
+        if self.has_gone_to_sleep(now, upstream, failure) {
+            return;
+        }
         let Some(pipe) = self.pipe(upstream) else { return };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        (pipe.line, pipe.unsent, pipe.closed) = (Vec::new(), 0, Nanos::NEVER);
-        pipe.ended(now, failure);
+        (pipe.line, pipe.unsent, pipe.closed, pipe.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
+        if pipe.ended(now, failure) {
+            tracing::warn!(
+                upstream = &*self.upstreams[upstream].settings.name,
+                "a process ends again and again, and is left alone for a while"
+            );
+        }
         let up = &mut self.upstreams[upstream];
         // Who waits for a session waits for the next process.
-        if matches!(up.session, Session::Open(_)) {
-            up.session = Session::None;
-        }
+        up.session.close();
         if let Some(link) = link
             && self.links.remove(link_key(link)).is_some()
         {
@@ -222,7 +260,8 @@ impl Gateway {
                 self.effects.push(Effect::Hang { link });
             }
         }
-        let waiting: Vec<Key> = self.upstreams[upstream].queue.drain(..).collect();
+        let up = &mut self.upstreams[upstream];
+        let waiting: Vec<Key> = up.queue.drain(..).chain(up.session.greeting.drain(..)).collect();
         for key in trips.into_values().chain(waiting) {
             self.fail(now, key, failure.clone());
         }
@@ -291,6 +330,11 @@ impl Gateway {
             Ok(Body::One(Message::Response(response))) => self.on_piped_response(now, upstream, line, &response),
             Ok(Body::One(Message::Notification(notice))) => self.on_piped_notice(now, upstream, line, &notice),
             Ok(Body::One(Message::Request(request))) => {
+                // What a client's own process asks is that client's to answer, and of its calls the oldest is the likeliest to be meant.
+                let asking = self.upstreams[upstream].tenancy.and_then(|_| self.oldest_call(upstream));
+                if let (Some((key, whose)), true) = (asking, Method::parse(request.method) != Method::Ping) {
+                    return self.on_question(now, key, whose, &request);
+                }
                 let mut message = self.buffer();
                 answer_to(Method::parse(request.method), request.id.raw(), &mut message);
                 self.tell_piped(upstream, &message);
@@ -302,19 +346,33 @@ impl Gateway {
         }
     }
 
+    /// Of the client's requests that a process works on the one that was sent first.
+    fn oldest_call(&mut self, upstream: u32) -> Option<(Key, (CoreId, CallId))> {
+        let pipe = self.upstreams[upstream].pipe.as_ref()?;
+        let calls = pipe.trips.iter().filter_map(|(number, key)| match self.trips.get(*key)?.who {
+            Who::Call(core, call) => Some((*number, *key, (core, call))),
+            Who::Own(_) => None,
+        });
+        calls.min_by_key(|(number, ..)| *number).map(|(_, key, whose)| (key, whose))
+    }
+
     fn on_piped_response(&mut self, now: Nanos, upstream: u32, line: &[u8], response: &Response<'_>) {
         let number = response.id.and_then(|id| number_of(id.raw()));
+        // One that comes too late shows that it lives, too.
+        if let Some(pipe) = self.pipe(upstream) {
+            pipe.pulse.beat(now);
+        }
         let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
         let Some(trip) = self.trips.get(key) else { return };
         match trip.who {
             Who::Own(errand) => {
-                self.end_trip(key);
+                self.end_trip(now, key);
                 self.on_reply(now, upstream, errand, &Reply { status: 200, session: None, body: line });
             }
             Who::Call(core, call) => {
                 let mut message = self.buffer();
                 let Some(trip) = self.trips.get(key) else { return };
-                let terms = trip.terms(self.upstreams[upstream].session.info());
+                let terms = trip.terms(&self.upstreams[upstream].info);
                 match terms.answer(response, &mut message) {
                     Ok((status, said)) => {
                         if said != Said::Anew {
@@ -338,23 +396,35 @@ impl Gateway {
             mcp::Notification::Progress => {
                 let number = notice.params.get("progressToken").and_then(number_of);
                 let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) else { return };
-                let mut message = self.buffer();
+                if let Some(pipe) = self.pipe(upstream) {
+                    pipe.pulse.beat(now);
+                }
                 let idle = self.upstreams[upstream].settings.idle_timeout;
                 let Some(trip) = self.trips.get_mut(key) else { return };
                 trip.due = trip.due.max(now.after(idle));
-                let Who::Call(core, call) = trip.who else { return };
-                match trip.terms(b"{}").notice(notice, &mut message) {
-                    Some(said) => {
-                        if said == Said::AsIs {
-                            message.extend_from_slice(line);
-                        }
-                        self.heard.push_back(Heard { core, call, what: What::Notice(message.into()) });
-                    }
-                    None => self.give_back(message),
+                self.pass_notice(key, notice, line);
+            }
+            mcp::Notification::Message => self.on_stray_log(now, upstream, notice, line),
+            mcp::Notification::Cancelled => {
+                let number = notice.params.get("requestId").and_then(number_of);
+                if let Some(key) = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied()) {
+                    self.on_called_off(now, key);
                 }
             }
-            // On a shared pipe nobody can say which request a log message belongs to.
-            notice => self.on_change(now, upstream, notice),
+            kind => {
+                // In the modern era what is said of changes names the stream that it is said on (2026-07-28, subscriptions).
+                let named = notice.params.meta.raw.and_then(|meta| json::get(meta, meta_key::SUBSCRIPTION_ID)).map(number_of);
+                match named {
+                    None => self.on_change(now, upstream, kind, &notice.params),
+                    Some(number) => {
+                        let key = number.and_then(|number| self.pipe(upstream)?.trips.get(&number).copied());
+                        let is_open = |key: &Key| self.trips.get(*key).is_some_and(|trip| matches!(trip.who, Who::Own(Errand::Listen(_))));
+                        if let Some(key) = key.filter(is_open) {
+                            self.on_told(now, upstream, key, kind, &notice.params);
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -47,6 +47,11 @@ impl Restarts {
         Self { policy, started: None, crashes: 0, backoff: Backoff::new(first, cap, seed) }
     }
 
+    /// From now on it is started again by this.
+    pub const fn set_policy(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
+    }
+
     /// It runs.
     pub const fn on_started(&mut self, now: Nanos) {
         self.started = Some(now);

@@ -1,6 +1,7 @@
 //! Requests whose upstream asks something before it goes on (2026-07-28, basic, "Multi Round-Trip Requests"), for clients of the legacy era: the
 //! request is kept until the answers are there, and goes again with them.
 
+use super::owner::Owner;
 use super::slots::Key;
 use super::trip::{Stage, TripId, Who};
 use super::write::{self, Forward};
@@ -45,7 +46,10 @@ impl Gateway {
             exposed: "",
             progress_token: Some(trip.token.as_bytes()).filter(|token| !token.is_empty()),
             level: None,
+            wanted: None,
             client_info: None,
+            owner: Owner::Shared,
+            speaks: trip.version,
             capabilities: ClientCapabilities::NONE,
             fields: &[],
         };
@@ -56,7 +60,7 @@ impl Gateway {
             write::set_length(&mut trip.head, trip.body.len());
         }
         (trip.is_retried, trip.is_renewed) = (false, false);
-        trip.ends = self.upstreams[trip.upstream].ends(now);
+        trip.ends = self.upstreams[trip.upstream].deadline(now);
         self.give_back(body);
         self.dispatch(now, key);
     }

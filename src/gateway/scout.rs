@@ -11,34 +11,47 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::breaker::Said;
 use super::failure::Failure;
 use super::link::Down;
+use super::logging::Logged;
+use super::owner::Seat;
 use super::pages::{Capabilities, Found, Lists, Next};
+use super::reply::{Reply, error_code, is_modern, names_spoken, speaks_nothing_known};
 use super::slots::Key;
-use super::trip::Verb;
-use super::upstream::{Dialect, Session};
+use super::upstream::Dialect;
+use super::watching::Watched;
 use super::{Gateway, Owned};
 use crate::base::fault::code;
-use crate::base::ids::LinkId;
-use crate::base::limits;
+use crate::base::ids::CoreId;
+use crate::base::limits::{self, CHECK_MS_MAX};
 use crate::base::time::Nanos;
-use crate::wire::json;
-use crate::wire::jsonrpc::{self, Body, Message};
-use crate::wire::mcp::{self, Era, Method, Version};
+use crate::wire::mcp::{Era, Level, Method, Version};
 
 /// Between the first failure and the next try, at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
+pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Between later ones, at most.
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// Failures in a row after which an upstream counts as offline.
 const OFFLINE_AFTER: u32 = 2;
 /// Changes that are told within this time are looked at together.
-const SETTLE: Duration = Duration::from_millis(50);
+pub(super) const SETTLE: Duration = Duration::from_millis(50);
+/// Lists that change and change are asked for less and less often, this often at last.
+const PACE_MAX: Duration = Duration::from_secs(5);
+/// Listings that follow one another within this time, or within a few times the pace, belong together.
+const PACE_MEMORY: Duration = Duration::from_secs(1);
 /// An upstream that tells of its changes is asked so often whether it is there.
 const CHECK: Duration = Duration::from_secs(20);
 /// One that does not is asked so often what it has.
-const POLL: Duration = Duration::from_secs(20);
+pub(super) const POLL: Duration = Duration::from_secs(20);
 
+/// What an upstream did not answer is asked for again after this long.
+pub(super) const CHECK_AGAIN: Duration = Duration::from_secs(1);
+
+/// It is given so long to answer that.
+const CHECK_ANSWER: Duration = Duration::from_millis(CHECK_MS_MAX);
+/// A lazy upstream that is no process is asked so often what it has.
+const LAZY_POLL: Duration = Duration::from_secs(300);
 /// A process is given so long to say which era it is.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -48,45 +61,23 @@ pub(super) enum Errand {
     /// Which era is it, and what does it say of itself?
     Discover,
     /// A session is opened.
-    Initialize,
+    Initialize(Seat),
     /// It is told that the session has begun.
-    Initialized,
-    /// A page of a list.
-    Page(Lists),
-    /// A stream of changes.
-    Listen,
+    Initialized(Seat),
+    /// It is to log from another level on.
+    Level(Seat),
+    /// It is told that a session has ended.
+    End,
+    /// A page of a list, in this of the scout's listings.
+    Page(Lists, u32),
+    /// A stream of changes, as they are counted.
+    Listen(u32),
+    /// It is to tell of a resource's updates, or no longer.
+    Watch,
     /// Is it there?
     Check,
     /// A message that is not answered.
     Tell,
-}
-
-/// An answer to a request of this gateway's own.
-pub(super) struct Reply<'a> {
-    pub status: u16,
-    pub session: Option<Box<[u8]>>,
-    pub body: &'a [u8],
-}
-
-impl<'a> Reply<'a> {
-    /// The result.
-    pub fn result(&self) -> Result<&'a [u8], Failure> {
-        self.outcome()?.map_err(|_| Failure::Garbage("an error instead of a result"))
-    }
-
-    /// The result, or the error object.
-    fn outcome(&self) -> Result<Result<&'a [u8], &'a [u8]>, Failure> {
-        match jsonrpc::parse(self.body) {
-            Ok(Body::One(Message::Response(response))) => match (response.result, response.error) {
-                (Some(result), _) if (200..300).contains(&self.status) => Ok(Ok(result)),
-                (_, Some(error)) => Ok(Err(error)),
-                _ => Err(Failure::Status(self.status)),
-            },
-            _ if !(200..300).contains(&self.status) => Err(Failure::Status(self.status)),
-            Ok(_) => Err(Failure::Garbage("no response")),
-            Err(refusal) => Err(Failure::Garbage(refusal.why)),
-        }
-    }
 }
 
 /// What a scout found out.
@@ -105,11 +96,25 @@ pub enum Finding {
     Online(Box<Found>),
     /// It does not.
     Offline(Failure),
+    /// It has logged something about itself.
+    Logged {
+        /// The level.
+        level: Level,
+        /// The parameters of the notification.
+        params: Box<[u8]>,
+    },
+    /// A resource was updated of which these cores want to hear.
+    Updated {
+        /// What was asked for: it, or what it is a part of.
+        uri: Box<str>,
+        /// Where anybody wants to hear of it.
+        cores: Box<[CoreId]>,
+    },
 }
 
 /// What a scout is at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// Waits until it is time to begin.
     Waiting,
     /// Asks which era it is, or for a session.
@@ -118,39 +123,68 @@ enum Stage {
     Listing,
     /// Watches.
     Watching,
+    /// Knows what a lazy process has, and waits until it is needed.
+    Sleeping,
 }
 
 /// The scout of one upstream.
 #[derive(Debug)]
 pub(super) struct Scout {
-    stage: Stage,
+    pub stage: Stage,
     /// When something is to be done.
-    due: Nanos,
-    version: Version,
-    capabilities: Capabilities,
-    found: Found,
+    pub due: Nanos,
+    /// When it last asked something.
+    pub asked: Nanos,
+    /// What it knew before the process was started again holds, unless it turns out not to.
+    pub is_woken: bool,
+    /// It is to be asked whether it is there, whatever else there is to ask.
+    pub is_doubted: bool,
+    pub version: Version,
+    pub capabilities: Capabilities,
+    pub found: Found,
     /// What the result of the greeting said.
-    greeting: Found,
-    pages: usize,
+    pub greeting: Found,
+    pub pages: usize,
     /// Failures in a row.
-    failures: u32,
-    backoff: Backoff,
-    listen: Option<Key>,
+    pub failures: u32,
+    pub backoff: Backoff,
+    /// The stream of changes.
+    pub listen: Option<Key>,
+    /// Counts those.
+    pub listens: u32,
+    /// It is open.
+    pub is_listening: bool,
+    /// The stream that the present one is to take the place of, once the upstream has acknowledged it.
+    pub former: Option<(Key, u32)>,
+    /// Resources of which clients want to hear.
+    pub watched: Watched,
+    /// What it logged lately.
+    pub logged: Logged,
+    /// Counts listings.
+    pub listing: u32,
+    /// When the last one began.
+    pub listed: Nanos,
+    /// How long after it the next one may begin.
+    pub pace: Duration,
+    /// It was asked for its era again, since it named versions.
+    pub is_asked_again: bool,
     /// It does not tell of changes, whatever it said.
-    is_silent: bool,
+    pub is_silent: bool,
     /// Lists changed since they were asked for.
-    is_stale: bool,
+    pub is_stale: bool,
+    /// Changes that it was told of although it knew that there are some.
+    pub needless: u32,
     /// How often it has said so, of tools, prompts and resources.
-    changes: [u32; 3],
+    pub changes: [u32; 3],
     /// It tells of changes without being asked.
-    is_told: bool,
+    pub is_told: bool,
     /// A session was opened in the place of one that was lost, and nothing was found out in it yet.
-    is_renewed: bool,
+    pub is_renewed: bool,
     /// When the stream of changes was opened.
-    listened: Nanos,
+    pub listened: Nanos,
     /// How long to wait before a stream of changes that ended is opened again.
-    reopening: Backoff,
-    is_online: bool,
+    pub reopening: Backoff,
+    pub is_online: bool,
 }
 
 impl Scout {
@@ -158,6 +192,9 @@ impl Scout {
         Self {
             stage: Stage::Waiting,
             due: now,
+            asked: now,
+            is_woken: false,
+            is_doubted: false,
             version: Version::MODERN_NEWEST,
             capabilities: Capabilities::default(),
             found: Found::default(),
@@ -166,8 +203,18 @@ impl Scout {
             failures: 0,
             backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX, seed),
             listen: None,
+            listens: 0,
+            is_listening: false,
+            former: None,
+            watched: Watched::default(),
+            logged: Logged::default(),
+            listing: 0,
+            listed: Nanos(0),
+            pace: SETTLE,
+            is_asked_again: false,
             is_silent: false,
             is_stale: false,
+            needless: 0,
             changes: [0; 3],
             is_told: false,
             is_renewed: false,
@@ -177,8 +224,23 @@ impl Scout {
         }
     }
 
-    pub const fn due(&self) -> Nanos {
-        self.due
+    pub fn due(&self) -> Nanos {
+        self.due.min(self.watched.due())
+    }
+
+    /// Whether it is told when a list changes.
+    pub const fn hears_of_lists(&self) -> bool {
+        self.is_told || (self.listen.is_some() && self.capabilities.tells())
+    }
+
+    /// When the lists may be asked for again.
+    pub fn next_listing(&self, now: Nanos) -> Nanos {
+        now.after(SETTLE).max(self.listed.after(self.pace))
+    }
+
+    /// Whether everything that it knows of is known as it is now, and nobody wants to hear when it changes.
+    pub fn is_content(&self) -> bool {
+        self.stage == Stage::Watching && !self.is_stale && self.watched.is_empty()
     }
 
     /// The upstream has said of itself what it can do.
@@ -198,7 +260,7 @@ impl Gateway {
         }
     }
 
-    fn scout(&mut self, upstream: u32) -> Option<&mut Scout> {
+    pub(super) fn scout(&mut self, upstream: u32) -> Option<&mut Scout> {
         self.upstreams[upstream].scout.as_mut()
     }
 
@@ -208,20 +270,27 @@ impl Gateway {
         let Some(scout) = self.scout(upstream) else { return };
         if is_draining {
             scout.due = Nanos::NEVER;
+            return;
         }
+        if scout.watched.due() <= now {
+            self.tick_watched(now, upstream);
+        }
+        let Some(scout) = self.scout(upstream) else { return };
         if now < scout.due {
             return;
         }
         scout.due = Nanos::NEVER;
+        let is_doubted = std::mem::take(&mut scout.is_doubted);
         let (version, is_legacy) = (scout.version, scout.version.era() == Era::Legacy);
         match scout.stage {
             Stage::Waiting => self.begin(now, upstream),
-            Stage::Watching if scout.is_stale || !(scout.is_told || scout.listen.is_some()) => self.list(now, upstream),
+            Stage::Watching if !is_doubted && (scout.is_stale || !scout.hears_of_lists()) => self.list(now, upstream),
             Stage::Watching => {
                 let method = if is_legacy { Method::Ping } else { Method::ServerDiscover };
-                self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
+                let key = self.ask(now, Owned { upstream, errand: Errand::Check, method, version, members: b"" });
+                self.end_by(key, now.after(CHECK_ANSWER));
             }
-            Stage::Greeting | Stage::Listing => {}
+            Stage::Greeting | Stage::Listing | Stage::Sleeping => {}
         }
     }
 
@@ -229,18 +298,28 @@ impl Gateway {
     fn begin(&mut self, now: Nanos, upstream: u32) {
         let dialect = self.upstreams[upstream].settings.dialect;
         let Some(scout) = self.scout(upstream) else { return };
-        (scout.stage, scout.is_silent, scout.is_stale) = (Stage::Greeting, false, false);
-        if dialect == Dialect::Legacy {
+        (scout.stage, scout.is_silent, scout.is_stale, scout.is_asked_again) = (Stage::Greeting, false, false, false);
+        let knows_legacy = std::mem::take(&mut scout.is_woken) && scout.version.era() == Era::Legacy;
+        if dialect == Dialect::Legacy || knows_legacy {
             return self.greet_legacy(now, upstream);
         }
+        (scout.version, scout.is_told) = (Version::MODERN_NEWEST, false);
+        self.discover(now, upstream);
+    }
+
+    fn discover(&mut self, now: Nanos, upstream: u32) {
         let version = Version::MODERN_NEWEST;
-        (scout.version, scout.is_told) = (version, false);
         let key = self.ask(now, Owned { upstream, errand: Errand::Discover, method: Method::ServerDiscover, version, members: b"" });
         // A process that speaks the handshake alone may not answer at all.
-        if self.is_process(upstream)
-            && let Some(trip) = self.trips.get_mut(key)
-        {
-            trip.ends = trip.ends.min(now.after(PROBE));
+        if self.is_process(upstream) {
+            self.end_by(key, now.after(PROBE));
+        }
+    }
+
+    /// Gives a request no longer than that.
+    fn end_by(&mut self, key: Key, ends: Nanos) {
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.ends = trip.ends.min(ends);
             let due = trip.ends;
             self.expect(due);
         }
@@ -250,11 +329,11 @@ impl Gateway {
         if let Some(scout) = self.scout(upstream) {
             scout.version = Version::LEGACY_NEWEST;
         }
-        if self.is_process(upstream) && matches!(self.upstreams[upstream].session, Session::Open(_)) {
+        if self.is_process(upstream) && self.upstreams[upstream].session.open().is_some() {
             // A client's request has greeted it already: a process is greeted once in its life (2025-11-25, lifecycle, "Initialization").
             return self.on_session(now, upstream);
         }
-        self.forget_session(upstream);
+        self.retire_shared(upstream);
         self.open_session(now, upstream);
     }
 
@@ -264,20 +343,38 @@ impl Gateway {
     }
 
     /// A request of this gateway's own failed.
-    pub(super) fn on_own_failure(&mut self, now: Nanos, upstream: u32, errand: Errand, failure: Failure) {
+    pub(super) fn on_own_failure(&mut self, now: Nanos, upstream: u32, errand: Errand, mut failure: Failure) {
+        // A process that speaks the handshake alone may leave another first request unanswered.
+        let is_probe = errand == Errand::Discover && self.upstreams[upstream].settings.dialect == Dialect::Auto;
+        let sent = self.scout(upstream).map(|scout| scout.asked);
+        if let (Failure::TimedOut, Some(sent), false) = (&failure, sent.filter(|_| self.is_process(upstream)), is_probe) {
+            if !self.is_alive_unanswered(now, upstream, errand, sent) {
+                failure = Failure::Silent;
+            } else if errand == Errand::Check {
+                return self.check_again(now, upstream);
+            }
+        }
         self.on_errand(now, upstream, errand, Err(failure));
     }
 
     fn on_errand(&mut self, now: Nanos, upstream: u32, errand: Errand, reply: Result<&Reply<'_>, Failure>) {
         match errand {
-            Errand::Initialize => self.on_initialized(now, upstream, reply),
-            Errand::Initialized => {
+            Errand::Initialize(seat) => self.on_initialized(now, upstream, seat, reply),
+            Errand::Initialized(seat) => {
                 let told = reply.and_then(|reply| if reply.status < 500 { Ok(()) } else { Err(Failure::Status(reply.status)) });
-                self.on_session_begun(now, upstream, told);
+                self.on_session_begun(now, upstream, seat, told);
             }
+            // What came of it, requests wait for it no longer.
+            Errand::Level(seat) => self.on_level_set(now, upstream, seat),
+            Errand::End => self.tell_ends(now, upstream),
             Errand::Discover => self.on_discovered(now, upstream, reply),
-            Errand::Page(list) => self.on_page(now, upstream, list, reply),
-            Errand::Listen => self.on_listen_over(now, upstream, reply),
+            Errand::Page(list, listing) if self.scout(upstream).is_some_and(|scout| scout.listing == listing) => {
+                self.on_page(now, upstream, list, reply);
+            }
+            // Another listing has begun meanwhile.
+            Errand::Page(..) => {}
+            Errand::Listen(number) => self.on_listen_over(now, upstream, number, reply),
+            Errand::Watch => self.on_watch_answered(now, upstream, reply),
             Errand::Check => self.on_checked(now, upstream, reply),
             Errand::Tell => {}
         }
@@ -291,6 +388,11 @@ impl Gateway {
             Err(_) if reply.status >= 500 || matches!(reply.status, 401 | 403) => Err(Failure::Status(reply.status)),
             outcome => Ok(outcome),
         });
+        let names_another = matches!(&outcome, Ok(Ok(Err(error))) if names_spoken(error));
+        if names_another && self.scout(upstream).is_some_and(|scout| !std::mem::replace(&mut scout.is_asked_again, true)) {
+            // Its client is to choose among the versions that it names (2026-07-28, versioning, "Version Negotiation").
+            return self.discover(now, upstream);
+        }
         let may_be_silent = is_auto && self.is_process(upstream);
         let result = match outcome {
             Err(Failure::TimedOut) if may_be_silent => return self.greet_legacy(now, upstream),
@@ -309,36 +411,42 @@ impl Gateway {
 
     /// There is a session.
     pub(super) fn on_session(&mut self, now: Nanos, upstream: u32) {
-        if self.scout(upstream).is_some_and(|scout| scout.stage == Stage::Greeting) {
-            self.list(now, upstream);
+        if self.is_draining {
+            return;
         }
+        if self.scout(upstream).is_some_and(|scout| scout.stage == Stage::Greeting) {
+            return self.list(now, upstream);
+        }
+        self.watch_anew(now, upstream);
     }
 
     /// Drains the lists from the beginning.
     fn list(&mut self, now: Nanos, upstream: u32) {
-        let version = match &self.upstreams[upstream].session {
-            Session::Open(open) => Some(open.version),
-            _ => None,
-        };
+        let version = self.upstreams[upstream].session.open().map(|open| open.version);
         let Some(scout) = self.scout(upstream) else { return };
         if scout.version.era() == Era::Legacy {
             scout.version = version.unwrap_or(scout.version);
         }
-        (scout.stage, scout.is_stale, scout.pages) = (Stage::Listing, false, 0);
+        let is_soon = now.since(scout.listed) < PACE_MEMORY.max(scout.pace * 4);
+        scout.pace = if is_soon { (scout.pace * 2).min(PACE_MAX) } else { SETTLE };
+        (scout.listed, scout.listing) = (now, scout.listing.wrapping_add(1));
+        (scout.stage, scout.is_stale, scout.needless, scout.pages) = (Stage::Listing, false, 0, 0);
         scout.found = scout.greeting.clone();
         scout.found.version = Some(scout.version);
         scout.found.completes = scout.capabilities.completions;
+        scout.found.subscribes = scout.capabilities.resources_updates;
+        self.read_on(upstream);
         self.next_list(now, upstream, Some(Lists::Tools));
     }
 
     /// Asks for the first page of this list, or the next that there is.
     fn next_list(&mut self, now: Nanos, upstream: u32, from: Option<Lists>) {
         let Some(scout) = self.scout(upstream) else { return };
-        let (version, capabilities) = (scout.version, scout.capabilities);
+        let (version, capabilities, listing) = (scout.version, scout.capabilities, scout.listing);
         let list = std::iter::successors(from, |list| list.next()).find(|list| capabilities.has(*list));
         match list {
             Some(list) => {
-                self.ask(now, Owned { upstream, errand: Errand::Page(list), method: list.method(), version, members: b"" });
+                self.ask(now, Owned { upstream, errand: Errand::Page(list, listing), method: list.method(), version, members: b"" });
             }
             None => self.publish(now, upstream),
         }
@@ -362,13 +470,13 @@ impl Gateway {
         };
         let Some(scout) = self.scout(upstream) else { return };
         scout.pages += 1;
-        let version = scout.version;
+        let (version, listing) = (scout.version, scout.listing);
         let next = scout.found.add(list, page);
         let is_over = scout.pages >= limits::UPSTREAM_PAGES_MAX;
         match next {
             Next::Page(cursor) if !is_over => {
                 let members = [br#""cursor":"#, &*cursor].concat();
-                self.ask(now, Owned { upstream, errand: Errand::Page(list), method: list.method(), version, members: &members });
+                self.ask(now, Owned { upstream, errand: Errand::Page(list, listing), method: list.method(), version, members: &members });
             }
             Next::End => self.next_list(now, upstream, list.next()),
             Next::Full | Next::Page(_) => {
@@ -383,133 +491,45 @@ impl Gateway {
     }
 
     /// The session is no more. An upstream that forgets every session at once fails.
-    fn greet_again(&mut self, now: Nanos, upstream: u32) {
+    pub(super) fn greet_again(&mut self, now: Nanos, upstream: u32) {
         let Some(scout) = self.scout(upstream) else { return };
         if std::mem::replace(&mut scout.is_renewed, true) {
             return self.on_scout_failure(now, upstream, &Failure::NoSession);
         }
         scout.stage = Stage::Greeting;
+        self.forget_session(upstream, Seat::Shared);
         self.greet_legacy(now, upstream);
     }
 
     /// All lists are there.
     fn publish(&mut self, now: Nanos, upstream: u32) {
         let is_process = self.is_process(upstream);
+        self.leave_old_session(now, upstream);
         let up = &mut self.upstreams[upstream];
         let Some(scout) = &mut up.scout else { return };
-        if scout.failures > 0 {
-            // It is back: nobody needs to find that out by trying.
-            up.breaker.close();
-        }
+        // It is back: nobody needs to find that out by trying.
+        let is_closed = scout.failures > 0 && up.breaker.close();
         (scout.stage, scout.failures, scout.is_online) = (Stage::Watching, 0, true);
         scout.is_renewed = false;
         scout.backoff.reset();
         let mut found = Box::new(std::mem::take(&mut scout.found));
         found.changes = scout.changes;
         scout.is_told = is_process && scout.version.era() == Era::Legacy && scout.capabilities.tells();
-        let is_listening = scout.is_told || scout.listen.is_some();
-        scout.due = if scout.is_stale { now.after(SETTLE) } else { now.after(if is_listening { CHECK } else { POLL }) };
-        let (due, may_listen) = (scout.due, !is_listening && !scout.is_silent && scout.capabilities.tells());
+        let is_told = scout.hears_of_lists();
+        // A lazy one is left alone; a lazy process sleeps.
+        let is_lazy = up.settings.options.is_lazy && !is_process;
+        let wait = if is_told { CHECK } else { POLL };
+        scout.due = if scout.is_stale { scout.next_listing(now) } else { now.after(if is_lazy { LAZY_POLL } else { wait }) };
+        let is_left_alone = is_lazy && scout.watched.is_empty();
+        let may_listen = scout.listen.is_none() && !scout.is_told && !scout.is_silent && scout.has_to_hear() && !is_left_alone;
+        let due = scout.due;
         self.news.push(News { upstream, finding: Finding::Online(found) });
+        self.say(now, upstream, is_closed.then_some(Said::Closed));
         self.expect(due);
         if may_listen {
             self.listen(now, upstream);
         }
-    }
-
-    /// Opens a stream of changes.
-    fn listen(&mut self, now: Nanos, upstream: u32) {
-        let Some(scout) = self.scout(upstream) else { return };
-        let (version, capabilities) = (scout.version, scout.capabilities);
-        let key = if version.era() == Era::Legacy {
-            let key = self.own_trip(now, upstream, Errand::Listen, Verb::Get, Method::Unknown, version);
-            self.dispatch(now, key);
-            key
-        } else {
-            let wanted = [
-                ("toolsListChanged", capabilities.tools_changes),
-                ("promptsListChanged", capabilities.prompts_changes),
-                ("resourcesListChanged", capabilities.resources_changes),
-            ];
-            let wanted: Vec<_> = wanted.into_iter().filter(|(_, tells)| *tells).map(|(name, _)| format!(r#""{name}":true"#)).collect();
-            let members = format!(r#""notifications":{{{}}}"#, wanted.join(","));
-            let owned =
-                Owned { upstream, errand: Errand::Listen, method: Method::SubscriptionsListen, version, members: members.as_bytes() };
-            self.ask(now, owned)
-        };
-        if let Some(scout) = self.scout(upstream) {
-            (scout.listen, scout.listened) = (Some(key), now);
-        }
-    }
-
-    /// The stream of changes is open. What changed before it was is found out.
-    pub(super) fn on_listening(&mut self, now: Nanos, upstream: u32) {
-        self.stale(now, upstream);
-    }
-
-    pub(super) fn stale(&mut self, now: Nanos, upstream: u32) {
-        let Some(scout) = self.scout(upstream) else { return };
-        scout.is_stale = true;
-        if scout.stage == Stage::Watching {
-            scout.due = scout.due.min(now.after(SETTLE));
-            let due = scout.due;
-            self.expect(due);
-        }
-    }
-
-    /// The upstream has said something of its own accord: that a list changed, if it is of interest. Clients are told so, too, also when the
-    /// list looks as before.
-    pub(super) fn on_change(&mut self, now: Nanos, upstream: u32, notice: mcp::Notification) {
-        let list = match notice {
-            mcp::Notification::ToolsListChanged => 0,
-            mcp::Notification::PromptsListChanged => 1,
-            mcp::Notification::ResourcesListChanged => 2,
-            _ => return,
-        };
-        if let Some(scout) = self.scout(upstream) {
-            scout.changes[list] = scout.changes[list].wrapping_add(1);
-        }
-        self.stale(now, upstream);
-    }
-
-    /// Something was said on a stream that answers a request of this gateway's own.
-    pub(super) fn on_own_event(&mut self, now: Nanos, key: Key, errand: Errand, link: LinkId, message: &[u8]) {
-        let Some(upstream) = self.trips.get(key).map(|trip| trip.upstream) else { return };
-        match jsonrpc::parse(message) {
-            Ok(Body::One(Message::Response(_))) => {
-                let reply = Reply { status: 200, session: self.session_of(link), body: message };
-                self.end_trip(key);
-                self.on_errand(now, upstream, errand, Ok(&reply));
-            }
-            Ok(Body::One(Message::Request(request))) => {
-                let (id, method) = (request.id.raw().to_vec(), Method::parse(request.method));
-                if self.trips.get(key).is_some_and(|trip| trip.version.era() == Era::Legacy) {
-                    self.answer_question(now, upstream, &id, method);
-                }
-            }
-            Ok(Body::One(Message::Notification(notice))) => {
-                self.on_change(now, upstream, mcp::Notification::parse(notice.method));
-            }
-            Ok(Body::Batch(_)) | Err(_) => {}
-        }
-    }
-
-    /// The stream of changes has ended, or was refused.
-    fn on_listen_over(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
-        let Some(scout) = self.scout(upstream) else { return };
-        scout.listen = None;
-        // A stream that was opened and ended is opened again after a look at the lists; one that was refused is not asked for again.
-        scout.is_silent |= reply.is_ok_and(|reply| reply.status >= 400 || (reply.status == 200 && !reply.is_end_of_listen()));
-        if scout.stage == Stage::Watching {
-            // One that lasted ended by chance.
-            if now.since(scout.listened) >= POLL {
-                scout.reopening.reset();
-            }
-            scout.due = now.after(if scout.is_silent { POLL } else { scout.reopening.next_wait() });
-            scout.is_stale = true;
-            let due = scout.due;
-            self.expect(due);
-        }
+        self.settle_watched(now, upstream);
     }
 
     fn on_checked(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
@@ -541,47 +561,22 @@ impl Gateway {
         let is_first = scout.failures == 0;
         scout.failures = scout.failures.saturating_add(1);
         scout.stage = Stage::Waiting;
+        scout.is_woken = false;
         scout.due = now.after(scout.backoff.next_wait()).max(not_before);
-        let (due, listen) = (scout.due, scout.listen.take());
-        let is_news = scout.failures == OFFLINE_AFTER || (is_first && !scout.is_online && !matches!(failure, Failure::Down(Down::Hung)));
-        if scout.failures >= OFFLINE_AFTER {
+        let (due, listens) = (scout.due, [scout.listen.take(), scout.former.take().map(|(key, _)| key)]);
+        scout.is_listening = false;
+        let is_over = due == Nanos::NEVER && scout.is_online;
+        let is_news =
+            is_over || scout.failures == OFFLINE_AFTER || (is_first && !scout.is_online && !matches!(failure, Failure::Down(Down::Hung)));
+        if scout.failures >= OFFLINE_AFTER || is_over {
             scout.is_online = false;
         }
         self.expect(due);
         if is_news {
             self.news.push(News { upstream, finding: Finding::Offline(failure.clone()) });
         }
-        if let Some(listen) = listen {
+        for listen in listens.into_iter().flatten() {
             self.drop_trip(now, listen);
         }
     }
-}
-
-impl Reply<'_> {
-    /// Whether it is the result that ends a stream of changes in good order.
-    fn is_end_of_listen(&self) -> bool {
-        self.result().is_ok_and(|result| json::get(result, "resultType").is_some())
-    }
-}
-
-/// Whether a result of `server/discover` names a modern version that is spoken here.
-fn is_modern(result: &[u8]) -> bool {
-    json::elements(json::get(result, "supportedVersions").unwrap_or_default()).any(is_spoken)
-}
-
-fn is_spoken(version: &[u8]) -> bool {
-    Version::from_raw(version).is_some_and(|version| version.era() == Era::Modern)
-}
-
-/// Whether an error says that only versions are spoken there of which none is spoken here.
-fn speaks_nothing_known(error: &[u8]) -> bool {
-    let supported = json::get(error, "data").and_then(|data| json::get(data, "supported"));
-    error_code(error) == Some(code::UNSUPPORTED_VERSION)
-        && supported.is_some_and(|list| {
-            json::elements(list).next().is_some() && json::elements(list).all(|version| Version::from_raw(version).is_none())
-        })
-}
-
-fn error_code(error: &[u8]) -> Option<i32> {
-    std::str::from_utf8(json::get(error, "code")?).ok()?.parse().ok()
 }

@@ -1,14 +1,17 @@
-//! Sessions of upstreams of the legacy era: one per core and upstream, opened when it is first needed, shared by all requests, and opened anew when
-//! the upstream has forgotten it (2025-11-25, transports, "Session Management").
+//! Sessions of upstreams of the legacy era: opened when they are first needed, and opened anew when the upstream has forgotten them (2025-11-25,
+//! transports, "Session Management"). Whose they are stands in `owner`.
 
 use compact_str::CompactString;
 
 use super::failure::Failure;
 use super::http::answer_to;
-use super::scout::{Errand, Reply};
+use super::owner::Seat;
+use super::rejoin::LAST_EVENT_ID;
+use super::reply::Reply;
+use super::scout::Errand;
 use super::slots::Key;
 use super::trip::{Stage, Trip, TripId, Verb, Who};
-use super::upstream::{Open, Session, Starts};
+use super::upstream::{Open, Starts, State};
 use super::write::{self, Number};
 use super::{Gateway, Owned};
 use crate::base::limits;
@@ -18,15 +21,28 @@ use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Method, Version};
 
 /// What clients of the legacy era can be asked for through this gateway.
-const RELAYED: ClientCapabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
+pub(super) const RELAYED: ClientCapabilities =
+    ClientCapabilities::SAMPLING.with(ClientCapabilities::ELICITATION_FORM).with(ClientCapabilities::ROOTS);
 
-/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came.
-pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, session: Option<&Open>, len: Option<usize>) {
+/// Appends the head of a request of the legacy era. What a session says of itself was checked when it came. `after` is the last event of the
+/// stream that is to be taken up.
+pub(super) fn legacy_head(
+    out: &mut Vec<u8>,
+    starts: &Starts,
+    verb: Verb,
+    session: Option<&Open>,
+    after: Option<&[u8]>,
+    len: Option<usize>,
+) {
     let mut head = starts.begin(out, verb);
     if let Some(open) = session {
         let version = head.field("MCP-Protocol-Version", open.version.as_str().as_bytes());
         let id = open.id.as_deref().map_or(Ok(()), |id| head.field("MCP-Session-Id", id));
         debug_assert!(version.and(id).is_ok(), "a version is a token, and the id was checked when it came");
+    }
+    if let Some(after) = after {
+        let told = head.field(LAST_EVENT_ID, after);
+        debug_assert!(told.is_ok(), "it was checked when it came");
     }
     head.end(len);
 }
@@ -34,88 +50,149 @@ pub(super) fn legacy_head(out: &mut Vec<u8>, starts: &Starts, verb: Verb, sessio
 impl Gateway {
     /// Whether there is a session. If not, one is opened, and the request waits for it.
     pub(super) fn has_session(&mut self, now: Nanos, upstream: u32, key: Key) -> bool {
-        match &mut self.upstreams[upstream].session {
-            Session::Open(_) => return true,
-            Session::Opening { waiting } => waiting.push(key),
-            none @ Session::None => {
-                *none = Session::Opening { waiting: vec![key] };
-                self.initialize(now, upstream);
+        let Some(seat) = self.trips.get(key).map(|trip| trip.seat) else { return false };
+        let Some(session) = self.session_mut(upstream, seat) else {
+            self.fail(now, key, Failure::NoSession);
+            return false;
+        };
+        let mut is_new = false;
+        match &mut session.state {
+            State::Open(_) => return true,
+            State::Opening { waiting } => waiting.push(key),
+            none @ State::None => {
+                *none = State::Opening { waiting: vec![key] };
+                is_new = true;
             }
         }
+        self.waits_unopened(upstream, key);
+        if is_new {
+            self.initialize(now, upstream, seat);
+        }
         false
+    }
+
+    /// A request waits for its session.
+    pub(super) fn waits_unopened(&mut self, upstream: u32, key: Key) {
+        if let Some(trip) = self.trips.get_mut(key) {
+            trip.stage = Stage::Unopened;
+            self.upstreams[upstream].unopened += 1;
+        }
     }
 
     /// Asks for a session on behalf of the scout.
     pub(super) fn open_session(&mut self, now: Nanos, upstream: u32) {
         let session = &mut self.upstreams[upstream].session;
-        if !matches!(session, Session::Opening { .. }) {
-            *session = Session::Opening { waiting: Vec::new() };
-            self.initialize(now, upstream);
+        if !matches!(session.state, State::Opening { .. }) {
+            session.state = State::Opening { waiting: Vec::new() };
+            self.initialize(now, upstream, Seat::Shared);
         }
     }
 
-    fn initialize(&mut self, now: Nanos, upstream: u32) {
+    fn initialize(&mut self, now: Nanos, upstream: u32, seat: Seat) {
         let version = Version::LEGACY_NEWEST;
         // What is asked on the stream of a call is passed on to who called. On a shared pipe nobody could say who that is.
         let is_process = self.upstreams[upstream].pipe.is_some();
-        let members = write::initialize_members(version, if is_process { ClientCapabilities::NONE } else { RELAYED });
-        self.ask(now, Owned { upstream, errand: Errand::Initialize, method: Method::Initialize, version, members: &members });
+        let Some(session) = self.session(upstream, seat) else { return };
+        let members = if session.members.is_empty() {
+            write::initialize_members(version, if is_process { ClientCapabilities::NONE } else { RELAYED }, None)
+        } else {
+            session.members.to_vec()
+        };
+        self.ask_in(
+            now,
+            seat,
+            Owned { upstream, errand: Errand::Initialize(seat), method: Method::Initialize, version, members: &members },
+        );
     }
 
     /// The upstream has answered `initialize`.
-    pub(super) fn on_initialized(&mut self, now: Nanos, upstream: u32, reply: Result<&Reply<'_>, Failure>) {
+    pub(super) fn on_initialized(&mut self, now: Nanos, upstream: u32, seat: Seat, reply: Result<&Reply<'_>, Failure>) {
         let opened = reply.and_then(|reply| {
             let result = reply.result()?;
             // What it offers instead of what was asked for (2025-11-25, lifecycle, "Version Negotiation").
             let version = json::get(result, "protocolVersion").and_then(Version::from_raw);
             let version = version.filter(|version| version.era() == Era::Legacy).ok_or(Failure::NoSession)?;
-            let info = json::get(result, "serverInfo").filter(|raw| raw.starts_with(b"{") && raw.len() <= limits::SERVER_TEXT_BYTES_MAX);
             let id = reply.session.clone().filter(|id| id.len() <= limits::UPSTREAM_SESSION_BYTES_MAX);
-            Ok((Open { id, version, info: info.unwrap_or(b"{}").into() }, result))
+            let logs = json::get(result, "capabilities").and_then(|all| json::get(all, "logging")).is_some_and(|raw| raw.starts_with(b"{"));
+            Ok((Open { id, version, logs, level: None }, result))
         });
+        let (open, result) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => return self.on_no_session(now, upstream, seat, &failure),
+        };
         let up = &mut self.upstreams[upstream];
-        match opened {
-            Ok((open, result)) => {
-                let waiting = up.session.take_waiting();
-                up.session = Session::Open(open);
-                up.sessions = up.sessions.wrapping_add(1).max(1);
-                if let Some(scout) = &mut up.scout {
-                    scout.greeted(result);
-                }
-                // They wait until the upstream knows that the session has begun.
-                up.greeting = waiting;
-                self.notify(now, upstream, Errand::Initialized, br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-            }
-            Err(failure) => self.on_no_session(now, upstream, &failure),
+        let info = json::get(result, "serverInfo").filter(|raw| raw.starts_with(b"{") && raw.len() <= limits::SERVER_TEXT_BYTES_MAX);
+        if let Some(info) = info.filter(|info| **info != *up.info) {
+            up.info = info.into();
+        }
+        up.is_neutral = open.id.is_none() && up.pipe.is_none();
+        let is_neutral = up.is_neutral;
+        if let (Seat::Shared, Some(scout)) = (seat, &mut up.scout) {
+            scout.greeted(result);
+        }
+        let Some(session) = self.session_mut(upstream, seat) else { return };
+        let waiting = session.take_waiting();
+        let is_waited_for = !waiting.is_empty();
+        session.state = State::Open(open);
+        session.opened = session.opened.wrapping_add(1).max(1);
+        // They wait until the upstream knows that the session has begun.
+        session.greeting = waiting;
+        match seat {
+            // The next requests of its owner go in the shared one.
+            Seat::Own(key) if is_neutral => self.end_session(key),
+            Seat::Own(key) => self.close_if_over(key),
+            Seat::Shared if self.is_draining && !is_waited_for => return self.end_shared(upstream),
+            Seat::Shared => {}
+        }
+        if self.session(upstream, seat).is_some() {
+            self.notify(now, upstream, seat, Errand::Initialized(seat), br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         }
     }
 
     /// The upstream knows that the session has begun, or would not be told.
-    pub(super) fn on_session_begun(&mut self, now: Nanos, upstream: u32, told: Result<(), Failure>) {
+    pub(super) fn on_session_begun(&mut self, now: Nanos, upstream: u32, seat: Seat, told: Result<(), Failure>) {
         if let Err(failure) = told {
-            return self.on_no_session(now, upstream, &failure);
+            return self.on_no_session(now, upstream, seat, &failure);
         }
-        for key in std::mem::take(&mut self.upstreams[upstream].greeting) {
-            self.send_if_waiting(now, key);
-        }
-        self.on_session(now, upstream);
-    }
-
-    fn send_if_waiting(&mut self, now: Nanos, key: Key) {
-        if self.trips.get(key).is_some_and(|trip| trip.stage == Stage::Waiting) {
-            self.send(now, key);
+        self.release_greeting(now, upstream, seat);
+        if seat == Seat::Shared {
+            self.on_session(now, upstream);
         }
     }
 
-    fn on_no_session(&mut self, now: Nanos, upstream: u32, failure: &Failure) {
-        let up = &mut self.upstreams[upstream];
-        let mut waiting = up.session.take_waiting();
-        waiting.append(&mut up.greeting);
-        up.session = Session::None;
+    /// The session is to log from another level on, or would not be told.
+    pub(super) fn on_level_set(&mut self, now: Nanos, upstream: u32, seat: Seat) {
+        self.release_greeting(now, upstream, seat);
+    }
+
+    /// What waited goes on; perhaps the upstream is to be told of a level first.
+    fn release_greeting(&mut self, now: Nanos, upstream: u32, seat: Seat) {
+        let greeting = self.session_mut(upstream, seat).map(|session| std::mem::take(&mut session.greeting)).unwrap_or_default();
+        for key in greeting {
+            let Some(trip) = self.trips.get_mut(key).filter(|trip| trip.stage == Stage::Unopened) else { continue };
+            trip.stage = Stage::Waiting;
+            self.upstreams[upstream].unopened -= 1;
+            self.dispatch(now, key);
+        }
+    }
+
+    fn on_no_session(&mut self, now: Nanos, upstream: u32, seat: Seat, failure: &Failure) {
+        let Some(session) = self.session_mut(upstream, seat) else { return };
+        let mut waiting = session.take_waiting();
+        waiting.append(&mut session.greeting);
+        let open = session.close();
+        session.state = State::None;
         for key in waiting {
             self.fail(now, key, failure.clone());
         }
-        self.on_scout_failure(now, upstream, failure);
+        // It may have it all the same.
+        if let Some(open) = open {
+            self.end_later(upstream, open);
+        }
+        match seat {
+            Seat::Shared => self.on_scout_failure(now, upstream, failure),
+            Seat::Own(key) => self.close_if_over(key),
+        }
     }
 
     /// Whether an answer says that the session is no more.
@@ -133,10 +210,10 @@ impl Gateway {
             return self.fail(now, key, Failure::NoSession);
         }
         trip.stage = Stage::Waiting;
-        let (upstream, session) = (trip.upstream, trip.session);
+        let (upstream, seat, session) = (trip.upstream, trip.seat, trip.session);
         // Another request that was sent in it may have found that out before.
-        if session == self.upstreams[upstream].sessions {
-            self.forget_session(upstream);
+        if self.session(upstream, seat).is_some_and(|own| own.opened == session) {
+            self.forget_session(upstream, seat);
         }
         let link = self.links.iter().find(|(_, link)| link.carries(key)).map(|(link, _)| link);
         if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
@@ -145,10 +222,10 @@ impl Gateway {
         self.dispatch(now, key);
     }
 
-    pub(super) fn forget_session(&mut self, upstream: u32) {
-        let session = &mut self.upstreams[upstream].session;
-        if matches!(session, Session::Open(_)) {
-            *session = Session::None;
+    /// The upstream knows this session no more.
+    pub(super) fn forget_session(&mut self, upstream: u32, seat: Seat) {
+        if let Some(session) = self.session_mut(upstream, seat) {
+            session.close();
         }
     }
 
@@ -160,24 +237,24 @@ impl Gateway {
 
     /// Tells an upstream that nobody waits for this request any more (2025-11-25, basic, "Cancellation"). One of the modern era that is not a
     /// process is told by hanging up.
-    pub(super) fn tell_cancelled(&mut self, now: Nanos, upstream: u32, number: u64) {
+    pub(super) fn tell_cancelled(&mut self, now: Nanos, upstream: u32, seat: Seat, number: u64) {
         if self.tells_enough(upstream) {
             return;
         }
         let message = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"The client does not wait for it any more"}}}}"#
         );
-        self.notify(now, upstream, Errand::Tell, message.as_bytes());
+        self.notify(now, upstream, seat, Errand::Tell, message.as_bytes());
     }
 
     /// Answers what an upstream asks while a request is in work.
-    pub(super) fn answer_question(&mut self, now: Nanos, upstream: u32, id: &[u8], method: Method) {
+    pub(super) fn answer_question(&mut self, now: Nanos, upstream: u32, seat: Seat, id: &[u8], method: Method) {
         if self.tells_enough(upstream) {
             return;
         }
         let mut message = self.buffer();
         answer_to(method, id, &mut message);
-        self.notify(now, upstream, Errand::Tell, &message);
+        self.notify(now, upstream, seat, Errand::Tell, &message);
         self.give_back(message);
     }
 
@@ -185,11 +262,13 @@ impl Gateway {
     pub fn answer(&mut self, now: Nanos, trip: TripId, id: &str, reply: Result<&[u8], &[u8]>) {
         let Some(trip) = self.trips.get_mut((trip.0, trip.1)) else { return };
         trip.questions = trip.questions.saturating_sub(1);
-        let upstream = trip.upstream;
+        let (upstream, seat) = (trip.upstream, trip.seat);
         if trip.questions == 0 {
             trip.asked = 0;
             let up = &self.upstreams[upstream];
-            (trip.due, trip.ends) = (now.after(up.settings.idle_timeout), up.ends(now));
+            trip.ends = up.deadline(now);
+            // One whose stream is apart waits for that.
+            trip.due = if trip.stage == Stage::Apart { trip.due } else { now.after(up.settings.idle_timeout) };
             let due = trip.due.min(trip.ends);
             self.expect(due);
         }
@@ -203,7 +282,7 @@ impl Gateway {
         message.extend_from_slice(name);
         message.extend_from_slice(value);
         message.push(b'}');
-        self.notify(now, upstream, Errand::Tell, &message);
+        self.notify(now, upstream, seat, Errand::Tell, &message);
         self.give_back(message);
     }
 
@@ -214,22 +293,16 @@ impl Gateway {
         trip.token = token.map(CompactString::from_utf8_lossy).unwrap_or_default();
     }
 
-    /// Ends the sessions that were opened.
-    pub(super) fn end_sessions(&mut self, now: Nanos) {
-        for upstream in self.upstreams.numbers() {
-            if matches!(&self.upstreams[upstream].session, Session::Open(open) if open.id.is_some()) {
-                let trip = self.own_trip(now, upstream, Errand::Tell, Verb::Delete, Method::Unknown, Version::LEGACY_NEWEST);
-                self.dispatch(now, trip);
-            }
-        }
-    }
-
     /// Sends a message that is not answered.
-    fn notify(&mut self, now: Nanos, upstream: u32, errand: Errand, message: &[u8]) {
+    fn notify(&mut self, now: Nanos, upstream: u32, seat: Seat, errand: Errand, message: &[u8]) {
         if errand == Errand::Tell && self.upstreams[upstream].pipe.is_some() {
             return self.tell_piped(upstream, message);
         }
-        let key = self.own_trip(now, upstream, errand, Verb::Post, Method::Unknown, Version::LEGACY_NEWEST);
+        // What there is to be said of a session that is no more, nobody wants to know.
+        if errand == Errand::Tell && self.session(upstream, seat).is_none_or(|session| session.open().is_none()) {
+            return;
+        }
+        let key = self.own_trip(now, upstream, seat, errand, Verb::Post, Method::Unknown, Version::LEGACY_NEWEST);
         if let Some(trip) = self.trips.get_mut(key) {
             trip.body.extend_from_slice(message);
         }
@@ -238,9 +311,17 @@ impl Gateway {
 
     /// Sends a request of this gateway's own.
     pub(super) fn ask(&mut self, now: Nanos, owned: Owned<'_>) -> Key {
+        self.ask_in(now, Seat::Shared, owned)
+    }
+
+    /// The same in this session.
+    pub(super) fn ask_in(&mut self, now: Nanos, seat: Seat, owned: Owned<'_>) -> Key {
         let number = self.number();
         let Owned { upstream, errand, method, version, members } = owned;
-        let key = self.own_trip(now, upstream, errand, Verb::Post, method, version);
+        let key = self.own_trip(now, upstream, seat, errand, Verb::Post, method, version);
+        if let (Some(scout), Seat::Shared) = (self.scout(upstream), seat) {
+            scout.asked = now;
+        }
         let starts = &self.upstreams[upstream].settings.starts;
         if let Some(trip) = self.trips.get_mut(key) {
             write::own_request(&mut trip.body, number, method, version, members);
@@ -256,10 +337,22 @@ impl Gateway {
         key
     }
 
-    pub(super) fn own_trip(&mut self, now: Nanos, upstream: u32, errand: Errand, verb: Verb, method: Method, version: Version) -> Key {
-        let ends = self.upstreams[upstream].ends(now);
+    #[expect(clippy::too_many_arguments, reason = "one request in all its parts")]
+    pub(super) fn own_trip(
+        &mut self,
+        now: Nanos,
+        upstream: u32,
+        seat: Seat,
+        errand: Errand,
+        verb: Verb,
+        method: Method,
+        version: Version,
+    ) -> Key {
         let (head, body) = (self.buffer(), self.buffer());
-        self.upstreams[upstream].tells += usize::from(errand == Errand::Tell);
+        let up = &mut self.upstreams[upstream];
+        up.tells += usize::from(errand == Errand::Tell);
+        up.ending += usize::from(errand == Errand::End);
+        let ends = up.deadline(now);
         let trip = Trip {
             upstream,
             pass: None,
@@ -276,13 +369,16 @@ impl Gateway {
             token: CompactString::default(),
             names: None,
             level: None,
+            wanted: None,
             due: Nanos::NEVER,
             ends,
             is_retried: false,
+            seat,
             session: 0,
             is_renewed: false,
             questions: 0,
             asked: 0,
+            rejoin: None,
         };
         self.trips.insert(trip)
     }

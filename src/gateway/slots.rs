@@ -53,6 +53,10 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+        (0..).zip(&mut self.slots).filter_map(|(index, (tenant, value))| value.as_mut().map(|value| ((index, *tenant), value)))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         (0..).zip(&self.slots).filter_map(|(index, (tenant, value))| value.as_ref().map(|value| ((index, *tenant), value)))
     }

@@ -1,7 +1,7 @@
 //! What an upstream says, as the client's era has it.
 //!
 //! Between a client and an upstream of the modern era nothing is touched but the URI of a resource that the client knows by another. An
-//! upstream of the legacy era gets ids and progress tokens of this gateway, since its session is shared; the client's are put back. From one era to
+//! upstream of the legacy era gets ids and progress tokens of this gateway, since its session may be shared; the client's are put back. From one era to
 //! the other, results gain or lose the members that the modern era alone has (2026-07-28, basic, "Results"), and the code for a resource
 //! that is not found changes.
 

@@ -6,6 +6,8 @@ use compact_str::CompactString;
 
 use super::breaker::Pass;
 use super::failure::Failure;
+use super::owner::Seat;
+use super::rejoin::Rejoin;
 use super::scout::Errand;
 use super::translate::{self, Terms};
 use super::write::Number;
@@ -55,6 +57,11 @@ pub enum What<'i> {
         /// The parameters, a raw object.
         params: Box<[u8]>,
     },
+    /// The upstream has closed the stream of the request, and is asked for the rest of it later. A client of the legacy era can do the same.
+    Apart {
+        /// When that is, in milliseconds.
+        retry_ms: u64,
+    },
     /// There will be no response; nothing follows.
     Failed(Failure),
 }
@@ -79,7 +86,9 @@ pub(super) enum Verb {
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
-    /// It waits for a session, or for a link.
+    /// It waits for its session.
+    Unopened,
+    /// It waits for a link.
     Waiting,
     /// It was written to this link, which carries it alone.
     Sent(LinkId),
@@ -87,6 +96,8 @@ pub(super) enum Stage {
     Piped,
     /// The upstream waits for what it asked.
     Asking,
+    /// Its stream ended before its answer came, and is taken up again when it is due.
+    Apart,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
@@ -114,13 +125,17 @@ pub(super) struct Trip {
     /// What upstream and client call a resource that was renamed.
     pub names: Option<Box<(CompactString, CompactString)>>,
     pub level: Option<Level>,
+    /// That which its client has asked for.
+    pub wanted: Option<Level>,
     /// It fails when nothing is heard of it until then.
     pub due: Nanos,
     /// It fails when it has not ended then.
     pub ends: Nanos,
     /// It was sent again because a link broke.
     pub is_retried: bool,
-    /// The session that it was sent in, as they are counted; 0 for none, or one without an id.
+    /// Whose session it goes in.
+    pub seat: Seat,
+    /// Which of its sessions it was sent in, as they are counted; 0 for none, or one without an id.
     pub session: u32,
     /// It was sent again because the session had ended.
     pub is_renewed: bool,
@@ -128,6 +143,8 @@ pub(super) struct Trip {
     pub questions: u32,
     /// Bytes of those questions, and of those answered since there was none.
     pub asked: usize,
+    /// Its stream ended before its answer came: what goes out for it from then on asks for the rest.
+    pub rejoin: Option<Box<Rejoin>>,
 }
 
 impl Trip {
@@ -160,7 +177,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Waiting | Stage::Piped | Stage::Asking => None,
+            Stage::Unopened | Stage::Waiting | Stage::Piped | Stage::Asking | Stage::Apart => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What a client sent goes on byte for byte, except for what the upstream must see differently: the name of a tool or the URI of a resource that
 //! is called something else there, and, from one era to the other, `_meta` and the members that the other era does not know.
 
+use super::owner::Owner;
 use super::trip::Verb;
 use super::upstream::Starts;
 use crate::base::ids::{CallId, CoreId};
@@ -36,10 +37,16 @@ pub struct Forward<'a> {
     pub progress_token: Option<&'a [u8]>,
     /// The lowest level that the client wants to hear of.
     pub level: Option<Level>,
+    /// The level that it has asked for itself.
+    pub wanted: Option<Level>,
     /// The client's `Implementation` object: of a legacy session; a modern request brings it itself.
     pub client_info: Option<&'a [u8]>,
     /// What a client of a legacy session can be asked for; a modern request says it itself.
     pub capabilities: ClientCapabilities,
+    /// Who calls: it decides in which session of the upstream.
+    pub owner: Owner,
+    /// The version that the client speaks.
+    pub speaks: Version,
     /// Further header fields for the upstream: `Mcp-Param-*`.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -233,13 +240,16 @@ pub(super) fn own_request(out: &mut Vec<u8>, number: Number, method: Method, ver
 }
 
 /// The parameters of `initialize` besides `_meta`.
-pub(super) fn initialize_members(version: Version, capabilities: ClientCapabilities) -> Vec<u8> {
+pub(super) fn initialize_members(version: Version, capabilities: ClientCapabilities, client_info: Option<&[u8]>) -> Vec<u8> {
     let mut out = br#""protocolVersion":"#.to_vec();
     write_str(&mut out, version.as_str());
     out.extend_from_slice(br#","capabilities":"#);
     capabilities.write(&mut out);
     out.extend_from_slice(br#","clientInfo":"#);
-    own_info(&mut out);
+    match client_info {
+        Some(info) => out.extend_from_slice(info),
+        None => own_info(&mut out),
+    }
     out
 }
 
@@ -301,8 +311,11 @@ mod tests {
             exposed: "s.echo",
             progress_token: Some(b"\"t\""),
             level: Some(Level::Debug),
+            wanted: None,
             client_info: None,
             capabilities: ClientCapabilities::NONE,
+            owner: Owner::Shared,
+            speaks: Version::V2026_07_28,
             fields: &[],
         }
     }

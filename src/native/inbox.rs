@@ -22,12 +22,16 @@ pub(crate) enum Event {
     Updated { server: u32, uri: String },
     /// How it went to store the change of this ticket. The registry bounds how many are on their way.
     Persisted { ticket: u64, stored: Stored },
+    /// The configuration is to be read again. A person asks for that.
+    Reload,
+    /// It was. One thread reads at a time.
+    Reread,
 }
 
 impl Event {
     /// Whether the calls and changes in work bound how many of these there are; the others are bounded by the queue.
     const fn is_bounded_by_work(&self) -> bool {
-        matches!(self, Self::Finished { .. } | Self::Wake { .. } | Self::Persisted { .. })
+        matches!(self, Self::Finished { .. } | Self::Wake { .. } | Self::Persisted { .. } | Self::Reload | Self::Reread)
     }
 }
 
@@ -77,6 +81,16 @@ impl Inbox {
     /// The durable store tells how the change of this ticket went.
     pub(crate) fn persisted(&self, ticket: u64, stored: Stored) {
         self.push(Event::Persisted { ticket, stored });
+    }
+
+    /// The configuration is to be read again.
+    pub(crate) fn reload(&self) {
+        self.push(Event::Reload);
+    }
+
+    /// It was.
+    pub(crate) fn reread(&self) {
+        self.push(Event::Reread);
     }
 
     /// Moves everything into `into`, oldest first.

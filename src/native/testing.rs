@@ -465,7 +465,7 @@ impl Client {
                 Event::Notify { call, method, params } => effects.push(Effect::Notify { call, method, params }),
                 Event::Changed { server, list } => effects.push(Effect::Changed { server, list }),
                 Event::Updated { server, uri } => effects.push(Effect::Updated { server, uri }),
-                Event::Finished { .. } | Event::Wake { .. } | Event::Persisted { .. } => {}
+                Event::Finished { .. } | Event::Wake { .. } | Event::Persisted { .. } | Event::Reload | Event::Reread => {}
             }
         }
         for effect in effects {

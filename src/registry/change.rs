@@ -27,6 +27,19 @@ pub enum Change {
         /// The version it must have.
         if_version: Option<NonZeroU64>,
     },
+    /// What this process found out of a server that it fronts and that was registered: said of the version it was found out of. What was said of
+    /// how it is reached stays.
+    Report {
+        /// What is said of it now.
+        spec: Box<ServerSpec>,
+        /// The version it must have.
+        version: u64,
+    },
+    /// A server of the configuration no more. Nothing changes when there is none.
+    Withdraw {
+        /// The server's name.
+        name: Box<str>,
+    },
     /// A server no more. Endpoints keep its name, and see it again should it be registered again.
     Unregister {
         /// The server's name.
@@ -47,6 +60,14 @@ pub enum Change {
         path: Box<str>,
         /// The version it must have.
         if_version: Option<NonZeroU64>,
+    },
+    /// What the configuration says of an endpoint, and said before; nothing where it names it not. What was changed there since stays so: then
+    /// only the difference is made.
+    Configure {
+        /// Its path.
+        path: Box<str>,
+        /// What is said of it, and was.
+        said: Box<Configured>,
     },
     /// One more server at an endpoint, behind the others. Nothing changes when it is bound already.
     Bind {
@@ -75,6 +96,15 @@ pub enum Change {
         /// The version the endpoint must have.
         if_version: Option<NonZeroU64>,
     },
+}
+
+/// What a configuration says of an endpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Configured {
+    /// Names of the servers that were bound to it.
+    pub before: Option<Box<[Box<str>]>>,
+    /// Names of the servers that are to be.
+    pub servers: Option<Box<[Box<str>]>>,
 }
 
 /// Why a change was not made. It was then not made at all, with [`Self::Unknown`] as the one exception.
@@ -183,6 +213,9 @@ impl ServerSpec {
         {
             return Some("the target is too long");
         }
+        if self.front.as_ref().is_some_and(|front| front.len() > limits::ITEM_BYTES_MAX) {
+            return Some("what is said of how it is reached is too long");
+        }
         if self.catalog.items().any(|item| item.json.len() > limits::ITEM_BYTES_MAX) {
             return Some("the definition of a tool, a prompt, a resource or a template is too long");
         }
@@ -198,7 +231,7 @@ impl Change {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::Register(_) | Self::Update { .. } | Self::Unregister { .. } => Kind::Server,
+            Self::Register(_) | Self::Update { .. } | Self::Report { .. } | Self::Withdraw { .. } | Self::Unregister { .. } => Kind::Server,
             _ => Kind::Endpoint,
         }
     }
@@ -207,9 +240,10 @@ impl Change {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Register(spec) | Self::Update { spec, .. } => &spec.name,
-            Self::Unregister { name, .. } => name,
+            Self::Register(spec) | Self::Update { spec, .. } | Self::Report { spec, .. } => &spec.name,
+            Self::Unregister { name, .. } | Self::Withdraw { name } => name,
             Self::Create { path, .. }
+            | Self::Configure { path, .. }
             | Self::Delete { path, .. }
             | Self::Bind { path, .. }
             | Self::Unbind { path, .. }
@@ -226,7 +260,7 @@ impl Change {
     /// What can be refused without looking at the entry.
     pub(super) fn problem(&self) -> Option<Refusal> {
         let invalid = match self {
-            Self::Register(spec) | Self::Update { spec, .. } => {
+            Self::Register(spec) | Self::Update { spec, .. } | Self::Report { spec, .. } => {
                 if matches!(spec.source, Source::Native(_)) {
                     return Some(Refusal::NotPermitted);
                 }
@@ -234,8 +268,11 @@ impl Change {
             }
             Self::Create { path, servers } => problem_with_path(path).or_else(|| problem_with_servers(servers)),
             Self::Rebind { servers, .. } => problem_with_servers(servers),
+            Self::Configure { path, said } => {
+                problem_with_path(path).or_else(|| said.servers.as_ref().and_then(|servers| problem_with_servers(servers)))
+            }
             Self::Bind { server, .. } => problem_with_name(server),
-            Self::Unregister { .. } | Self::Delete { .. } | Self::Unbind { .. } => None,
+            Self::Unregister { .. } | Self::Withdraw { .. } | Self::Delete { .. } | Self::Unbind { .. } => None,
         };
         invalid.map(Refusal::Invalid)
     }

@@ -30,6 +30,8 @@ pub struct Fronted {
     pub version: Version,
     /// Whether it completes arguments.
     pub completes: bool,
+    /// Whether it tells when single resources change.
+    pub subscribes: bool,
     /// Whether its tools and prompts keep their names where several servers share an endpoint.
     pub is_plain: bool,
     /// How often it has said that its tools, its prompts and its resources changed. It may have said so of a list that looks as before.
@@ -98,6 +100,9 @@ pub struct ServerSpec {
     pub state: State,
     /// It is part of the configuration: nobody changes it but this process, and it is not kept.
     pub is_configured: bool,
+    /// What was said of how this process is to reach it, when it was registered to be fronted: a JSON object, secrets included. The registry
+    /// makes nothing of it.
+    pub front: Option<Box<[u8]>>,
     /// Set once this process has found out how; none for every server that it does not front.
     pub fronted: Option<Fronted>,
     /// What it offers.

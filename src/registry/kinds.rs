@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::change::{Change, Changed, Kind, Record, Refusal};
+use super::change::{Change, Changed, Configured, Kind, Record, Refusal};
 use super::entry::{Endpoint, Server, ServerId, Source};
 use super::frame::{Answer, Name};
 use super::shard::Shard;
@@ -144,8 +144,24 @@ impl Entry for Server {
                 if is_native || (is_configured && !spec.is_configured) {
                     return Err(Refusal::NotPermitted);
                 }
+                let mut spec = *spec;
+                // What was found out of it stays, until more is.
+                if let Some(server) = current.filter(|server| spec.front.is_some() && server.spec.front.is_some()) {
+                    (spec.state, spec.fronted) = (server.spec.state, server.spec.fronted);
+                    spec.catalog = server.spec.catalog.clone();
+                }
+                Ok(Next::Put(Self { id: NO_ID, version: 0, created_ms: 0, updated_ms: 0, spec }))
+            }
+            Change::Report { mut spec, version } => {
+                let server = check(current, NonZeroU64::new(version))?;
+                if server.spec.front.is_none() {
+                    return Err(Refusal::NotPermitted);
+                }
+                spec.front.clone_from(&server.spec.front);
                 Ok(Next::Put(Self { id: NO_ID, version: 0, created_ms: 0, updated_ms: 0, spec: *spec }))
             }
+            Change::Withdraw { .. } if current.is_none() => Err(Refusal::Absent),
+            Change::Withdraw { .. } => Ok(if is_configured && !is_native { Next::Remove } else { Next::Same }),
             Change::Unregister { if_version, .. } => {
                 check(current, if_version)?;
                 if is_native || is_configured { Err(Refusal::NotPermitted) } else { Ok(Next::Remove) }
@@ -158,6 +174,29 @@ impl Entry for Server {
     fn takes_the_place_of(&self, kept: &Self) -> bool {
         let is_native = |server: &Self| matches!(server.spec.source, Source::Native(_));
         (is_native(self) || self.spec.is_configured) && !is_native(kept) && !kept.spec.is_configured
+    }
+}
+
+/// An endpoint of which the configuration says something else than before.
+fn configured(path: Box<str>, Configured { before, servers }: Configured, current: Option<&Endpoint>) -> Next<Endpoint> {
+    let put =
+        |servers, is_configured| Next::Put(Endpoint { path, id: NO_ID, version: 0, servers, created_ms: 0, updated_ms: 0, is_configured });
+    let Some(current) = current else { return servers.map_or(Next::Same, |servers| put(servers, true)) };
+    let before = before.unwrap_or_default();
+    let is_as_it_was = current.servers == before;
+    match servers {
+        None if is_as_it_was => Next::Remove,
+        Some(servers) if servers == current.servers => Next::Same,
+        // Once it was changed otherwise it is kept, and a change of the configuration with it.
+        Some(servers) if is_as_it_was => put(servers, current.is_configured),
+        // Somebody has changed it while the process ran.
+        servers => {
+            let servers = servers.unwrap_or_default();
+            let kept = current.servers.iter().filter(|name| servers.contains(name) || !before.contains(name));
+            let new = servers.iter().filter(|name| !before.contains(name) && !current.servers.contains(name));
+            let merged: Box<[Box<str>]> = kept.chain(new).take(limits::SERVERS_PER_ENDPOINT_MAX).cloned().collect();
+            if merged == current.servers { Next::Same } else { put(merged, false) }
+        }
     }
 }
 
@@ -189,6 +228,7 @@ impl Entry for Endpoint {
                 Ok(bound(path, servers.iter().filter(|name| **name != server).cloned().collect()))
             }
             Change::Rebind { path, servers, if_version } => check(current, if_version).map(|_| bound(path, servers)),
+            Change::Configure { path, said } => Ok(configured(path, *said, current)),
             _ => Err(Refusal::Invalid("a change of a server")),
         }
     }

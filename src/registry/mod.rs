@@ -66,7 +66,7 @@ use shard::Shard;
 use tickets::Tickets;
 use write::{Asker, At, Pending};
 
-pub use change::{Change, Changed, Kind, Record, Refusal, problem_with_name, problem_with_path};
+pub use change::{Change, Changed, Configured, Kind, Record, Refusal, problem_with_name, problem_with_path};
 pub use entry::{Catalog, Endpoint, Fronted, Item, Server, ServerId, ServerSpec, Source, State};
 pub use frame::{Answer, Effect, Effects, Frame, Name, Waiter};
 pub use list::{Filter, Page, Part, Query};

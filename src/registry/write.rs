@@ -241,7 +241,11 @@ impl Registry {
             return self.finish(now, ticket, out);
         }
         let Some(pending) = self.changing.get_mut(ticket) else { return };
-        if matches!(&pending.next, Answer::Server(Some(entry)) if entry.spec.is_configured) {
+        let is_configured = match &pending.next {
+            Answer::Server(entry) => entry.as_ref().is_some_and(|entry| entry.spec.is_configured),
+            Answer::Endpoint(entry) => entry.as_ref().is_some_and(|entry| entry.is_configured),
+        };
+        if is_configured {
             // It is in the configuration; what was found out of it is found out anew.
             return self.finish(now, ticket, out);
         }

@@ -1,7 +1,7 @@
-//! Threads for what blocks: handlers, look-ups of names, starts of processes.
+//! Threads for handlers that block.
 //!
 //! One queue under one lock: what runs here takes milliseconds, and nothing on the request path of other requests touches it. Its length
-//! is bounded by the calls that the engines have in work, and by the links that are being made.
+//! is bounded by the calls that the engines have in work.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::config::{Config, RingChoice};
 use super::listen;
 use super::ring::{self, RingPath};
-use crate::base::limits::FD_HEADROOM;
+use crate::base::limits::{FD_HEADROOM, LINK_DESCRIPTORS_SHARE};
 
 /// Descriptors of a core besides its connections: three rings and an eventfd of its executor, its own ring and eventfd, its listeners, and
 /// for moments a pair of sockets.
@@ -192,19 +192,24 @@ fn memlock_finding(soft: u64, kernel: (u32, u32), cores: usize) -> Finding {
     }
 }
 
-/// Connections that a limit of descriptors leaves room for.
+/// Connections that a limit of descriptors leaves room for, when links take their part: upstreams may come at any time.
 pub(crate) fn connections_for(descriptors: u64, cores: usize) -> usize {
-    usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(FD_HEADROOM + DESCRIPTORS_PER_CORE * cores)
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    (descriptors - descriptors / LINK_DESCRIPTORS_SHARE).saturating_sub(FD_HEADROOM + DESCRIPTORS_PER_CORE * cores)
+}
+
+/// The limit of descriptors that leaves room for so many connections.
+fn descriptors_for(connections: usize, cores: usize) -> usize {
+    let wanted = connections + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores;
+    (wanted * LINK_DESCRIPTORS_SHARE).div_ceil(LINK_DESCRIPTORS_SHARE - 1)
 }
 
 fn descriptors_finding((_, hard): (u64, u64), connections_max: Option<usize>, cores: usize) -> Finding {
     let room = connections_for(hard, cores);
     let wanted = connections_max.unwrap_or(1);
     let what = format!("open files (nofile): at most {hard}, which is room for {room} connections");
-    let remedy = format!(
-        "`ulimit -Hn {}`, LimitNOFILE= in the systemd unit, or `docker run --ulimit nofile=...`",
-        wanted + FD_HEADROOM + DESCRIPTORS_PER_CORE * cores
-    );
+    let remedy =
+        format!("`ulimit -Hn {}`, LimitNOFILE= in the systemd unit, or `docker run --ulimit nofile=...`", descriptors_for(wanted, cores));
     match room {
         0 => Finding::fatal(what, remedy),
         room if room < wanted => Finding::warn(format!("{what}; {wanted} are configured: those beyond wait unaccepted"), remedy),
@@ -268,6 +273,10 @@ mod tests {
         assert_eq!(memlock_finding(512 * 1024, (5, 10), 4).level, Level::Fatal);
         assert_eq!(memlock_finding(libc::RLIM_INFINITY, (5, 10), 4).level, Level::Ok);
         assert_eq!(descriptors_finding((1024, 20_000), Some(1000), 2).level, Level::Ok);
+        for (connections, cores) in [(1, 1), (1000, 2), (12_345, 8)] {
+            let room = connections_for(descriptors_for(connections, cores) as u64, cores);
+            assert!((connections..connections + 2).contains(&room), "{connections}: {room}");
+        }
         assert_eq!(descriptors_finding((1024, 20_000), Some(100_000), 2).level, Level::Warn);
         assert_eq!(descriptors_finding((64, 64), None, 2).level, Level::Fatal);
         assert_eq!(backlog_finding(128).level, Level::Warn);

@@ -9,6 +9,7 @@ use super::permit::Quota;
 use crate::base::fault;
 use crate::base::limits::{MEMORY_PIECE_BYTES, MEMORY_VICTIM_BYTES_MIN};
 use crate::base::metrics::{Counter, Gauge};
+use crate::engine::Role;
 
 /// One core's account.
 #[derive(Debug, Default)]
@@ -69,7 +70,9 @@ impl Core {
     fn relieve(&mut self) -> bool {
         let mut largest = (MEMORY_VICTIM_BYTES_MIN, None);
         for index in 0..self.conns.slots() {
-            if let Some(bytes) = self.conns.get(index).and_then(|conn| conn.bytes.as_deref())
+            // Whoever watches the node sees it at its worst, too: there are few of them.
+            let public = self.conns.get(index).filter(|conn| conn.role == Role::Public);
+            if let Some(bytes) = public.and_then(|conn| conn.bytes.as_deref())
                 && bytes.entered > largest.0
             {
                 largest = (bytes.entered, Some((index, bytes.input.capacity() > bytes.entered / 2)));

@@ -53,13 +53,14 @@ use crate::native::{Factory, Inbox};
 use blocking::Jobs;
 use durable::{Keeper, Store};
 use host::Level;
-use link::{Links, Trust};
+pub(crate) use link::problem_with_authorities;
+use link::{Hands, Links, Trust};
 use listen::Listener;
 use mesh::Mesh;
 use permit::{Node, Stage};
 use ring::Ring;
 use seam::Engine;
-use signal::{Over, Signals};
+use signal::{Over, Signals, Told};
 use wake::Wake;
 
 /// Memory that glommio registers for its own file I/O, per executor, bytes: ringhub's connections use none of it.
@@ -72,7 +73,7 @@ const GLOMMIO_PREEMPT: Duration = Duration::from_hours(24);
 /// How long blocking work that has begun may hold up the end of the process.
 const BLOCKING_GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until the process is told to end: SIGTERM or SIGINT drain it, a second one ends it at once.
+/// Serves until the process is told to end: SIGTERM or SIGINT drain it, a second one ends it at once. SIGHUP has it read its configuration again.
 ///
 /// # Errors
 /// When it cannot start; the text names the remedy.
@@ -93,11 +94,20 @@ pub fn run_with(
     let signals = Signals::install().map_err(|error| StartError::System("signals cannot be handled", error))?;
     let mut running = start(config, engine, servers)?;
     started(&running);
-    if signals.wait(running.over.fd()) {
-        tracing::info!("draining; a second signal ends at once");
-        running.drain();
-        if signals.wait(running.over.fd()) {
-            running.stop();
+    let mut is_draining = false;
+    loop {
+        match signals.wait(running.over.fd()) {
+            Told::Reload => running.reload(),
+            Told::Stop if is_draining => {
+                running.stop();
+                break;
+            }
+            Told::Stop => {
+                tracing::info!("draining; a second signal ends at once");
+                running.drain();
+                is_draining = true;
+            }
+            Told::Over => break,
         }
     }
     running.join();
@@ -114,8 +124,11 @@ pub struct Running {
     pinned: bool,
     threads: Vec<JoinHandle<()>>,
     pool: Option<blocking::Pool>,
+    hands: Hands,
     store: Option<Store>,
     over: Arc<Over>,
+    /// Of the core that has the admin port.
+    inbox: Arc<Inbox>,
 }
 
 impl Running {
@@ -151,6 +164,11 @@ impl Running {
         format!("{cores} core{}, {pinned}; io_uring path {path}; at most {most} connections", if cores == 1 { "" } else { "s" })
     }
 
+    /// Reads the configuration again, when it was told how. What came of it is in the log.
+    pub fn reload(&self) {
+        self.inbox.reload();
+    }
+
     /// Takes nothing new, finishes what is in work, then ends.
     pub fn drain(&self) {
         self.shared.set_ready(false);
@@ -175,6 +193,7 @@ impl Running {
     /// When a core panicked.
     pub fn join(&mut self) {
         let panicked = self.threads.drain(..).filter_map(|thread| thread.join().err()).count();
+        self.hands.close();
         if let Some(pool) = self.pool.take() {
             pool.close(BLOCKING_GRACE);
         }
@@ -191,6 +210,7 @@ impl Drop for Running {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.hands.close();
         if let Some(pool) = self.pool.take() {
             pool.close(BLOCKING_GRACE);
         }
@@ -245,7 +265,13 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     let mut boot = [0; _];
     getrandom::fill(&mut boot).map_err(|error| StartError::System("no random numbers", std::io::Error::other(error.to_string())))?;
     let shared: &'static Shared = Box::leak(Box::new(Shared::new(NodeId(0), cores as u16, engine.sessions_max, boot)));
+    let hands = Hands::new();
     let trust = Arc::new(Trust::new(config.ca_file.clone()));
+    let inbox = |core: usize| {
+        let wakes = Arc::clone(&wakes);
+        Arc::new(Inbox::new(Box::new(move || wakes[core].poke())))
+    };
+    let inboxes: Arc<[_]> = (0..cores).map(inbox).collect();
     let plan = Plan {
         placements: placements(&config, &allowed, cores),
         config: Arc::new(config),
@@ -257,7 +283,9 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         keeper,
         path,
         trust,
+        hands: hands.clone(),
         over: Arc::new(Over::new().map_err(system("no eventfd"))?),
+        inboxes,
     };
     let mut running = Running {
         addresses,
@@ -268,8 +296,10 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
         pinned: plan.config.pin,
         threads: Vec::new(),
         pool: Some(pool),
+        hands,
         store,
         over: Arc::clone(&plan.over),
+        inbox: Arc::clone(&plan.inboxes[0]),
     };
     start_cores(plan, mesh::build(&wakes), doors, &mut running)?;
     shared.set_ready(true);
@@ -320,7 +350,9 @@ struct Plan {
     keeper: Option<Keeper>,
     path: RingPath,
     trust: Arc<Trust>,
+    hands: Hands,
     over: Arc<Over>,
+    inboxes: Arc<[Arc<Inbox>]>,
 }
 
 /// Ends the process in order when a core ends in disorder: half a node serves nobody well.
@@ -391,8 +423,7 @@ impl Plan {
     fn make_core(&self, id: CoreId, mesh: Mesh, listeners: Vec<Listener>) -> Result<Core, StartError> {
         let ring = Ring::new(self.path)
             .map_err(|error| StartError::System("a ring cannot be made: `ringhub check` says what the host lacks", error))?;
-        let wakes = Arc::clone(self.node.wakes());
-        let inbox = Arc::new(Inbox::new(Box::new(move || wakes[id.index()].poke())));
+        let inbox = Arc::clone(&self.inboxes[id.index()]);
         let cores = self.placements.len() as u16;
         let engine = Engine::new(id, cores, &self.engine, &self.servers, self.shared, Arc::clone(&inbox)).map_err(StartError::Server)?;
         Ok(Core::new(Parts {
@@ -404,7 +435,7 @@ impl Plan {
             node: Arc::clone(&self.node),
             metrics: &self.shared.metrics()[id.index()],
             jobs: self.jobs.clone(),
-            links: Links::new(id.index(), Arc::clone(self.node.wakes()), Arc::clone(&self.trust)),
+            links: Links::new(id.index(), Arc::clone(self.node.wakes()), Arc::clone(&self.trust), self.hands.clone()),
             keeper: self.keeper.clone(),
             inbox,
             listeners,

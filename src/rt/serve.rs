@@ -10,6 +10,7 @@ use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_B
 use crate::base::metrics::Counter;
 use crate::base::stored::Stored;
 use crate::engine::{Effect, Inbound, Verdict};
+use crate::gateway::link;
 use crate::wire::http1::{self, HeaderSlots};
 
 /// Room that the engine's own buffer keeps from call to call, bytes.
@@ -259,10 +260,10 @@ impl Core {
                 Some(keeper) => keeper.push(&self.inbox, ticket, record),
                 None => self.inbox.persisted(ticket, Stored::NotWritten),
             },
-            Effect::Dial { link, dial, timeout } => self.dial(link, dial, timeout),
-            Effect::Feed { link, range } => self.feed(link, bytes.get(range).unwrap_or_default()),
-            Effect::Throttle { link, is_paused } => self.throttle(link, is_paused),
-            Effect::Hang { link } => self.hang(link),
+            Effect::Link(link::Effect::Dial { link, dial, timeout }) => self.dial(link, dial, timeout),
+            Effect::Link(link::Effect::Feed { link, range }) => self.feed(link, bytes.get(range).unwrap_or_default()),
+            Effect::Link(link::Effect::Throttle { link, is_paused }) => self.throttle(link, is_paused),
+            Effect::Link(link::Effect::Hang { link }) => self.hang(link),
         }
     }
 

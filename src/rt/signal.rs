@@ -1,15 +1,32 @@
-//! SIGTERM and SIGINT: a handler that makes an eventfd readable, and a wait for it.
+//! SIGTERM, SIGINT and SIGHUP: a handler that makes an eventfd readable, and a wait for it.
 //!
 //! A handler rather than a blocked mask: child processes inherit a mask, and handlers end with exec.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// The eventfd of the process's handler.
 static EVENT: AtomicI32 = AtomicI32::new(-1);
 
-extern "C" fn on_signal(_: libc::c_int) {
+/// What the process was told and nobody has looked at.
+static STOP: AtomicBool = AtomicBool::new(false);
+static RELOAD: AtomicBool = AtomicBool::new(false);
+
+/// What the process is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// To end: SIGTERM or SIGINT.
+    Stop,
+    /// To read its configuration again: SIGHUP.
+    Reload,
+    /// Nothing: it is over.
+    Over,
+}
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    let told = if signal == libc::SIGHUP { &RELOAD } else { &STOP };
+    told.store(true, Ordering::Release);
     let one = 1u64;
     let event = EVENT.load(Ordering::Relaxed);
     // SAFETY: write(2) may be called in a handler; it reads eight bytes of a local. errno is put back as it was.
@@ -27,7 +44,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes over SIGTERM and SIGINT, and ignores SIGPIPE. A second call shares what the first installed.
+    /// Takes over SIGTERM, SIGINT and SIGHUP, and ignores SIGPIPE. A second call shares what the first installed.
     pub(crate) fn install() -> io::Result<Self> {
         let mut event = EVENT.load(Ordering::Acquire);
         if event < 0 {
@@ -42,7 +59,7 @@ impl Signals {
                 event = first;
             }
         }
-        for signal in [libc::SIGTERM, libc::SIGINT] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
             // SAFETY: all zeroes is a valid start for this structure; the handler does only what a handler may.
             let done = unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
@@ -59,9 +76,15 @@ impl Signals {
         Ok(Self { event })
     }
 
-    /// Waits for a signal or for `over` to be readable. True: a signal came.
-    pub(crate) fn wait(&self, over: RawFd) -> bool {
+    /// Waits for a signal or for `over` to be readable.
+    pub(crate) fn wait(&self, over: RawFd) -> Told {
         loop {
+            if STOP.swap(false, Ordering::Acquire) {
+                return Told::Stop;
+            }
+            if RELOAD.swap(false, Ordering::Acquire) {
+                return Told::Reload;
+            }
             let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
             let mut entries = [entry(self.event), entry(over)];
             // SAFETY: the entries live across the call, and their number is given.
@@ -70,10 +93,8 @@ impl Signals {
                 let mut count = 0u64;
                 // SAFETY: eight bytes are written to a local; the descriptor does not block.
                 unsafe { libc::read(self.event, (&raw mut count).cast(), 8) };
-                return true;
-            }
-            if entries[1].revents != 0 {
-                return false;
+            } else if entries[1].revents != 0 {
+                return Told::Over;
             }
         }
     }
@@ -112,8 +133,11 @@ mod tests {
         let over = Over::new().expect("an eventfd");
         // SAFETY: the process's own signal, whose handler was just installed.
         unsafe { libc::raise(libc::SIGTERM) };
-        assert!(signals.wait(over.fd()));
+        assert_eq!(signals.wait(over.fd()), Told::Stop);
+        // SAFETY: as above.
+        unsafe { libc::raise(libc::SIGHUP) };
+        assert_eq!(signals.wait(over.fd()), Told::Reload);
         over.set();
-        assert!(!signals.wait(over.fd()));
+        assert_eq!(signals.wait(over.fd()), Told::Over);
     }
 }

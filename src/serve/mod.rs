@@ -6,6 +6,7 @@ use crate::cli::ServeArgs;
 use crate::config::{Config, Problems};
 use crate::engine;
 use crate::engine::admin::Token;
+use crate::engine::reload::{Reader, Reread};
 use crate::native::{BuildError, Server};
 use crate::rt;
 use std::fmt::Write as _;
@@ -64,6 +65,8 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
         None => None,
     };
     engine.admin_token = kept.as_ref().map(|kept| Token::new(&kept.token));
+    let (started, running) = (args.clone(), config.clone());
+    engine.reader = Some(Reader::new(move || reread(&started, &running, &own)));
     rt::run_with(config.shell(), engine, vec![Arc::new(factory)], |running| {
         let file = kept.as_mut().zip(running.admin()).map(|(kept, admin)| kept.announce(admin.port()));
         let file = file.transpose().unwrap_or_else(|problem| {
@@ -78,6 +81,13 @@ fn try_serve(args: &ServeArgs, factory: impl Fn() -> Result<Server, BuildError> 
         }
     })
     .map_err(Failure::Start)
+}
+
+/// Reads the configuration again, as it was read at the start.
+fn reread(args: &ServeArgs, running: &Config, own: &str) -> Result<Reread, Vec<String>> {
+    let config = Config::load(args).map_err(|Problems(problems)| problems)?;
+    check_names(&config, own).map_err(|problem| vec![problem])?;
+    Ok(config.reread(running))
 }
 
 /// Whether the upstreams can be told from the program's own server. Says which servers are bound and not known.

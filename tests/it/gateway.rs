@@ -73,19 +73,19 @@ impl Front {
     }
 }
 
-fn tools(client: &mut Client) -> Vec<String> {
+pub fn tools(client: &mut Client) -> Vec<String> {
     let list = client.ask(modern(1, "tools/list", "")).json();
     let tools = list["result"]["tools"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
     tools.iter().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
 }
 
-fn text(response: &Response) -> String {
+pub fn text(response: &Response) -> String {
     let json = response.json();
     json["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {json}")).to_owned()
 }
 
 /// A session of the legacy era: its header fields.
-fn open(client: &mut Client) -> Vec<(&'static str, String)> {
+pub fn open(client: &mut Client) -> Vec<(&'static str, String)> {
     let answer = client.ask(client::initialize("2025-06-18"));
     let session = answer.header("mcp-session-id").expect("a session").to_owned();
     let fields = vec![("mcp-session-id", session), ("mcp-protocol-version", "2025-06-18".to_owned())];
@@ -93,7 +93,7 @@ fn open(client: &mut Client) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn ask(client: &mut Client, fields: &[(&'static str, String)], body: &str) -> Response {
+pub fn ask(client: &mut Client, fields: &[(&'static str, String)], body: &str) -> Response {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     client.ask(post(&fields, body))
 }
@@ -184,7 +184,7 @@ fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 }
 
 /// Reads one request; its body, or none at the end.
-fn request(stream: &mut TcpStream) -> Option<String> {
+pub fn request(stream: &mut TcpStream) -> Option<String> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -203,7 +203,7 @@ fn request(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// A modern upstream with one tool `t`, whose calls `answer` answers.
-fn scripted(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
+pub fn scripted(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
     listen(move |mut stream| {
         while let Some(body) = request(&mut stream) {
             let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
@@ -303,7 +303,7 @@ fn what_an_upstream_says_on_the_way_arrives_on_the_way() {
 }
 
 /// A server of the handshake over standard input and output. It says which process it is.
-const SCRIPT: &str = r#"
+pub const SCRIPT: &str = r#"
 say() { printf '%s\n' "{\"jsonrpc\":\"2.0\",\"id\":$id,$1}"; }
 echo "this is no message"
 while read -r line; do

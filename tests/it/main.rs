@@ -4,7 +4,8 @@ mod admission;
 // The counting allocator of the unit tests serves here too.
 #[path = "../../src/base/allocations.rs"]
 mod allocations;
-
+mod chaos;
+mod child;
 mod client;
 mod command;
 mod control;
@@ -13,11 +14,17 @@ mod drain;
 #[path = "../fuzz/replay.rs"]
 mod fuzz;
 mod gateway;
+mod gateway_streams;
 mod http;
 mod listeners;
+mod load;
+mod many;
+mod owners;
 mod random;
+mod reload;
 mod server;
 mod sessions;
+mod shared;
 mod slow;
 mod state;
 #[path = "../support/mod.rs"]

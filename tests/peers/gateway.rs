@@ -27,27 +27,6 @@ struct Exception {
 
 const EXCEPTIONS: &[Exception] = &[
     Exception {
-        behind: &["legacy", "modern", "both"],
-        revision: LEGACY,
-        scenario: "resources-subscribe",
-        checks: &["resources-subscribe"],
-        reason: "not built yet: subscriptions to resources of servers behind, so that none are offered",
-    },
-    Exception {
-        behind: &["legacy", "modern", "both"],
-        revision: LEGACY,
-        scenario: "resources-unsubscribe",
-        checks: &["resources-unsubscribe"],
-        reason: "not built yet: subscriptions to resources of servers behind, so that none are offered",
-    },
-    Exception {
-        behind: &["legacy"],
-        revision: LEGACY,
-        scenario: "server-sse-polling",
-        checks: &[],
-        reason: "not built yet: a stream that the server behind ends before its answer is not taken up again with GET; the caller is told",
-    },
-    Exception {
         behind: &["modern", "both"],
         revision: LEGACY,
         scenario: "server-sse-polling",

@@ -11,6 +11,7 @@
 #[path = "../it/client.rs"]
 #[allow(dead_code, reason = "each test binary uses its own part")]
 mod client;
+mod client_scenarios;
 mod conformance;
 mod front;
 mod gateway;

@@ -41,7 +41,7 @@ impl Scenario {
         EXTENSIONS.iter().any(|prefix| self.name.starts_with(prefix))
     }
 
-    fn parse(name: &str, checks: &str) -> Result<Self, String> {
+    pub fn parse(name: &str, checks: &str) -> Result<Self, String> {
         let checks: Vec<Value> = serde_json::from_str(checks).map_err(|error| format!("{name}: {error}"))?;
         let mut scenario = Self { name: name.to_owned(), ..Self::default() };
         for check in &checks {

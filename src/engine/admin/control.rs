@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::answer::{Answer, Next};
-use super::entry_json::{read_binding, read_endpoint, read_spec, write_endpoint, write_server};
+use super::entry_json::{Form, read_binding, read_endpoint, read_spec, write_endpoint, write_server};
+use super::front::Front;
 use super::mcp_registry::{self, Public};
 use super::pages::{List, write_binding};
 use super::problem::Problem;
@@ -16,8 +17,7 @@ use crate::base::time::{Now, rfc3339};
 use crate::engine::Engine;
 use crate::engine::admin::gather::Gather;
 use crate::engine::out::{Effect, Frame, Lane, Out};
-use crate::gateway::config::Target;
-use crate::registry::{self, Change, Changed, Endpoint, Lookup, Page, Refusal, Server, ServerSpec, Source, Waiter};
+use crate::registry::{self, Change, Changed, Endpoint, Lookup, Page, Refusal, Server, Waiter};
 use crate::wire::http1::Method;
 use crate::wire::json::{write_str, write_u64};
 use std::num::NonZeroU64;
@@ -39,6 +39,8 @@ pub(super) enum Want {
     Public(Public),
     /// Parts of all cores.
     Gather(Gather),
+    /// What a reload has done.
+    Reload,
 }
 
 /// What is to be said of a change.
@@ -112,8 +114,9 @@ fn refused(refusal: Refusal, done: &Done) -> Problem {
             None => Problem::absent(what, name),
         },
         Refusal::NotPermitted => {
-            let detail =
-                format!("`{name}` is part of this program or of its configuration and is not changed here: change that, and restart it");
+            let detail = format!(
+                "`{name}` is part of this program or of its configuration and is not changed here: change the configuration, then `ringhub ctl reload`"
+            );
             Problem::new(403, Refused::NotPermitted, detail)
         }
         Refusal::Full => {
@@ -142,6 +145,9 @@ impl Want {
                 Refused::OutcomeUnknown,
                 format!("The change is not decided yet, and may be made later or not at all: get the {what} `{name}` before you try again"),
             ),
+            Self::Reload => {
+                Problem::new(504, Refused::OutcomeUnknown, "The reload is still under way: the log of `ringhub serve` says how it ends")
+            }
             _ => Problem::overloaded(),
         }
     }
@@ -180,7 +186,7 @@ impl Want {
         let mut body = Vec::new();
         let answer = match (self, looked) {
             (Self::Server(_), Looked::Server(Some(server))) => {
-                write_server(&mut body, server, true);
+                write_server(&mut body, server, Form::Whole);
                 Ok(Answer::json(200, body).with_version(server.version))
             }
             (Self::Server(name), Looked::Server(None)) => Err(Problem::absent("server", name)),
@@ -213,11 +219,12 @@ impl Engine {
         match (route, method) {
             (Route::Servers, Method::Post) => self.register(call, out),
             (Route::Server(name), Method::Put) => {
-                let spec = Box::new(self.check_target(read_spec(call.body, Some(name))?)?);
-                self.ask_change(call, Change::Update { spec, if_version: call.if_version }, 200, None, out)
+                let (spec, front) = self.check_server(read_spec(call.body, Some(name))?)?;
+                self.ask_server(call, Change::Update { spec: Box::new(spec), if_version: call.if_version }, front, (200, None), out)
             }
             (Route::Server(name), Method::Delete) => {
-                self.ask_change(call, Change::Unregister { name: name.into(), if_version: call.if_version }, 204, None, out)
+                let change = Change::Unregister { name: name.into(), if_version: call.if_version };
+                self.ask_server(call, change, Front::None(name.into()), (204, None), out)
             }
             (Route::Endpoints, Method::Post) => {
                 let (path, servers) = read_endpoint(call.body, None)?;
@@ -250,27 +257,13 @@ impl Engine {
         }
     }
 
-    /// Whether what a server is registered with can be fronted, and may be: a command is a program that would run here.
-    fn check_target(&self, spec: ServerSpec) -> Result<ServerSpec, Problem> {
-        let Source::Upstream(target) = &spec.source else { return Ok(spec) };
-        match Target::parse(target) {
-            Ok(target) if target.is_stdio() && !self.config.stdio_api => {
-                let detail = "`target` is a command, and this server does not let its control API start programs: restart `ringhub serve` with \
-                              --allow-stdio-api, or name the server in its configuration (--upstream)";
-                Err(Problem::new(403, Refused::NotPermitted, detail))
-            }
-            Ok(_) => Ok(spec),
-            Err(why) => Err(Problem::new(422, Refused::Invalid, format!("`target`: {why}"))),
-        }
-    }
-
     fn register(&mut self, call: &Call<'_>, out: &mut Out) -> Result<Option<Answer>, Problem> {
-        let spec = Box::new(self.check_target(read_spec(call.body, None)?)?);
+        let (spec, front) = self.check_server(read_spec(call.body, None)?)?;
         let location = located("/v1/servers/", &[&spec.name]);
-        self.ask_change(call, Change::Register(spec), 201, Some(location), out)
+        self.ask_server(call, Change::Register(Box::new(spec)), front, (201, Some(location)), out)
     }
 
-    fn ask_change(
+    pub(super) fn ask_change(
         &mut self,
         call: &Call<'_>,
         change: Change,

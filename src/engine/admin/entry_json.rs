@@ -9,6 +9,7 @@ use crate::base::ids::NodeId;
 use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_CHARS_MAX, SERVER_TEXT_BYTES_MAX, SERVERS_PER_ENDPOINT_MAX};
 use crate::base::metrics::Refused;
 use crate::base::time::{from_rfc3339, rfc3339};
+use crate::engine::upstream::Upstream;
 use crate::registry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State, problem_with_name, problem_with_path};
 use crate::wire::json::{self, write_array, write_str, write_u64};
 
@@ -21,6 +22,45 @@ const TEXT_CHARS_MAX: usize = SERVER_TEXT_BYTES_MAX / 4;
 /// What is set by the registry alone. A client that sends back what it got may leave it in.
 const KEPT: [&str; 5] = ["id", "version", "source", "createdAt", "updatedAt"];
 
+/// The words of `[[upstream]]`: how a server that is to be fronted is reached.
+const FRONT: [&str; 24] = [
+    "url",
+    "command",
+    "args",
+    "cwd",
+    "era",
+    "start",
+    "required",
+    "names",
+    "allow",
+    "deny",
+    "interactive",
+    "max_processes",
+    "sessions",
+    "restart",
+    "reap_after",
+    "retries",
+    "connect_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "max_in_flight",
+    "pool_size",
+    "headers",
+    "env",
+];
+
+/// How much of a server's entry is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// The number of its items in place of them.
+    Brief,
+    /// All but secrets.
+    Whole,
+    /// Secrets, too: for nobody but this process.
+    Kept,
+}
+
 impl State {
     /// The word for it.
     pub(super) const fn word(self) -> &'static str {
@@ -31,9 +71,10 @@ impl State {
     }
 }
 
-/// Appends a server's entry: whole, or with the number of its items in place of them.
-pub(super) fn write_server(out: &mut Vec<u8>, server: &Server, is_whole: bool) {
+/// Appends a server's entry.
+pub(super) fn write_server(out: &mut Vec<u8>, server: &Server, form: Form) {
     let spec = &server.spec;
+    let is_whole = form != Form::Brief;
     out.extend_from_slice(br#"{"name":"#);
     write_str(out, &spec.name);
     out.extend_from_slice(br#","id":"#);
@@ -50,6 +91,9 @@ pub(super) fn write_server(out: &mut Vec<u8>, server: &Server, is_whole: bool) {
             out.extend_from_slice(br#","source":"upstream","target":"#);
             write_str(out, target);
         }
+    }
+    if let Some(front) = spec.front.as_ref().filter(|_| is_whole) {
+        write_front(out, &spec.name, front, form);
     }
     out.extend_from_slice(br#","state":"#);
     write_str(out, spec.state.word());
@@ -75,6 +119,24 @@ pub(super) fn write_server(out: &mut Vec<u8>, server: &Server, is_whole: bool) {
         out.push(b'}');
     }
     write_times(out, server.created_ms, server.updated_ms);
+}
+
+/// Appends how a server is reached.
+fn write_front(out: &mut Vec<u8>, name: &str, front: &[u8], form: Form) {
+    let shown = match form {
+        Form::Kept => Cow::Borrowed(front),
+        // What is written of it is for anybody to see: its own serialisation hides secrets.
+        _ => match Upstream::of_front(name, front).map(|upstream| serde_json::to_vec(&upstream)) {
+            Ok(Ok(shown)) => Cow::Owned(shown),
+            _ => return,
+        },
+    };
+    for (key, value) in json::members(&shown).filter(|(key, _)| FRONT.iter().any(|word| json::key_is(key, word))) {
+        out.push(b',');
+        out.extend_from_slice(key);
+        out.push(b':');
+        out.extend_from_slice(value);
+    }
 }
 
 /// Appends an endpoint's entry.
@@ -166,6 +228,7 @@ pub(super) fn read_spec(body: &[u8], named: Option<&str>) -> Result<ServerSpec, 
     let mut known = vec!["name", "title", "description", "softwareVersion", "target", "state"];
     known.extend(LISTS.iter().map(|(name, _)| *name));
     known.extend(KEPT);
+    known.extend(FRONT);
     spec_of(&Object::read(body, &known)?, named)
 }
 
@@ -181,8 +244,16 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
     check_server_name(&name)?;
     let text = |name| Ok::<_, Problem>(object.text(name, TEXT_CHARS_MAX)?.unwrap_or_default().into());
     let target = object.text("target", TEXT_CHARS_MAX)?.unwrap_or_default();
-    if target.trim().is_empty() || target.chars().any(char::is_control) {
-        return Err(unfit("`target` must be the URL of an MCP server, or the command that starts one"));
+    let front = front_of(object, &name)?;
+    let target = match &front {
+        Some((_, shown)) if target.is_empty() || *target == **shown => Cow::Borrowed(&**shown),
+        Some(_) => return Err(unfit("`target` follows from `url` or `command`: leave it out, and change those")),
+        None => target,
+    };
+    if front.is_none() && (target.trim().is_empty() || target.chars().any(char::is_control)) {
+        return Err(unfit(
+            "`url` or `command` must say where the MCP server is that is to be fronted; or `target`, of one that is to be listed only",
+        ));
     }
     let state = match object.text("state", TEXT_CHARS_MAX)?.as_deref() {
         None | Some("offline") => State::Offline,
@@ -198,9 +269,32 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         source: Source::Upstream(target.into()),
         state,
         is_configured: false,
+        front: front.map(|(front, _)| front),
         fronted: None,
         catalog: Catalog { tools: tools?, prompts: prompts?, resources: resources?, templates: templates? },
     })
+}
+
+/// How a server is to be reached, as it was said and as it is shown; none when it is to be listed only.
+type Front = (Box<[u8]>, Box<str>);
+
+fn front_of(object: &Object<'_>, name: &str) -> Result<Option<Front>, Problem> {
+    let said: Vec<_> = FRONT.iter().filter_map(|word| Some((*word, object.get(word)?))).collect();
+    let Some((first, _)) = said.first() else { return Ok(None) };
+    if !matches!(*first, "url" | "command") {
+        return Err(unfit(format!("`{first}` is said of a server that is to be fronted: give its `url` or `command`, too")));
+    }
+    let mut front = Vec::new();
+    for (index, (word, value)) in said.iter().enumerate() {
+        front.push(if index == 0 { b'{' } else { b',' });
+        write_str(&mut front, word);
+        front.push(b':');
+        front.extend_from_slice(value);
+    }
+    front.push(b'}');
+    let settings = Upstream::of_front(name, &front).and_then(|upstream| upstream.register());
+    let settings = settings.map_err(|problems| unfit(problems.join("; ")))?;
+    Ok(Some((front.into(), settings.url)))
 }
 
 fn check_server_name(name: &str) -> Result<(), Problem> {
@@ -297,7 +391,7 @@ pub(super) fn read_binding(body: &[u8]) -> Result<(Box<str>, Box<str>), Problem>
 #[must_use]
 pub fn keep_server(server: &Server) -> Vec<u8> {
     let mut out = Vec::new();
-    write_server(&mut out, server, true);
+    write_server(&mut out, server, Form::Kept);
     out
 }
 
@@ -364,10 +458,39 @@ mod tests {
             Server { id: ServerId { node: NodeId(3), number: 70 }, version: 9, created_ms: 1, updated_ms: 1_785_231_000_123, spec };
         assert_eq!(kept_server(&keep_server(&server)), Ok(server.clone()));
         let mut brief = Vec::new();
-        write_server(&mut brief, &server, false);
+        write_server(&mut brief, &server, Form::Brief);
         let brief: serde_json::Value = serde_json::from_slice(&brief).expect("JSON");
         assert_eq!((brief["counts"]["tools"].as_u64(), brief["counts"]["resourceTemplates"].as_u64()), (Some(1), Some(0)));
         assert_eq!((brief["id"].as_str(), brief["updatedAt"].as_str()), (Some("3-70"), Some("2026-07-28T09:30:00.123Z")));
+    }
+
+    #[test]
+    fn secrets_are_kept_and_not_shown() {
+        let body = br#"{"name":"a","url":"http://h/mcp?key=hush","headers":{"X-Key":"hush"},"era":"legacy","title":"T"}"#;
+        let spec = read_spec(body, None).expect("sound");
+        assert_eq!(spec.source, Source::Upstream("http://h/mcp?<hidden>".into()));
+        let server = Server { id: ServerId { node: NodeId(0), number: 1 }, version: 1, created_ms: 1, updated_ms: 1, spec };
+        let kept = keep_server(&server);
+        assert_eq!(kept_server(&kept), Ok(server.clone()));
+        let mut shown = Vec::new();
+        write_server(&mut shown, &server, Form::Whole);
+        let shown = String::from_utf8(shown).expect("UTF-8");
+        assert!(!shown.contains("hush") && shown.contains(r#""era":"legacy""#), "{shown}");
+        assert!(read_spec(shown.as_bytes(), None).expect_err("what is hidden is missing").detail.contains("<hidden>"));
+        let body = br#"{"name":"a","url":"http://h/mcp","names":"plain"}"#;
+        let server = Server { spec: read_spec(body, None).expect("sound"), ..server };
+        let mut shown = Vec::new();
+        write_server(&mut shown, &server, Form::Whole);
+        let again = read_spec(&shown, None).expect("what had no secrets is read back");
+        assert_eq!((&again.source, again.front.is_some()), (&server.spec.source, true));
+    }
+
+    #[test]
+    fn every_word_of_the_file_is_known() {
+        let full = r#"{"url":"u","command":"c","args":["a"],"cwd":"d","allow":["a"],"deny":["b"],"reap_after":1.5,"headers":{"a":"b"},"env":{"a":"b"}}"#;
+        let full = serde_json::to_value(Upstream::of_front("n", full.as_bytes()).expect("words")).expect("JSON");
+        let words: Vec<&String> = full.as_object().expect("an object").keys().filter(|word| *word != "name").collect();
+        assert!(words.iter().all(|word| FRONT.contains(&word.as_str())) && words.len() == FRONT.len(), "{words:?}");
     }
 
     #[test]
@@ -386,6 +509,10 @@ mod tests {
         assert!(detail(r#"{"name":"a b","target":"x"}"#).contains("io.example/weather"));
         assert!(detail(r#"{"target":"x"}"#).contains("`name`"));
         assert!(detail(r#"{"name":"a"}"#).contains("`target`"));
+        assert!(detail(r#"{"name":"a","target":"http://h/","era":"legacy"}"#).contains("`url` or `command`"));
+        assert!(detail(r#"{"name":"a","target":"http://g/","url":"http://h/"}"#).contains("`target`"));
+        assert!(detail(r#"{"name":"a","url":"h","era":"new"}"#).contains("unknown variant"));
+        assert!(detail(r#"{"name":"a","url":"http://h/","headers":{"Host":"x"}}"#).contains("headers: Host"));
         assert!(detail(r#"{"name":"a","target":"x","nme":1}"#).contains("`nme`"));
         assert!(detail(r#"{"name":"a","name":"a","target":"x"}"#).contains("twice"));
         assert!(detail(r#"{"name":"a","target":"x","state":"up"}"#).contains("online or offline"));

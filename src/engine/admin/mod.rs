@@ -10,12 +10,14 @@
 mod answer;
 mod control;
 mod entry_json;
+mod front;
 mod gather;
 mod mcp_registry;
 mod monitor;
 mod pages;
 mod problem;
 mod reach;
+mod reload;
 mod route;
 mod stream;
 mod target;
@@ -40,13 +42,15 @@ use crate::registry::{self, Kind, Waiter};
 use crate::wire::http1::{Known, Media, Method};
 use answer::{Answer, TEXT};
 use control::Want;
+use front::Front;
 use problem::Problem;
 use route::Route;
-use stream::{HOME, Stream};
+use stream::Stream;
 use target::Query;
 
 pub use entry_json::{keep_endpoint, keep_server, kept_endpoint, kept_server};
 pub use gather::{Ask, Part};
+pub(super) use stream::HOME;
 pub use stream::Notice;
 pub use target::encode;
 pub use token::Token;
@@ -95,6 +99,8 @@ pub(super) struct Admin {
     gate: Gate,
     serial: u64,
     pending: HashMap<u64, Pending>,
+    /// What is to become of upstreams when a change that was asked for is made. No more than the registry has questions open.
+    fronts: HashMap<u64, Front>,
     stream: Stream,
     /// Replies that found no room. As many as the admin port's core may have questions open.
     owed: Vec<(CoreId, Box<Frame>)>,
@@ -107,6 +113,7 @@ impl Admin {
             gate: Gate::strict(config),
             serial: 0,
             pending: HashMap::new(),
+            fronts: HashMap::new(),
             stream: Stream::default(),
             owed: Vec::new(),
         }
@@ -205,6 +212,7 @@ impl Engine {
         let call = Call { now, conn: inbound.conn, terms: terms.clone(), body: request.body, query, if_version, base };
         match route {
             Route::Live | Route::Ready | Route::Metrics | Route::OpenApi => Ok(Some(self.monitor(&route))),
+            Route::Reload => self.ask_reload(&call, out),
             Route::Changes => self.open_changes(&call, headers.accepts(Media::EventStream), out),
             Route::Cores | Route::Core(_) | Route::Shards | Route::Shard(_) | Route::Sessions | Route::Session(_) => {
                 self.gather(&call, &route, is_write, out)
@@ -287,6 +295,7 @@ impl Engine {
         match effect {
             registry::Effect::Resume { .. } => self.look_again(now, serial, out),
             registry::Effect::Done { result, .. } => {
+                self.settle_front(now, serial, &result, out);
                 let answer = self.admin.pending.get(&serial).map(|pending| pending.want.changed(result));
                 self.complete_admin(now, serial, answer, out);
             }

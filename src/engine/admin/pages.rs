@@ -1,7 +1,7 @@
 //! Lists: what is asked of the registry for a page, and how the page is written.
 
 use super::control::unless_busy;
-use super::entry_json::{write_endpoint, write_server};
+use super::entry_json::{Form, write_endpoint, write_server};
 use super::problem::Problem;
 use super::target::{Query, Wrong, cursor_after};
 use crate::base::limits::PAGE_BYTES_MAX;
@@ -114,7 +114,7 @@ impl List {
             (Self::Servers { limit }, Part::Servers(servers)) => {
                 let mut items = Items::new(br#"{"items":["#, *limit);
                 for server in servers {
-                    items.add(&server.spec.name, |body| write_server(body, server, false));
+                    items.add(&server.spec.name, |body| write_server(body, server, Form::Brief));
                 }
                 items
             }

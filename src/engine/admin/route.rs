@@ -24,6 +24,7 @@ pub(super) enum Route<'a> {
     Sessions,
     Session(&'a str),
     Changes,
+    Reload,
     /// The registry API: all servers.
     PublicList,
     /// Its versions of one server.
@@ -56,6 +57,7 @@ impl<'a> Route<'a> {
             (["v1", "sessions"], _) => Self::Sessions,
             (["v1", "sessions", id], _) if !id.is_empty() => Self::Session(id),
             (["v1", "changes"], _) => Self::Changes,
+            (["v1", "reload"], _) => Self::Reload,
             (["v0.1" | "v0", "servers"], _) => Self::PublicList,
             (["v0.1" | "v0", "servers", name, "versions"], _) if !name.is_empty() => Self::PublicVersions(name),
             (["v0.1" | "v0", "servers", name, "versions", version], 5) if !name.is_empty() && !version.is_empty() => {
@@ -79,6 +81,7 @@ impl<'a> Route<'a> {
     pub const fn allow(&self) -> &'static str {
         match self {
             Self::Servers | Self::Endpoints | Self::Bindings => "GET, HEAD, POST",
+            Self::Reload => "POST",
             Self::Server(_) | Self::Endpoint(_) => "GET, HEAD, PUT, DELETE",
             Self::Binding(..) | Self::Session(_) => "GET, HEAD, DELETE",
             Self::PublicList | Self::PublicVersions(_) | Self::PublicVersion(..) => "GET, HEAD, OPTIONS",
@@ -100,7 +103,7 @@ impl<'a> Route<'a> {
 
     /// Whether a request with this method must bring a JSON body.
     pub const fn has_body(&self, method: Method) -> bool {
-        matches!(method, Method::Post | Method::Put)
+        matches!(method, Method::Post | Method::Put) && !matches!(self, Self::Reload)
     }
 }
 
@@ -118,6 +121,7 @@ mod tests {
         is("/health/live", Some(Route::Live));
         is("/v1/servers/io.example%2Fweather", Some(Route::Server("io.example/weather")));
         is("/v1/bindings/%2Fmcp/a%2Fb", Some(Route::Binding("/mcp", "a/b")));
+        is("/v1/reload", Some(Route::Reload));
         is("/v0/servers/a%2Fb/versions/latest", Some(Route::PublicVersion("a/b", "latest")));
         is("/v0.1/servers/a%2Fb/versions", Some(Route::PublicVersions("a/b")));
         for absent in

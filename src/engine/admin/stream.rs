@@ -17,7 +17,7 @@ use crate::wire::json::write_str;
 use crate::wire::sse;
 
 /// The core that has the admin port.
-pub(super) const HOME: CoreId = CoreId(0);
+pub(in crate::engine) const HOME: CoreId = CoreId(0);
 
 /// One listener.
 #[derive(Debug)]

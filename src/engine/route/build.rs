@@ -138,7 +138,7 @@ impl Routes {
         }
         let making = build.making.take()?;
         self.epoch += 1;
-        let view = making.finish(hosted, self.epoch);
+        let view = making.finish(hosted, self.epoch, self.is_reloadable);
         tracing::debug!(path = view.path(), epoch = view.epoch, "a view was made");
         if view.is_too_large {
             let (items, bytes) = (VIEW_ITEMS_MAX, VIEW_BYTES_MAX);

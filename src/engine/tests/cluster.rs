@@ -11,7 +11,7 @@ use crate::base::stored::Stored;
 use crate::base::time::{Nanos, Now};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::{ConnMemo, Effect, Engine, EngineConfig, Frame, Inbound, Out, Role, Shared, Verdict};
-use crate::gateway::link::LinkEvent;
+use crate::gateway::link::{self, LinkEvent};
 use crate::native::{Factory, Inbox, Server};
 use crate::registry::Change;
 use crate::wire::http1::{Frame as Frame1, Framed, Framer, HeaderSlots, HttpLimits, view};
@@ -306,13 +306,13 @@ impl Cluster {
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
                 Effect::Persist { ticket, .. } => self.persisting.push_back((core, ticket)),
-                Effect::Dial { link, .. } => {
+                Effect::Link(link::Effect::Dial { link, .. }) => {
                     let before = self.links.insert((core, link), TestLink::default());
                     assert!(before.is_none(), "a link's name is its own");
                 }
-                Effect::Feed { link, range } => self.link(core, link).fed.extend_from_slice(&out.bytes[range]),
-                Effect::Throttle { link, is_paused } => self.link(core, link).is_throttled = is_paused,
-                Effect::Hang { link } => self.link(core, link).is_hung = true,
+                Effect::Link(link::Effect::Feed { link, range }) => self.link(core, link).fed.extend_from_slice(&out.bytes[range]),
+                Effect::Link(link::Effect::Throttle { link, is_paused }) => self.link(core, link).is_throttled = is_paused,
+                Effect::Link(link::Effect::Hang { link }) => self.link(core, link).is_hung = true,
             }
         }
         for conn in resumed {

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::native::{BlockingContext, Builder, Capability, Context, Elicited, Empty, Level, Prompt, Resource, Server, Tool, ToolError};
+use crate::native::{
+    BlockingContext, Builder, Capability, Content, Context, Elicited, Empty, Level, Prompt, PromptMessage, Resource, ResourceContents,
+    ResourceLink, Server, Tool, ToolError, ToolResult,
+};
 
 #[derive(Deserialize, JsonSchema)]
 struct Echo {
@@ -110,7 +113,13 @@ pub fn builder(name: &str) -> Builder {
             cx.notify().resource_updated(at.uri);
             "updated"
         })
+        .tool("link", |at: Uri, _: &Context| {
+            let held = ResourceContents::text(&at.uri, "held");
+            let link = ResourceLink::new("test://unlisted", "unlisted");
+            ToolResult::new().content(at.uri.as_str()).content(Content::resource(held)).content(Content::link(link))
+        })
         .tool(Tool::new("region").input_schema(region), |_: Value, _: &Context| "ok")
         .resource(Resource::new("test://text", "text"), |_: &Context| "the text")
         .prompt(Prompt::new("greet"), |_: Empty, _: &Context| "Say hello")
+        .prompt(Prompt::new("see"), |_: Empty, _: &Context| PromptMessage::user(Content::link(ResourceLink::new("test://text", "text"))))
 }

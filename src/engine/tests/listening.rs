@@ -9,7 +9,7 @@ use super::fixture::server;
 use crate::base::ids::ConnId;
 use crate::base::metrics::Gauge;
 
-fn listen(cluster: &mut Cluster, core: usize, id: &str, filter: &str) -> ConnId {
+pub fn listen(cluster: &mut Cluster, core: usize, id: &str, filter: &str) -> ConnId {
     let request = modern("subscriptions/listen", None, &format!(r#""notifications":{filter}"#));
     let text = String::from_utf8(request).expect("UTF-8");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");

@@ -1,6 +1,7 @@
 //! The engine driven as a shell would: raw HTTP in, raw HTTP out.
 
 mod allocations;
+mod breakers;
 mod client;
 mod cluster;
 mod control;
@@ -17,6 +18,7 @@ mod methods;
 mod parked;
 mod process;
 mod questions;
+mod reload;
 mod rounds;
 mod routes;
 mod sessions;
@@ -25,3 +27,4 @@ mod upstream;
 mod views;
 mod views_changing;
 mod views_large;
+mod watching;

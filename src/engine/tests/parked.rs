@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::client::text;
 use super::cluster::{Response, modern_with};
-use super::upstream::Pair;
+use super::upstream::{Pair, settings};
 use crate::base::ids::ConnId;
+use crate::base::limits::PARKED_PER_PRINCIPAL_MAX;
 use crate::engine::Eras;
-use crate::gateway::Dialect;
+use crate::gateway::{Dialect, Settings};
 
 const ASKABLE: &str = r#"{"elicitation":{}}"#;
 
@@ -92,4 +93,30 @@ fn a_slow_reader_that_is_asked_holds_nothing_up() {
     pair.pass(Duration::from_millis(20));
     state(&pair.front.take(conn));
     assert!(!pair.front.links.values().any(|link| link.is_throttled), "the next response begins as not choked");
+}
+
+#[test]
+fn calls_that_wait_for_people_leave_room_for_others() {
+    // Half of what the upstream may have in work, and of one principal no more than so many.
+    for (in_flight_max, who, may) in [(6, "one", 3), (1000, "one", PARKED_PER_PRINCIPAL_MAX), (1000, "many", 40)] {
+        let mut pair = Pair::with(1, vec![Settings { in_flight_max, queued_max: 1000, ..settings("u") }], Eras::Legacy);
+        let headers = |n: usize| format!("Authorization: Bearer {}\r\n", if who == "one" { 0 } else { n });
+        let ask = |pair: &mut Pair, n: usize, more: &str| {
+            let conn = pair.front.connect(0);
+            call(pair, conn, "ask", more, &headers(n))
+        };
+        let states: Vec<String> = (0..may).map(|n| state(&ask(&mut pair, n, ""))).collect();
+        if who == "many" {
+            continue;
+        }
+        let refused = ask(&mut pair, may, "").json();
+        assert!(refused["error"].is_object(), "{in_flight_max} {refused}");
+        assert_eq!(pair.back.engines[0].calls.len(), may, "what is turned away is cancelled at the upstream");
+        // Who comes back makes room.
+        assert_eq!(text(&ask(&mut pair, 0, &answer("Ada", &states[0])).json()), "Hello, Ada!");
+        state(&ask(&mut pair, 0, ""));
+        pair.pass(Duration::from_mins(16));
+        assert!(pair.front.engines[0].calls.is_empty() && pair.back.engines[0].calls.is_empty(), "nobody came back");
+        state(&ask(&mut pair, 0, ""));
+    }
 }

@@ -119,6 +119,7 @@ pub fn upstream(name: &str, tools: &[&str]) -> Box<ServerSpec> {
         source: Source::Upstream("http://127.0.0.1:1/mcp".into()),
         state: State::Offline,
         is_configured: false,
+        front: None,
         fronted: None,
         catalog: Catalog {
             tools: tools.iter().map(|tool| item("name", tool)).collect(),

@@ -177,8 +177,7 @@ impl<'a> One<'a> {
                     resources: !(resources.is_empty() && templates.is_empty()),
                     completions: server.spec.fronted.is_some_and(|fronted| fronted.completes),
                     changes: true,
-                    // What it says of single resources is not passed on.
-                    updates: false,
+                    updates: server.spec.fronted.is_some_and(|fronted| fronted.subscribes),
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gather::{Bound, naming};
+use super::links::Links;
 use super::mirror::Mirrors;
 use super::name::{Naming, Own, Owner, Style, Table};
 use super::page::{self, ListKind, ListWriter, Pages, Paging, Signature};
@@ -73,6 +74,7 @@ pub(in crate::engine) struct Making {
     lists: Vec<Pages>,
     tables: Vec<Table>,
     families: Vec<Family>,
+    mirrors: Mirrors,
     /// Of all lists so far.
     items: usize,
     bytes: usize,
@@ -104,6 +106,7 @@ impl Making {
             lists: Vec::with_capacity(ListKind::ALL.len()),
             tables: Vec::with_capacity(ListKind::ALL.len()),
             families: Vec::new(),
+            mirrors: Mirrors::default(),
             items: 0,
             bytes: 0,
             is_too_large: false,
@@ -122,7 +125,7 @@ impl Making {
             if budget.is_spent() {
                 return Progress::More;
             }
-            let bytes = self.work.step(&bound, &names, &self.signature, &mut self.families);
+            let bytes = self.work.step(&bound, &names, &self.signature, &mut self.families, &mut self.mirrors);
             budget.take(bytes.handled);
             (self.items, self.bytes) = (self.items + usize::from(bytes.is_new), self.bytes + bytes.shown);
             if self.items > VIEW_ITEMS_MAX || self.bytes > VIEW_BYTES_MAX {
@@ -143,20 +146,20 @@ impl Making {
         let bound = Bound { members: &self.members, servers: &self.servers, hosted };
         self.lists = ListKind::ALL.map(|kind| ListWriter::new(kind, paging(&bound, kind)).finish(&self.signature)).into();
         self.tables = ListKind::ALL.map(|_| Table::default()).into();
-        self.families = Vec::new();
+        (self.families, self.mirrors) = (Vec::new(), Mirrors::default());
         Progress::Made
     }
 
-    /// The view, which must be made.
-    pub fn finish(self, hosted: &[Hosted], epoch: u64) -> View {
-        let Self { endpoint, servers, members, lists, tables, families, is_too_large, bytes, .. } = self;
+    /// The view, which must be made. `is_reloadable`: what the configuration says may change while the process runs.
+    pub fn finish(self, hosted: &[Hosted], epoch: u64, is_reloadable: bool) -> View {
+        let Self { endpoint, servers, members, lists, tables, families, mirrors, is_too_large, bytes, .. } = self;
         let (Ok(lists), Ok(tables)) = (<[Pages; 4]>::try_from(lists), <[Table; 4]>::try_from(tables)) else {
             unreachable!("every list was made")
         };
         let [tools, prompts, resources, templates] = tables;
         let bound = Bound { members: &members, servers: &servers, hosted };
         let alone = bound.alone_native();
-        let is_fixed = alone.is_some() && endpoint.is_configured;
+        let is_fixed = alone.is_some() && endpoint.is_configured && !is_reloadable;
         let capabilities = bound.capabilities(is_fixed);
         let (_, info) = bound.signature();
         let instructions = bound.instructions();
@@ -165,6 +168,7 @@ impl Making {
         let initialize = page::encode_initialize(&capabilities, instructions.as_deref(), &info);
         let is_direct = [&tools, &prompts].iter().all(|table| table.renamed().next().is_none());
         let is_reached = !is_too_large && members.iter().all(|member| member.seat != Seat::Away);
+        let links = Links::of(&resources, &families);
         View {
             epoch,
             offers: offers(&capabilities, is_fixed),
@@ -180,7 +184,8 @@ impl Making {
             resources,
             templates,
             families,
-            mirrors: Mirrors::of(&members, &servers),
+            links,
+            mirrors,
             members,
             servers,
             endpoint,
@@ -221,9 +226,16 @@ struct Step {
 
 impl Work {
     /// Handles one item.
-    fn step(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], signature: &Signature, families: &mut Vec<Family>) -> Step {
+    fn step(
+        &mut self,
+        bound: &Bound<'_>,
+        names: &[Owner<'_>],
+        signature: &Signature,
+        families: &mut Vec<Family>,
+        mirrors: &mut Mirrors,
+    ) -> Step {
         match self.stage {
-            Stage::Scan { member, item } => self.scan(bound, names, member, item),
+            Stage::Scan { member, item } => self.scan(bound, names, mirrors, member, item),
             Stage::Name => {
                 let (own, kind) = (&self.own, self.kind);
                 if !self.naming.name_next(names, |place| owned(bound, own, kind, place)) {
@@ -241,7 +253,7 @@ impl Work {
         }
     }
 
-    fn scan(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], member: u32, item: u32) -> Step {
+    fn scan(&mut self, bound: &Bound<'_>, names: &[Owner<'_>], mirrors: &mut Mirrors, member: u32, item: u32) -> Step {
         if member as usize >= bound.members.len() {
             self.stage = Stage::Name;
             return Step::default();
@@ -254,6 +266,11 @@ impl Work {
         let bytes = 2 * name.len() + definition.modern.len() + definition.legacy.len();
         if !bound.is_sound(member, self.kind, item) {
             return Step { handled: bytes, ..Step::default() };
+        }
+        if self.kind == ListKind::Tools
+            && let Some(Member { seat: Seat::Upstream(fronted), .. }) = bound.members.get(member as usize)
+        {
+            mirrors.add(fronted.number, name, definition.modern);
         }
         let (own, kind) = (&mut self.own, self.kind);
         own.push((member, item));
@@ -309,7 +326,7 @@ mod tests {
         ) -> Self {
             let mut making = Making::new(endpoint, servers, hosted, separator);
             while making.step(hosted, &mut Budget::new(usize::MAX)) == Progress::More {}
-            making.finish(hosted, epoch)
+            making.finish(hosted, epoch, false)
         }
     }
 
@@ -334,6 +351,7 @@ mod tests {
                 software_version: "1".into(),
                 source: Source::Upstream("x".into()),
                 state: State::Offline,
+                front: None,
                 fronted: None,
                 is_configured: false,
                 catalog: Catalog { tools: tools.into(), ..Catalog::default() },
@@ -362,7 +380,7 @@ mod tests {
         while making.step(&[], &mut Budget::new(turn_bytes)) == Progress::More {
             turns += 1;
         }
-        (making.finish(&[], 1), turns)
+        (making.finish(&[], 1, false), turns)
     }
 
     #[test]

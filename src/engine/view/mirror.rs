@@ -1,49 +1,51 @@
 //! Arguments that a tool of an upstream wants in headers, too (2026-07-28, transports, "Custom Headers"): a client of the legacy era does not send
 //! them, so that they are made here; an upstream that sees no headers cannot tell whether they agree, so that this is known here.
 
-use std::sync::Arc;
+use hashbrown::{Equivalent, HashMap};
 
-use super::{Member, Seat};
 use crate::native::{HeaderParam, header_params};
-use crate::registry::Server;
 use crate::wire::json;
 use crate::wire::mcp;
 
 /// The word that makes an argument travel in a header, too.
 const WORD: &[u8] = b"x-mcp-header";
 
-/// One tool with such arguments.
-#[derive(Debug)]
-struct Tool {
-    /// Its upstream.
-    number: u32,
-    /// What that calls it.
-    name: Box<str>,
-    params: Vec<HeaderParam>,
+/// A tool: its upstream, and what that calls it.
+type Tool = (u32, Box<str>);
+
+/// The same, borrowed.
+#[derive(PartialEq, Eq, Hash)]
+struct Named<'a>(u32, &'a str);
+
+impl Equivalent<Tool> for Named<'_> {
+    fn equivalent(&self, (number, name): &Tool) -> bool {
+        self.0 == *number && *self.1 == **name
+    }
 }
 
-/// The tools of an endpoint that have such arguments: few.
+/// The tools of an endpoint that have such arguments: few, unless an upstream has its say.
 #[derive(Debug, Default)]
-pub(super) struct Mirrors(Vec<Tool>);
+pub(super) struct Mirrors(HashMap<Tool, Vec<HeaderParam>>);
 
 impl Mirrors {
-    pub fn of(members: &[Member], servers: &[Option<Arc<Server>>]) -> Self {
-        let mut tools = Vec::new();
-        for (member, server) in members.iter().zip(servers) {
-            let (Seat::Upstream(fronted), Some(server)) = (member.seat, server) else { continue };
-            for tool in server.spec.catalog.tools.iter().filter(|tool| memchr::memmem::find(&tool.json, WORD).is_some()) {
-                let schema = json::get(&tool.json, "inputSchema").and_then(|raw| serde_json::from_slice(raw).ok());
-                let params = schema.and_then(|schema| header_params(&schema).ok()).unwrap_or_default();
-                tools.push(Tool { number: fronted.number, name: tool.name.clone(), params });
-            }
+    /// Takes note of a tool, if it has such arguments.
+    pub fn add(&mut self, number: u32, name: &str, definition: &[u8]) {
+        if memchr::memmem::find(definition, WORD).is_none() {
+            return;
         }
-        Self(tools)
+        let schema = json::get(definition, "inputSchema").and_then(|raw| serde_json::from_slice(raw).ok());
+        let params = schema.and_then(|schema| header_params(&schema).ok()).unwrap_or_default();
+        if !params.is_empty() {
+            self.0.insert((number, name.into()), params);
+        }
     }
 
     /// The arguments of this tool that travel in headers, too.
     pub fn params(&self, number: u32, name: &str) -> &[HeaderParam] {
-        let tool = self.0.iter().find(|tool| tool.number == number && *tool.name == *name);
-        tool.map_or(&[], |tool| &tool.params)
+        if self.0.is_empty() {
+            return &[];
+        }
+        self.0.get(&Named(number, name)).map_or(&[], Vec::as_slice)
     }
 
     /// The fields that go with these arguments of this tool.
@@ -82,11 +84,25 @@ mod tests {
         };
         let params =
             vec![param("Region", &["where", "region"]), param("Count", &["count"]), param("Gone", &["gone"]), param("Null", &["null"])];
-        let mirrors = Mirrors(vec![Tool { number: 3, name: "t".into(), params }]);
+        let mirrors = Mirrors([((3, "t".into()), params)].into_iter().collect());
         let arguments = "{\"where\":{\"region\":\"W\u{e9}st\"},\"count\":12,\"null\":null}".as_bytes();
         let fields = mirrors.fields(3, "t", Some(arguments));
         let wanted = [("Mcp-Param-Region".to_owned(), b"=?base64?V8Opc3Q=?=".to_vec()), ("Mcp-Param-Count".to_owned(), b"12".to_vec())];
         assert_eq!(fields, wanted);
         assert!(mirrors.fields(3, "u", Some(arguments)).is_empty() && mirrors.fields(3, "t", None).is_empty());
+    }
+
+    #[test]
+    fn a_tool_is_found_by_its_upstream_and_its_name() {
+        let mut mirrors = Mirrors::default();
+        let schema = r#"{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}"#;
+        mirrors.add(1, "t", format!(r#"{{"name":"t","inputSchema":{schema}}}"#).as_bytes());
+        mirrors.add(2, "plain", br#"{"name":"plain","inputSchema":{"type":"object"}}"#);
+        mirrors.add(2, "broken", br#"{"name":"broken","inputSchema":"x-mcp-header"}"#);
+        assert_eq!(mirrors.params(1, "t").len(), 1);
+        assert_eq!(mirrors.fields(1, "t", Some(br#"{"region":"eu"}"#)), [("Mcp-Param-Region".to_owned(), b"eu".to_vec())]);
+        for (number, name) in [(2, "t"), (1, "u"), (2, "plain"), (2, "broken")] {
+            assert!(mirrors.params(number, name).is_empty(), "{number} {name}");
+        }
     }
 }

@@ -13,6 +13,7 @@
 //! empty, and clients are always told that they may change.
 
 mod gather;
+mod links;
 mod making;
 mod mirror;
 mod name;
@@ -29,6 +30,7 @@ use crate::native::{Capabilities, HeaderParam, UriTemplate};
 use crate::registry::{Endpoint, Fronted, Server, Source, State};
 use crate::wire::json::{self, write_str};
 use crate::wire::mcp::Era;
+use links::Links;
 use mirror::Mirrors;
 use name::{Named, Table};
 use page::Pages;
@@ -153,6 +155,7 @@ pub(super) struct View {
     resources: Table,
     templates: Table,
     families: Vec<Family>,
+    links: Links,
     mirrors: Mirrors,
 }
 
@@ -195,12 +198,18 @@ impl View {
         self.reach(&self.prompts, name)
     }
 
-    /// Whose resource that is: one of that URI, else of the first template that it fits, in the order of the servers.
+    /// Whose resource that is: one of that URI, else of the first template that it fits, in the order of the servers. An upstream that is alone has
+    /// whatever is asked for.
     pub fn resource<'a>(&'a self, uri: &'a str) -> Reach<'a> {
         match self.reach(&self.resources, uri) {
             Reach::Nothing => {
                 let found = self.families.iter().find_map(|family| Some((family.member, family.own(uri)?)));
-                found.map_or(Reach::Nothing, |(member, own)| self.to(member, own))
+                match (found, &*self.members) {
+                    (Some((member, own)), _) => self.to(member, own),
+                    // What a result links to may be in no list (2025-11-25, tools, "Resource Links"): a server alone knows best.
+                    (None, [Member { seat: Seat::Upstream(fronted), .. }]) => Reach::Upstream { fronted: *fronted, name: uri },
+                    (None, _) => Reach::Nothing,
+                }
             }
             reach => reach,
         }
@@ -258,6 +267,11 @@ impl View {
     /// Whether this native server is bound.
     pub fn has_native(&self, server: u32) -> bool {
         self.members.iter().any(|member| member.seat == Seat::Native(server))
+    }
+
+    /// Whether this upstream is bound.
+    pub fn has_upstream(&self, upstream: u32) -> bool {
+        self.members.iter().any(|member| matches!(member.seat, Seat::Upstream(fronted) if fronted.number == upstream))
     }
 
     /// What clients call a resource of this native server.

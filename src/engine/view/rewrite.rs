@@ -34,7 +34,7 @@ pub(in crate::engine) fn rename_contents(members: &[u8], uri: &str, name: &str) 
 }
 
 /// Where in `outer` its slice `part` begins.
-fn place(outer: &[u8], part: &[u8]) -> usize {
+pub(super) fn place(outer: &[u8], part: &[u8]) -> usize {
     let at = (part.as_ptr() as usize).wrapping_sub(outer.as_ptr() as usize);
     assert!(at <= outer.len() && part.len() <= outer.len() - at, "a part is a slice of the whole");
     at

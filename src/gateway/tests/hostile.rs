@@ -8,14 +8,14 @@ const LEGACY: Version = Version::V2025_11_25;
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
 
 /// The member of what was fed, if it is there.
-fn id_of(text: &str) -> String {
+pub(super) fn id_of(text: &str) -> String {
     let body = text.split_once("\r\n\r\n").map_or(text, |(_, body)| body);
     String::from_utf8_lossy(crate::wire::json::get(body.trim_end().as_bytes(), "id").unwrap_or_default()).into_owned()
 }
 
 impl Bench {
     /// Brings up what was dialled, and agrees to every session that is asked for. What else was sent is given.
-    fn serve_sessions(&mut self, session: &str) -> Vec<(LinkId, String)> {
+    pub(super) fn serve_sessions(&mut self, session: &str) -> Vec<(LinkId, String)> {
         let mut others = Vec::new();
         loop {
             for link in self.dialled() {
@@ -216,4 +216,43 @@ fn what_an_upstream_asks_about_one_request_is_bounded() {
     }
     bench.take();
     assert_eq!(bench.bytes(link, &question), [(1, Told::Asks("7".to_owned()))]);
+}
+
+#[test]
+fn an_upstream_that_tells_of_changes_all_the_time_is_asked_less_and_less_often() {
+    let caching = r#""resultType":"complete","ttlMs":0,"cacheScope":"private""#;
+    let mut bench = Bench::new(settings());
+    bench.gateway.watch(bench.now, 0);
+    bench.pass(Duration::ZERO);
+    let (mut listen, mut asked, mut paused) = (None, 0, 0);
+    for _ in 0..2000 {
+        bench.pass(Duration::from_millis(5));
+        for effect in std::mem::take(&mut bench.effects) {
+            match effect {
+                Effect::Dial { link, .. } => bench.up(link),
+                Effect::Throttle { is_paused, .. } => paused += i32::from(is_paused),
+                _ => {}
+            }
+        }
+        for (link, request) in bench.fed() {
+            let id = request.split("\"id\":").nth(1).and_then(|rest| rest.split(',').next()).expect("an id").to_owned();
+            let result = if request.contains("server/discover") {
+                format!(r#"{{"supportedVersions":["2026-07-28"],"capabilities":{{"tools":{{"listChanged":true}}}},{caching}}}"#)
+            } else if request.contains("tools/list") {
+                asked += 1;
+                format!(r#"{{"tools":[],{caching}}}"#)
+            } else {
+                listen = Some(link);
+                bench.bytes(link, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+                continue;
+            };
+            bench.bytes(link, &response(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)));
+        }
+        if let Some(link) = listen {
+            bench.bytes(link, &"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n".repeat(20));
+        }
+    }
+    // Ten seconds: without restraint it would be two hundred times.
+    assert!((3..=12).contains(&asked), "{asked}");
+    assert!(paused >= asked - 2, "what nobody needs is not read: {paused} {asked}");
 }

@@ -2,13 +2,17 @@
 
 mod faults;
 mod hostile;
+mod instances;
+mod owners;
 mod relay;
+mod retired;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{Dial, Down, LinkEvent};
-use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Settings, Starts, TripId, What};
+use super::{Dialect, Effect, Failure, Forward, Gateway, Heard, Owner, Roster, Settings, Starts, TripId, What};
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::metrics::CoreMetrics;
 use crate::base::time::Nanos;
@@ -21,6 +25,7 @@ enum Told {
     Notice(String),
     Answer(u16, String),
     Asks(String),
+    Apart(u64),
     Failed(Failure),
 }
 
@@ -34,7 +39,7 @@ struct Bench {
     metrics: &'static CoreMetrics,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         name: "u".into(),
         url: "http://u.test/mcp".into(),
@@ -71,7 +76,10 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         exposed: if method == Method::ResourcesRead { "a:1" } else { "t" },
         progress_token: None,
         level: Some(Level::Info),
+        wanted: None,
         client_info: None,
+        owner: Owner::Shared,
+        speaks: Version::V2026_07_28,
         capabilities: crate::wire::mcp::ClientCapabilities::NONE,
         fields: &[],
     }
@@ -91,7 +99,7 @@ const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"resultTy
 impl Bench {
     fn new(settings: Settings) -> Self {
         let metrics = Box::leak(Box::default());
-        Self { gateway: Gateway::new(&[settings], 1, metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
+        Self { gateway: Gateway::new(&Roster::new([settings]), 1, metrics), now: Nanos(1), effects: Vec::new(), fed: Vec::new(), metrics }
     }
 
     fn relay(&mut self, index: u32) -> Result<TripId, Failure> {
@@ -183,6 +191,7 @@ fn tell(heard: Heard<'_>) -> (u32, Told) {
         What::Answer { status, message } => Told::Answer(status, text(message)),
         What::Asks(message) => Told::Asks(text(message)),
         What::Question { id, .. } => Told::Asks(id.into()),
+        What::Apart { retry_ms } => Told::Apart(retry_ms),
         What::Failed(failure) => Told::Failed(failure),
     };
     (heard.call.index, told)

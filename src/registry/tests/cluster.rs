@@ -38,6 +38,7 @@ pub fn spec(name: &str) -> ServerSpec {
         source: Source::Upstream("http://localhost:1/".into()),
         state: State::Online,
         is_configured: false,
+        front: None,
         fronted: None,
         catalog: Catalog::default(),
     }

@@ -6,9 +6,9 @@
 
 mod overlay;
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -95,6 +95,10 @@ impl Store {
         let kept = judge(&path).map_err(|why| {
             refused(format!("{} {why}; it was left as it is: move it away to begin anew, or put back a sound copy", path.display()))
         })?;
+        // What was registered to be fronted can have secrets in it, wherever the directory came from.
+        if let Err(error) = std::fs::set_permissions(&path, Permissions::from_mode(0o600)) {
+            tracing::warn!(path = %path.display(), %error, "others may be able to read the state file");
+        }
         let database = builder().open(&path).map_err(|error| refused(format!("{}: {error}", path.display())))?;
         let (sender, tasks) = mpsc::channel();
         let thread = std::thread::Builder::new()

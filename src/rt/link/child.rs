@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::super::conn::NEVER;
@@ -12,7 +13,7 @@ use super::super::ring::{Completion, Op};
 use super::super::wheel::{tick_after, ticks};
 use super::process::{Process, is_foster_parent};
 use super::stderr::Lines;
-use super::{Common, News, Queue, Stage};
+use super::{Common, Queue, Stage, Wish};
 use crate::base::limits::{CHILD_EOF_MS_MAX, CHILD_READ_BYTES_MAX, CHILD_READS_MAX, CHILD_REST_MS_MAX, CHILD_TERM_MS_MAX};
 use crate::base::metrics::Counter;
 use crate::gateway::link::{Dial, Down, LinkEvent};
@@ -40,6 +41,8 @@ enum Farewell {
 pub(super) struct Child {
     /// None before it has started and after it was reaped.
     pub(super) process: Option<Process>,
+    /// Whether it is to be started.
+    is_wanted: Arc<AtomicBool>,
     lines: Lines,
     /// Which of [`WATCHES`] are in the ring.
     watched: [bool; WATCHES.len()],
@@ -49,8 +52,9 @@ pub(super) struct Child {
 }
 
 impl Child {
-    pub(super) const fn new() -> Self {
-        Self { process: None, lines: Lines::new(), watched: [false; 4], farewell: Farewell::None, code: None }
+    pub(super) fn new() -> Self {
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        Self { process: None, is_wanted, lines: Lines::new(), watched: [false; 4], farewell: Farewell::None, code: None }
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -104,12 +108,10 @@ impl Core {
         let Some(link) = self.links.common(index) else { return };
         link.is_awaited = true;
         let (dial, desk) = (Arc::clone(&link.dial), Arc::clone(&self.links.desk));
+        let Some((_, child)) = self.links.child(index) else { return };
+        let is_wanted = Arc::clone(&child.is_wanted);
         // Starting a process copies the page tables of this one, which may take milliseconds.
-        self.jobs.push(Box::new(move || {
-            if let Dial::Child(command) = &*dial {
-                desk.put(index, News::Started(Process::start(command)));
-            }
-        }));
+        self.links.hands.0.push(Wish::Start { index, dial, desk, is_wanted });
     }
 
     pub(super) fn on_started(&mut self, index: u32, started: Result<Process, Down>) {
@@ -140,7 +142,7 @@ impl Core {
         let Some((common, child)) = self.links.child(index) else { return };
         if child.process.is_none() {
             // It is being started, and ends as soon as it has.
-            return;
+            return child.is_wanted.store(false, Ordering::Relaxed);
         }
         common.held = Vec::new();
         let has_exited = child.code.is_some();
@@ -169,7 +171,7 @@ impl Core {
         if child.code.is_some() {
             return self.bury_child(index);
         }
-        let Some(process) = &child.process else { return };
+        let Some(process) = &child.process else { return child.is_wanted.store(false, Ordering::Relaxed) };
         process.signal(libc::SIGTERM);
         child.farewell = Farewell::Term;
         self.close_stdin(index);

@@ -1,12 +1,14 @@
 //! Links to upstreams: what the engine wants done with them, and what it is told of them. How bytes move is in `socket` and `child`.
 
 mod child;
+mod chores;
 mod process;
 mod socket;
 mod stderr;
 mod table;
 mod tls;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +25,12 @@ use crate::base::ids::LinkId;
 use crate::base::limits::LINK_FEED_BYTES_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::gateway::link::{Dial, Down, LinkEvent};
+use chores::{Chore, Chores};
 use process::Process;
 use table::{Common, Kind, Link, Queue, Stage, trim, weight};
 
 pub(crate) use table::Links;
-pub(crate) use tls::Trust;
+pub(crate) use tls::{Trust, problem_with_authorities};
 
 /// What a thread of the blocking pool found out for a link.
 enum News {
@@ -37,7 +40,63 @@ enum News {
     Started(Result<Process, Down>),
 }
 
+/// What the pool is asked to do for a link.
+enum Wish {
+    /// Find the way to its host.
+    Find { index: u32, dial: Arc<Dial>, desk: Arc<Desk>, trust: Arc<Trust> },
+    /// Start its process, if that is still wanted.
+    Start { index: u32, dial: Arc<Dial>, desk: Arc<Desk>, is_wanted: Arc<AtomicBool> },
+}
+
+impl Chore for Wish {
+    fn about(&self) -> String {
+        let (Self::Find { dial, .. } | Self::Start { dial, .. }) = self;
+        match &**dial {
+            Dial::Tcp { host, port, tls } => format!("{tls} {port} {host}"),
+            Dial::Child(command) => format!("start {}", command.name),
+        }
+    }
+
+    fn run(waiting: &mut VecDeque<Self>) {
+        match waiting.pop_front() {
+            Some(Self::Find { index, dial, desk, trust }) => {
+                let found = socket::find_route(&dial, &trust);
+                for other in waiting.drain(..) {
+                    if let Self::Find { index, desk, .. } = other {
+                        desk.put(index, News::Found(found.clone()));
+                    }
+                }
+                desk.put(index, News::Found(found));
+            }
+            Some(Self::Start { index, dial, desk, is_wanted }) => {
+                let started = match &*dial {
+                    Dial::Child(command) if is_wanted.load(Ordering::Relaxed) => Process::start(command),
+                    _ => Err(Down::Hung),
+                };
+                desk.put(index, News::Started(started));
+            }
+            None => (),
+        }
+    }
+}
+
+/// Threads that do what links of all cores wish for.
+#[derive(Clone)]
+pub(crate) struct Hands(Arc<Chores<Wish>>);
+
+impl Hands {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Chores::new()))
+    }
+
+    /// Drops what has not begun. The threads end with the process at the latest.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}
+
 /// The way to a host.
+#[derive(Clone)]
 struct Route {
     addresses: Vec<SocketAddr>,
     tls: Option<Arc<ClientConfig>>,

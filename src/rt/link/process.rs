@@ -41,7 +41,8 @@ impl Process {
         builder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(cwd) = &command.cwd {
             if !Path::new(&**cwd).is_dir() {
-                return Err(Down::NotStarted(format!("{cwd} is not a directory").into()));
+                tracing::warn!(upstream = &*command.name, cwd = &**cwd, "a process is not started: its directory is not there");
+                return Err(Down::NotStarted("its directory is not there".into()));
             }
             builder.current_dir(&**cwd);
         }
@@ -52,8 +53,12 @@ impl Process {
         unsafe { builder.pre_exec(move || settle(parent, descriptors)) };
         let refuse = |error: &io::Error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Down::TooMany,
-            Some(libc::ENOENT) => Down::NotStarted(format!("{}: there is no such program", command.program).into()),
-            _ => Down::NotStarted(format!("{}: {error}", command.program).into()),
+            code => {
+                // Where programs are is none of the clients' business.
+                tracing::warn!(upstream = &*command.name, program = &*command.program, %error, "a process is not started");
+                let why = if code == Some(libc::ENOENT) { "there is no such program".into() } else { error.to_string() };
+                Down::NotStarted(why.into())
+            }
         };
         let mut child = builder.spawn().map_err(|error| refuse(&error))?;
         let pid = child.id().cast_signed();
@@ -257,10 +262,10 @@ mod tests {
             Err(Down::NotStarted(why)) => why,
             other => panic!("{other:?}"),
         };
-        assert_eq!(&*start(&Command { program: "/no/such".into(), ..shell("") }), "/no/such: there is no such program");
-        assert_eq!(&*start(&Command { cwd: Some("/no/such".into()), ..shell("") }), "/no/such is not a directory");
+        assert_eq!(&*start(&Command { program: "/no/such".into(), ..shell("") }), "there is no such program");
+        assert_eq!(&*start(&Command { cwd: Some("/no/such".into()), ..shell("") }), "its directory is not there");
         let denied = start(&Command { program: "/etc/passwd".into(), ..shell("") });
-        assert!(denied.contains("ermission denied"), "{denied}");
+        assert!(denied.contains("ermission denied") && !denied.contains("passwd"), "{denied}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::super::listen;
 use super::super::ring::{Completion, Op};
 use super::super::wheel::{tick_after, ticks};
 use super::tls::{self, Session, Trust};
-use super::{Common, News, Route, Stage, trim};
+use super::{Common, Route, Stage, Wish, trim};
 use crate::base::ids::LinkId;
 use crate::base::limits::{CHILD_READ_BYTES_MAX, LINK_ADDRESS_MS_MIN, LINK_ADDRESSES_MAX, TLS_SEND_BYTES_MAX};
 use crate::base::metrics::Counter;
@@ -58,10 +58,12 @@ impl Socket {
 }
 
 /// Asks for the addresses of a host, and for the settings of TLS. Blocks.
-fn find_route(host: &str, port: u16, trust: Option<&Trust>) -> Result<Route, Down> {
-    let tls = trust.map(Trust::load).transpose().map_err(Down::Tls)?;
+pub(super) fn find_route(dial: &Dial, trust: &Trust) -> Result<Route, Down> {
+    let Dial::Tcp { host, port, tls } = dial else { return Err(Down::NameUnknown) };
+    let tls = tls.then(|| trust.load()).transpose().map_err(Down::Tls)?;
+    let host = literal(host).map_or_else(|| host.to_string(), |ip| ip.to_string());
     // Every failure counts as "unknown": that of the resolver itself, too, leaves no address.
-    let found = (host, port).to_socket_addrs().map_err(|_| Down::NameUnknown)?;
+    let found = (host.as_str(), *port).to_socket_addrs().map_err(|_| Down::NameUnknown)?;
     let mut addresses: Vec<SocketAddr> = found.take(LINK_ADDRESSES_MAX).collect();
     addresses.dedup();
     if addresses.is_empty() { Err(Down::NameUnknown) } else { Ok(Route { addresses, tls }) }
@@ -120,11 +122,7 @@ impl Core {
             common.is_awaited = true;
         }
         let (desk, trust) = (Arc::clone(&self.links.desk), Arc::clone(&self.links.trust));
-        self.jobs.push(Box::new(move || {
-            let Dial::Tcp { host, port, tls } = &*dial else { return };
-            let host = literal(host).map_or_else(|| host.to_string(), |ip| ip.to_string());
-            desk.put(index, News::Found(find_route(&host, *port, tls.then_some(&*trust))));
-        }));
+        self.links.hands.0.push(Wish::Find { index, dial, desk, trust });
     }
 
     /// The way to the host is known, or that there is none.

@@ -7,10 +7,10 @@ use rustls::ClientConfig;
 
 use super::super::conn::NEVER;
 use super::super::wake::Wake;
-use super::Desk;
 use super::child::Child;
 use super::socket::Socket;
 use super::tls::Trust;
+use super::{Desk, Hands};
 use crate::base::ids::LinkId;
 use crate::base::limits::{CHILD_DESCRIPTORS, POOLED_BUFFER_BYTES_MAX};
 use crate::gateway::link::Dial;
@@ -135,6 +135,7 @@ pub(crate) struct Links {
     pub(super) timed: Vec<(u32, LinkId)>,
     pub(super) desk: Arc<Desk>,
     pub(super) trust: Arc<Trust>,
+    pub(super) hands: Hands,
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// Process groups of which there may be some left to reap, until that tick.
     pub(super) strays: Vec<(i32, u32)>,
@@ -143,7 +144,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(core: usize, wakes: Arc<[Wake]>, trust: Arc<Trust>) -> Self {
+    pub(crate) fn new(core: usize, wakes: Arc<[Wake]>, trust: Arc<Trust>, hands: Hands) -> Self {
         let desk = Arc::new(Desk { news: Mutex::default(), has_news: AtomicBool::new(false), wakes, core });
         Self {
             slots: Vec::new(),
@@ -155,6 +156,7 @@ impl Links {
             timed: Vec::new(),
             desk,
             trust,
+            hands,
             tls: None,
             strays: Vec::new(),
             scratch: Vec::new(),
@@ -339,7 +341,7 @@ mod tests {
     #[test]
     fn a_stale_name_finds_nothing() {
         let wakes = Arc::from([Wake::new().expect("an eventfd")]);
-        let mut links = Links::new(0, wakes, Arc::new(Trust::new(None)));
+        let mut links = Links::new(0, wakes, Arc::new(Trust::new(None)), Hands::new());
         let dial = Arc::new(Dial::Tcp { host: "a".into(), port: 1, tls: false });
         let (old, new) = (LinkId { index: 3, generation: 1 }, LinkId { index: 3, generation: 2 });
         let index = links.insert(Link::new(old, Arc::clone(&dial)));

@@ -47,6 +47,18 @@ impl Rig {
         String::from_utf8(self.call(link, "seen", b"")).expect("text")
     }
 
+    /// Each side of link 1, which was just dialled, says a word.
+    pub(super) fn greet<S: Read + Write>(&mut self, accept: impl FnOnce() -> S) -> S {
+        // Before it is up, what is fed waits.
+        self.call(1, "feed", b"hello");
+        let mut stream = accept();
+        assert_eq!(read(&mut stream, 5), b"hello");
+        stream.write_all(b"world").expect("a write");
+        self.until(1, "bytes=5 up drained=1");
+        assert_eq!(self.call(1, "bytes", b""), b"world");
+        stream
+    }
+
     /// Waits until the link is seen as one wants it.
     pub(super) fn until(&mut self, link: u32, what: &str) -> String {
         let mut seen = String::new();
@@ -82,7 +94,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+pub(super) fn read(stream: &mut impl Read, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     stream.read_exact(&mut bytes).expect("bytes");
     bytes
@@ -94,13 +106,7 @@ fn bytes_go_both_ways_and_each_side_can_end() {
         let mut rig = Rig::new(ring);
         let (listener, address) = listener();
         rig.dial_tcp(1, address);
-        // Before it is up, what is fed waits.
-        rig.call(1, "feed", b"hello");
-        let mut stream = accept(&listener);
-        assert_eq!(read(&mut stream, 5), b"hello");
-        stream.write_all(b"world").expect("a write");
-        rig.until(1, "bytes=5 up drained=1");
-        assert_eq!(rig.call(1, "bytes", b""), b"world");
+        let mut stream = rig.greet(|| accept(&listener));
         stream.shutdown(Shutdown::Write).expect("a shutdown");
         rig.until(1, "up end drained=1");
         rig.call(1, "feed", b"still");

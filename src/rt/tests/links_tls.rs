@@ -12,7 +12,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::client::{RINGS, config, eventually};
-use super::links::{Rig, listener, settled};
+use super::links::{Rig, listener, read, settled};
 use super::upstreams::pattern;
 use crate::rt::{Config, RingChoice};
 
@@ -69,12 +69,6 @@ impl Rig {
     }
 }
 
-fn read(stream: &mut Stream, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    stream.read_exact(&mut bytes).expect("bytes");
-    bytes
-}
-
 #[test]
 fn bytes_go_both_ways_and_both_sides_say_farewell() {
     const MANY: usize = 5_000_000;
@@ -84,13 +78,8 @@ fn bytes_go_both_ways_and_both_sides_say_farewell() {
         let mut rig = authority.rig(ring);
         let (listener, address) = listener();
         rig.dial_tls(1, "127.0.0.1", address);
-        rig.call(1, "feed", b"hello");
-        let mut stream = accept(&listener, &config);
-        assert_eq!(read(&mut stream, 5), b"hello");
+        let mut stream = rig.greet(|| accept(&listener, &config));
         assert_eq!(stream.conn.alpn_protocol(), Some(b"http/1.1".as_slice()));
-        stream.write_all(b"world").expect("a write");
-        rig.until(1, "bytes=5 up drained=1");
-        assert_eq!(rig.call(1, "bytes", b""), b"world");
         // Much, with pauses, in both directions.
         rig.call(1, "nap", b"");
         rig.call(1, &format!("fill/{MANY}"), b"");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::ids::{ConnId, LinkId};
 use crate::engine::{Effect, Out};
-use crate::gateway::link::{Command, Dial, Down, LinkEvent};
+use crate::gateway::link::{self, Command, Dial, Down, LinkEvent};
 use crate::wire::http1::Request;
 
 /// A napping link is paused after so many bytes, until the next tick.
@@ -67,24 +67,24 @@ impl Upstreams {
         match parts[2] {
             "dial" => {
                 let (dial, timeout) = dial_of(std::str::from_utf8(request.body).expect("text"));
-                out.effects.push(Effect::Dial { link, dial: Arc::new(dial), timeout });
+                out.effects.push(Effect::Link(link::Effect::Dial { link, dial: Arc::new(dial), timeout }));
             }
             "feed" => out.feed(link, |bytes| bytes.extend_from_slice(request.body)),
             "fill" => out.feed(link, |bytes| bytes.extend((0..amount).map(pattern))),
             "pause" | "go" => {
                 seen.is_paused = parts[2] == "pause";
-                out.effects.push(Effect::Throttle { link, is_paused: seen.is_paused });
+                out.effects.push(Effect::Link(link::Effect::Throttle { link, is_paused: seen.is_paused }));
             }
             "hang" => {
                 seen.is_hung = true;
-                out.effects.push(Effect::Hang { link });
+                out.effects.push(Effect::Link(link::Effect::Hang { link }));
             }
             "nap" => seen.naps = Some(0),
             "relay" => {
                 seen.relay = Some((conn, amount));
                 seen.is_paused = false;
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {amount}\r\n\r\n");
-                out.effects.push(Effect::Throttle { link, is_paused: false });
+                out.effects.push(Effect::Link(link::Effect::Throttle { link, is_paused: false }));
                 let start = out.bytes.len();
                 out.bytes.extend_from_slice(head.as_bytes());
                 out.effects.push(Effect::Write { conn, range: start..out.bytes.len() });
@@ -124,7 +124,7 @@ impl Upstreams {
                     if *since > NAP_AFTER {
                         *since = 0;
                         seen.is_paused = true;
-                        out.effects.push(Effect::Throttle { link, is_paused: true });
+                        out.effects.push(Effect::Link(link::Effect::Throttle { link, is_paused: true }));
                     }
                 }
             }
@@ -144,13 +144,13 @@ impl Upstreams {
         assert_ne!(seen.is_paused, is_choked, "told in turns");
         seen.choked += usize::from(is_choked);
         seen.is_paused = is_choked;
-        out.effects.push(Effect::Throttle { link: *link, is_paused: is_choked });
+        out.effects.push(Effect::Link(link::Effect::Throttle { link: *link, is_paused: is_choked }));
     }
 
     pub(super) fn on_tick(&mut self, out: &mut Out) {
         for (link, seen) in self.seen.iter_mut().filter(|(_, seen)| seen.naps.is_some() && seen.is_paused) {
             seen.is_paused = false;
-            out.effects.push(Effect::Throttle { link: *link, is_paused: false });
+            out.effects.push(Effect::Link(link::Effect::Throttle { link: *link, is_paused: false }));
         }
     }
 }

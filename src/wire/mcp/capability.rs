@@ -84,6 +84,12 @@ impl ClientCapabilities {
         Self(self.0 | other.0)
     }
 
+    /// Those of them that are in `others`, too.
+    #[must_use]
+    pub const fn within(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
     /// Whether everything in `needed` was declared.
     #[must_use]
     pub const fn contains(self, needed: Self) -> bool {

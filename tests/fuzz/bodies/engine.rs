@@ -364,7 +364,7 @@ impl World {
                 }
                 Effect::Blocking(work) => self.blocking.push(work),
                 Effect::Persist { .. } => panic!("nothing here is durable"),
-                Effect::Dial { .. } | Effect::Feed { .. } | Effect::Throttle { .. } | Effect::Hang { .. } => {
+                Effect::Link(_) => {
                     panic!("there is no upstream here")
                 }
             }
