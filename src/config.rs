@@ -214,6 +214,8 @@ impl Config {
             accept_queue: self.accept_queue(),
             arrivals_max: self.protect.accept_rate,
             memory_max: self.protect.memory_limit,
+            pending_conn_max: self.protect.max_pending_connection.unwrap_or(limits::PENDING_PER_CONN_DEFAULT),
+            pending_core_max: self.protect.max_pending.unwrap_or(limits::PENDING_DEFAULT),
             late_target: self.protect.late_ms.map(Duration::from_millis),
             idle_timeout: self.idle_timeout,
             head_timeout: self.head_timeout,
@@ -266,6 +268,7 @@ impl Config {
             endpoints: self.engine_endpoints(),
             stdio_api: self.allow_stdio_api,
             guard: self.guard(),
+            memory_max: self.protect.memory_limit,
             ..EngineConfig::new(SealKeys::new(keys))
         })
     }

@@ -59,7 +59,7 @@ macro_rules! faults {
             pub const fn retry_after_s(self) -> Option<&'static str> { if matches!(self.status(), 429 | 503) { Some("1") } else { None } }
             /// Whether it is a refusal of what would be too much: neither an error of this node nor of who asked.
             #[must_use]
-            pub const fn is_shed(self) -> bool { matches!(self.status(), 429 | 503) }
+            pub const fn is_shed(self) -> bool { matches!(self, Self::UpstreamBusy) || matches!(self.status(), 429 | 503) }
             /// Whether it is an error by which a node is judged: a 5xx or an internal error, refusals aside.
             #[must_use]
             pub const fn is_error(self) -> bool { !self.is_shed() && (self.status() >= 500 || self.code() == code::INTERNAL) && !matches!(self.side(), Side::Downstream) }
@@ -160,6 +160,8 @@ faults! {
     AcceptRate = 503, code::TRANSPORT, Internal, "accept_rate", false, "Too many new connections (tier 1); try again later";
     /// The request waited too long to be worth serving, as all others did.
     Late = 503, code::TRANSPORT, Internal, "late", true, "The server does not keep up: this request has waited too long; try again later";
+    /// As many messages are in work as may be.
+    Pending = 503, code::TRANSPORT, Internal, "pending", true, "As many requests are in work as this server takes at once; try again later";
     /// The principal has as many messages in work as one may.
     PrincipalPending = 429, code::TRANSPORT, Downstream, "principal_pending", true, "Too many requests of this principal are in work; try again later";
     /// The buffers of all connections together hold as much as they may, and this connection's were the largest.

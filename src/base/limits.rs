@@ -269,12 +269,20 @@ pub const RATE_MAX: u32 = 100_000_000;
 pub const ACCEPT_QUEUE_DEFAULT: usize = 100;
 /// Longest time that a connection waits for a permit, milliseconds; then it is refused.
 pub const ACCEPT_WAIT_MS_MAX: u64 = 2000;
+/// Requests of one connection that wait for another of its own unless told otherwise; then it is read no further.
+pub const PENDING_PER_CONN_DEFAULT: u32 = 1000;
+/// Most such requests, whatever was told: a connection that has more is cut.
+pub const PENDING_PER_CONN_MAX: u32 = 10_000;
 /// Messages of one node in work at once unless told otherwise.
 pub const PENDING_DEFAULT: usize = 50_000;
 /// Requests must have waited too long for so many milliseconds before any is refused for it.
 pub const LATE_INTERVAL_MS: u64 = 100;
 /// Pieces in which the cores lease room for buffers from the node's ceiling, bytes.
 pub const MEMORY_PIECE_BYTES: usize = 64 * 1024;
+/// Room that each core has of its own while another core's largest buffer gives way, bytes; at a low ceiling less.
+pub const MEMORY_RESERVE_BYTES: usize = 256 * 1024;
+/// Of the ceiling, what sessions keep for the resumption of their streams is one part in so many at most.
+pub const MEMORY_LOG_SHARE: usize = 4;
 /// Smallest ceiling of what the buffers of connections hold, bytes.
 pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
 /// Buffers of a connection that are larger give way when the ceiling is reached, the largest first, bytes.

@@ -55,7 +55,11 @@ closed_enum! {
         /// See its help.
         InternalErrors = "handler_internal_errors_total", "Handlers that ended with the JSON-RPC error for internal errors";
         /// See its help.
-        MemoryRelieved = "memory_relieved_total", "Connections that gave way because buffers held as much as --memory-limit says";
+        MemoryRelieved = "memory_relieved_total", "Connections and answers that gave way because buffers held as much as --memory-limit says";
+        /// See its help.
+        FloodersCut = "flooders_cut_total", "Connections cut because they had sent more requests ahead than any connection may";
+        /// See its help.
+        AnswersCut = "answers_cut_total", "Connections cut in the midst of an answer that this server could not complete";
         /// See its help.
         Relayed = "relayed_requests_total", "Requests relayed to upstream servers";
         /// See its help.
@@ -123,7 +127,9 @@ closed_enum! {
         /// See its help.
         ConnsWaiting = "connections_waiting", "Connections that wait, unread, for another one to end";
         /// See its help.
-        BufferedBytes = "buffered_bytes", "Bytes that the buffers of connections take; counted when --memory-limit is given";
+        MessagesWaiting = "messages_waiting", "Requests that connections have sent ahead and that wait for another of their own connection";
+        /// See its help.
+        BufferedBytes = "buffered_bytes", "Bytes that buffers take; counted when --memory-limit is given";
         /// See its help.
         Sessions = "sessions", "Open legacy sessions";
         /// See its help.
@@ -145,7 +151,9 @@ closed_enum! {
         /// See its help.
         Links = "upstream_links", "Links to upstreams: connections and child processes, those being made or ended among them";
         /// See its help.
-        TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
+        TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop since its start";
+        /// See its help.
+        TurnNsRecent = "turn_nanoseconds_max_recent", "Longest turn of the core's loop within the last 10 to 20 seconds";
     }
 }
 

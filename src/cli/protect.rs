@@ -52,6 +52,11 @@ pub struct Protect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_pending: Option<usize>,
 
+    /// Requests that one connection may have waiting behind another of its own; then it is read no further [default: 1000]
+    #[arg(long, value_name = "N", env = "RINGHUB_MAX_PENDING_CONNECTION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pending_connection: Option<u32>,
+
     /// Requests of one principal in work at once on one core; one more is answered 429
     #[arg(long, value_name = "N", env = "RINGHUB_MAX_PENDING_PRINCIPAL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +67,7 @@ pub struct Protect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<u64>,
 
-    /// Bytes that the buffers of all connections may take together; beyond it the largest give way
+    /// Bytes that buffers may take together: those of connections and upstreams, and what sessions keep; beyond it the largest give way
     #[arg(long, value_name = "BYTES", env = "RINGHUB_MEMORY_LIMIT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<usize>,
@@ -82,6 +87,7 @@ impl Protect {
             principal_rate: self.principal_rate.or(other.principal_rate),
             tool_rate: self.tool_rate.or(other.tool_rate),
             max_pending: self.max_pending.or(other.max_pending),
+            max_pending_connection: self.max_pending_connection.or(other.max_pending_connection),
             max_pending_principal: self.max_pending_principal.or(other.max_pending_principal),
             late_ms: self.late_ms.or(other.late_ms),
             memory_limit: self.memory_limit.or(other.memory_limit),

@@ -62,6 +62,9 @@ impl Resolver {
         if let Some(pending) = protect.max_pending_principal {
             self.within("max-pending-principal", pending as usize, 1, u32::MAX as usize);
         }
+        if let Some(pending) = protect.max_pending_connection {
+            self.within("max-pending-connection", pending as usize, 1, limits::PENDING_PER_CONN_MAX as usize);
+        }
         if let Some(late) = protect.late_ms {
             self.within("late-ms", usize::try_from(late).unwrap_or(usize::MAX), 1, 60_000);
         }

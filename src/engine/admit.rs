@@ -117,6 +117,22 @@ impl Engine {
         self.is_late = is_late;
     }
 
+    /// Bytes that wait here for the rest of an upstream's answer, or for a client that has lost its stream.
+    pub const fn held_bytes(&mut self) -> usize {
+        self.gateway.held_bytes() + self.legacy.sessions.log().bytes()
+    }
+
+    /// Bytes of the largest answer of an upstream that is not complete.
+    #[must_use]
+    pub fn largest_held(&self) -> usize {
+        self.gateway.largest_held()
+    }
+
+    /// Gives that answer up: there is no memory for it.
+    pub fn relieve(&mut self, now: Now, out: &mut Out) {
+        self.turn(now, out, |engine, _| engine.gateway.relieve(now.mono));
+    }
+
     /// Whether one more message may be in work.
     pub(super) fn has_room(&mut self) -> bool {
         let held = self.calls.len();
@@ -154,7 +170,7 @@ fn counts(shared: &Shared) -> Counts {
         let faults = Kind::ALL.iter().filter(|kind| kind.is_error()).map(|kind| metrics.faults(*kind)).sum::<u64>();
         // Messages that were refused are not among those taken.
         counts.messages += metrics.counter(Counter::Messages);
-        counts.errors += faults + metrics.counter(Counter::InternalErrors);
+        counts.errors += faults + metrics.counter(Counter::InternalErrors) + metrics.counter(Counter::AnswersCut);
     }
     counts
 }

@@ -98,6 +98,8 @@ pub struct EngineConfig {
     pub upstreams: Arc<[gateway::Settings]>,
     /// What is refused early.
     pub guard: guard::Config,
+    /// Ceiling of what buffers hold, bytes. None: only each of them is limited.
+    pub memory_max: Option<usize>,
     /// Reads the configuration again. None: it cannot be.
     pub reader: Option<Reader>,
     /// Whether the control API may register servers that are started by a command.
@@ -140,6 +142,7 @@ impl EngineConfig {
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
             upstreams: Arc::new([]),
             guard: guard::Config::default(),
+            memory_max: None,
             reader: None,
             stdio_api: false,
             kept: Arc::new([]),

@@ -59,6 +59,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::limits::{LOG_BYTES_PER_CORE_MAX, MEMORY_LOG_SHARE};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
 use crate::gateway::Gateway;
@@ -319,6 +320,11 @@ impl Engine {
                 shared.upstream_required();
             }
         }
+        let mut legacy = Legacy::new(core, config, shared);
+        if let Some(bytes) = config.memory_max {
+            let share = bytes / (MEMORY_LOG_SHARE * usize::from(cores).max(1));
+            legacy.sessions.log().set_bytes_max(share.min(LOG_BYTES_PER_CORE_MAX));
+        }
         Ok(Self {
             core,
             config: config.clone(),
@@ -342,7 +348,7 @@ impl Engine {
             listens: Listens::default(),
             changes: Changes::new(core, cores),
             watches: Watches::new(cores),
-            legacy: Legacy::new(core, config, shared),
+            legacy,
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),

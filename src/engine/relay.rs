@@ -17,6 +17,7 @@ use super::park::Askable;
 use super::reply::RpcFault;
 use super::view::View;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
+use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::HEADERS_MAX;
 use crate::base::metrics::Counter;
@@ -194,7 +195,7 @@ impl Engine {
     fn write_unrelayed(&mut self, id: Id<'_>, ending: &Ending) -> u16 {
         let (kind, message) = match ending {
             Ending::Failed { upstream, failure } => (failure.kind(), self.failure_text(*upstream, failure)),
-            _ => (crate::base::fault::Kind::Overloaded, crate::base::fault::Kind::Overloaded.message().to_owned()),
+            _ => (Kind::Pending, Kind::Pending.message().to_owned()),
         };
         self.metrics.fault(kind);
         self.scratch.body.clear();

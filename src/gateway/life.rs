@@ -167,7 +167,7 @@ impl Gateway {
         let up = &mut self.upstreams[upstream];
         let Some(pipe) = &mut up.pipe else { return };
         let (link, own) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        pipe.stop();
+        self.held -= pipe.stop();
         // A process is greeted anew.
         up.session.close();
         if let Some(link) = link

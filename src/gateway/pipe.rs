@@ -92,10 +92,22 @@ impl Pipe {
         self.rests_until = self.rests_until.max(until);
     }
 
-    /// It is ended on purpose, or has ended in good order.
-    pub fn stop(&mut self) {
-        (self.line, self.unsent, self.closed, self.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
+    /// It is ended on purpose, or has ended in good order. Gives the bytes of the line whose end will not come.
+    pub fn stop(&mut self) -> usize {
         self.restarts.on_stopped();
+        self.clear()
+    }
+
+    /// Forgets what was heard of it and what it was told; gives the bytes of the line whose end will not come.
+    fn clear(&mut self) -> usize {
+        let held = std::mem::take(&mut self.line).len();
+        (self.unsent, self.closed, self.pulse) = (0, Nanos::NEVER, Pulse::new());
+        held
+    }
+
+    /// Bytes of a line whose end has not come.
+    pub const fn held(&self) -> usize {
+        self.line.len()
     }
 
     /// When it may be started.
@@ -242,8 +254,10 @@ impl Gateway {
         }
         let Some(pipe) = self.pipe(upstream) else { return };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        (pipe.line, pipe.unsent, pipe.closed, pipe.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
-        if pipe.ended(now, failure) {
+        let held = pipe.clear();
+        let is_looping = pipe.ended(now, failure);
+        self.held -= held;
+        if is_looping {
             tracing::warn!(
                 upstream = &*self.upstreams[upstream].settings.name,
                 "a process ends again and again, and is left alone for a while"
@@ -312,8 +326,10 @@ impl Gateway {
                 continue;
             }
             pipe.line.extend_from_slice(piece);
-            if is_whole {
-                let mut line = std::mem::take(&mut pipe.line);
+            let taken = is_whole.then(|| std::mem::take(&mut pipe.line));
+            self.held += piece.len();
+            if let Some(mut line) = taken {
+                self.held -= line.len();
                 self.on_line(now, upstream, &line);
                 line.clear();
                 line.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);

@@ -41,6 +41,10 @@ pub struct Config {
     pub arrivals_max: Option<u32>,
     /// Most bytes that the buffers of all connections together hold.
     pub memory_max: Option<usize>,
+    /// Requests that one connection may have waiting for another of its own; then it is read no further.
+    pub pending_conn_max: u32,
+    /// Requests of one core that may wait so; beyond them no connection is read that has one waiting.
+    pub pending_core_max: usize,
     /// Requests that waited longer than this are refused while the core does not keep up.
     pub late_target: Option<Duration>,
     /// How long a connection may be without a request.
@@ -78,6 +82,8 @@ impl Default for Config {
             accept_queue: limits::ACCEPT_QUEUE_DEFAULT,
             arrivals_max: None,
             memory_max: None,
+            pending_conn_max: limits::PENDING_PER_CONN_DEFAULT,
+            pending_core_max: limits::PENDING_DEFAULT,
             late_target: None,
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),

@@ -5,11 +5,12 @@ use std::collections::BinaryHeap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::ahead::Ahead;
 use super::wheel::Timer;
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BYTES_KEPT, POOLED_BYTES_MAX};
 use crate::engine::{ConnMemo, Role};
-use crate::wire::http1::Framer;
+use crate::wire::http1::{Framer, HttpLimits};
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,6 +182,8 @@ pub(crate) struct Bytes {
     pub(crate) sent: usize,
     /// What the pool has entered for them.
     pub(crate) entered: usize,
+    /// Requests in the input.
+    pub(crate) ahead: Ahead,
 }
 
 impl Bytes {
@@ -201,6 +204,8 @@ pub(crate) struct Pool {
     held: usize,
     /// Bytes entered for connections that have them.
     entered: usize,
+    /// Requests that wait in the input of connections.
+    waiting: usize,
     /// Fewest that were free since the last [`Pool::appraise`]: so many were never taken.
     free_min: usize,
 }
@@ -224,6 +229,30 @@ impl Pool {
         self.entered
     }
 
+    /// Counts the requests that wait in a connection's input; gives how many there are.
+    pub(crate) fn count_ahead(&mut self, bytes: &mut Bytes, limits: &HttpLimits) -> u32 {
+        let before = bytes.ahead.count();
+        bytes.ahead.look(&bytes.input, limits);
+        self.waiting += (bytes.ahead.count() - before) as usize;
+        bytes.ahead.count()
+    }
+
+    /// So many bytes, which were so many requests, are gone from the front of a connection's input.
+    pub(crate) fn took_ahead(&mut self, bytes: &mut Bytes, count: usize, requests: u32) {
+        let before = bytes.ahead.count();
+        if bytes.input.is_empty() {
+            bytes.ahead = Ahead::default()
+        } else {
+            bytes.ahead.advance(count, requests)
+        }
+        self.waiting -= (before - bytes.ahead.count()) as usize;
+    }
+
+    /// Requests that wait in the input of connections.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Takes the buffers of a connection that has no bytes under way.
     pub(crate) fn reclaim(&mut self, conn: &mut Conn) {
         if !conn.sending && conn.bytes.as_ref().is_some_and(|bytes| bytes.is_empty()) {
@@ -236,6 +265,7 @@ impl Pool {
         let Some(mut bytes) = bytes else { return };
         bytes.sent = 0;
         self.entered -= std::mem::take(&mut bytes.entered);
+        self.waiting -= std::mem::take(&mut bytes.ahead).count() as usize;
         for buffer in [&mut bytes.input, &mut bytes.output, &mut bytes.flight] {
             buffer.clear();
             if buffer.capacity() > POOLED_BUFFER_BYTES_MAX {

@@ -38,6 +38,8 @@ const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
 const REACTOR_SLEEP: Duration = Duration::from_micros(50);
 /// How long what is in use is watched before the rest is given back: two seconds.
 const APPRAISE_TICKS: u32 = 20;
+/// For so long the longest turn is that of one stretch: ten seconds.
+const TURNS_TICKS: u32 = 100;
 /// How long the end of a core may wait for the kernel to let go, and for child processes to end.
 const LETTING_GO_MAX: Duration = Duration::from_secs(1);
 /// How long child processes have then until SIGTERM, and from there until SIGKILL.
@@ -177,6 +179,8 @@ pub(crate) struct Core {
     pub(super) ledger: Ledger,
     /// How long requests have waited; none when nobody asks.
     pub(super) queue: Option<Queue>,
+    /// Requests taken, wrapping.
+    pub(super) served: u32,
     /// The core has slept since its last turn.
     has_slept: bool,
     /// Few descriptors are left: connections are accepted one at a time.
@@ -194,6 +198,8 @@ pub(crate) struct Core {
     reactor_polled: Nanos,
     pub(super) now: Now,
     pub(super) tick: u32,
+    /// The longest turn of the last whole stretch of ten seconds and of the current one, nanoseconds, and when that began.
+    turns_max: (u64, u64, u32),
     /// The tick at which unused memory was last looked for.
     appraised: u32,
     pub(super) drain: Option<Drain>,
@@ -236,6 +242,7 @@ impl Core {
             lobby: Lobby::default(),
             ledger,
             queue,
+            served: 0,
             has_slept: true,
             filling: false,
             dirty: Vec::new(),
@@ -246,6 +253,7 @@ impl Core {
             reactor_polled: Nanos(0),
             now,
             tick: tick_of(now.mono),
+            turns_max: (0, 0, tick_of(now.mono)),
             appraised: tick_of(now.mono),
             drain: None,
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
@@ -312,6 +320,7 @@ impl Core {
         self.resume();
         self.retry_leaving();
         self.tend_lobby();
+        self.tend_ledger();
         self.send_links();
         self.send_dirty();
         self.announce();
@@ -347,9 +356,20 @@ impl Core {
         self.open_doors();
         self.go_on_draining();
         self.tidy();
+        self.age_turns();
         self.settle_ledger();
+        self.metrics.set(Gauge::MessagesWaiting, self.pool.waiting() as u64);
         self.metrics.set(Gauge::Conns, self.conns.len() as u64);
         self.metrics.set(Gauge::ReceiveBuffers, u64::from(self.ring.buffers()));
+    }
+
+    /// Forgets the longest turn of more than a stretch ago.
+    fn age_turns(&mut self) {
+        let (_, current, since) = self.turns_max;
+        if self.tick >= since + TURNS_TICKS {
+            self.turns_max = (current, 0, self.tick);
+            self.metrics.set(Gauge::TurnNsRecent, current);
+        }
     }
 
     /// Gives back memory that a while of ticks had no use for: after a burst a core is as small as before.
@@ -438,6 +458,10 @@ impl Core {
     fn measure(&mut self, start: Nanos) {
         let took = mono().since(start);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if nanos > self.turns_max.1 {
+            self.turns_max.1 = nanos;
+            self.metrics.set(Gauge::TurnNsRecent, nanos.max(self.turns_max.0));
+        }
         if nanos > self.metrics.gauge(Gauge::TurnNsMax) {
             self.metrics.set(Gauge::TurnNsMax, nanos);
         }

@@ -3,6 +3,7 @@
 //! Each core is a glommio executor with one task, which drives the core's own io_uring and sleeps only there. What the cores share is the
 //! mesh between them and a handful of counters that change when a connection comes or goes.
 
+mod ahead;
 mod balance;
 mod blocking;
 mod bridge;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
+use super::ledger::Memory;
 use super::listen;
 use super::wake::Wake;
-use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX, LINK_DESCRIPTORS_SHARE, MEMORY_PIECE_BYTES};
+use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX, LINK_DESCRIPTORS_SHARE};
 use crate::guard::arrivals::Arrivals;
 
 /// How far the process is from its end.
@@ -77,8 +78,8 @@ pub(crate) struct Node {
     pub(crate) queued: Quota,
     /// How many may come in a second.
     pub(crate) arrivals: Option<Arrivals>,
-    /// Pieces of memory that buffers may take.
-    pub(crate) memory: Quota,
+    /// Memory that buffers may take.
+    pub(crate) memory: Memory,
     pub(crate) admin: Quota,
     pub(crate) lingering: Quota,
     /// Descriptors of links.
@@ -101,6 +102,7 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(wakes: Arc<[Wake]>, conns_max: usize, descriptors_max: usize, listeners: usize) -> Self {
+        let cores = wakes.len();
         Self {
             stage: AtomicU8::new(Stage::Serving as u8),
             per_core: wakes.iter().map(|_| AtomicUsize::new(0)).collect(),
@@ -108,7 +110,7 @@ impl Node {
             conns: Quota::new(conns_max),
             queued: Quota::new(0),
             arrivals: None,
-            memory: Quota::new(usize::MAX),
+            memory: Memory::new(None, cores),
             admin: Quota::new(ADMIN_CONNS_MAX),
             lingering: Quota::new(LINGERING_MAX),
             links: Quota::new(descriptors_max / LINK_DESCRIPTORS_SHARE),
@@ -130,7 +132,7 @@ impl Node {
 
     /// Lets the buffers of connections hold so many bytes.
     pub(crate) fn holding(mut self, memory_max: Option<usize>) -> Self {
-        self.memory = Quota::new(memory_max.unwrap_or(usize::MAX) / MEMORY_PIECE_BYTES);
+        self.memory = Memory::new(memory_max, self.wakes.len());
         self
     }
 

@@ -1,5 +1,6 @@
 //! One binary for all behaviours that are seen from outside: the real server over real sockets, a file per behaviour.
 
+mod abuse;
 mod admission;
 // The counting allocator of the unit tests serves here too.
 #[path = "../../src/base/allocations.rs"]
@@ -19,6 +20,7 @@ mod http;
 mod listeners;
 mod load;
 mod many;
+mod memory;
 mod owners;
 mod random;
 mod reload;

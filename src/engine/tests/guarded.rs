@@ -100,7 +100,7 @@ fn what_is_in_work_is_bounded_for_the_node_and_for_each_principal() {
     let conns: Vec<_> = (0..7).map(|n| cluster.connect(n % 2)).collect();
     conns.iter().for_each(|conn| cluster.send(*conn, &call("slow")));
     let waiting = conns.iter().filter(|conn| cluster.is_pending(**conn)).count();
-    assert_eq!((waiting, faults(&cluster, Kind::Overloaded)), (5, 2));
+    assert_eq!((waiting, faults(&cluster, Kind::Pending)), (5, 2));
     cluster.pass(Duration::from_secs(2));
     assert_eq!(conns.iter().filter(|conn| cluster.take(**conn).status == 200).count(), 5, "those that were admitted are served");
     cluster.send(conns[0], &call("slow"));

@@ -5,6 +5,7 @@ mod hostile;
 mod instances;
 mod owners;
 mod relay;
+mod relief;
 mod retired;
 mod streams;
 

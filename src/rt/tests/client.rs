@@ -72,6 +72,10 @@ impl Client {
         self.stream.write_all(bytes).expect("a write");
     }
 
+    pub(super) fn reset(self) {
+        crate::rt::listen::set_reset(std::os::fd::AsRawFd::as_raw_fd(&self.stream));
+    }
+
     pub(super) fn call(&mut self, path: &str, body: &[u8]) -> Answer {
         self.send(&request(path, body));
         self.answer()

@@ -42,6 +42,44 @@ fn connections_beyond_the_limit_are_told_so() {
 }
 
 #[test]
+fn a_connection_with_many_requests_waiting_is_read_no_further_and_all_are_answered() {
+    for ring in RINGS {
+        let running = serve(Config { pending_conn_max: 20, ..config(ring, 1) });
+        let waiting = || running.metrics()[0].gauge(Gauge::MessagesWaiting);
+        let mut client = Client::connect(&running);
+        client.send(&request("/later/1500", b""));
+        (0..30).for_each(|_| client.send(&request("/echo", b"few")));
+        eventually("they wait", || waiting() >= 20);
+        // Some hundred bytes each would be far fewer than the bytes that may be sent ahead.
+        (0..400).for_each(|_| client.send(&request("/echo", b"many")));
+        for _ in 0..5 {
+            assert!((20..=30).contains(&waiting()), "{}", waiting());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(client.answer().body, b"later");
+        (0..30).for_each(|_| assert_eq!(client.answer().body, b"few"));
+        (0..400).for_each(|_| assert_eq!(client.answer().body, b"many"));
+        eventually("nothing waits", || waiting() == 0);
+        assert_eq!(total(&running, Counter::FloodersCut), 0);
+    }
+}
+
+#[test]
+fn what_waits_is_forgotten_with_its_connection() {
+    for ring in RINGS {
+        let running = serve(config(ring, 1));
+        let waiting = || running.metrics()[0].gauge(Gauge::MessagesWaiting);
+        let mut client = Client::connect(&running);
+        client.send(&request("/never", b""));
+        (0..30).for_each(|_| client.send(&request("/echo", b"")));
+        eventually("they wait", || waiting() == 30);
+        // Reset: nobody waits for an answer.
+        client.reset();
+        eventually("nothing waits", || waiting() == 0);
+    }
+}
+
+#[test]
 fn connections_that_come_and_vanish_leave_nothing() {
     for ring in RINGS {
         let running = serve(config(ring, 2));

@@ -60,6 +60,16 @@ impl std::task::Wake for TaskWake {
 impl Engine {
     pub(crate) const fn set_late(&mut self, _: bool) {}
 
+    pub(crate) const fn held_bytes(&self) -> usize {
+        0
+    }
+
+    pub(crate) const fn largest_held(&self) -> usize {
+        0
+    }
+
+    pub(crate) const fn relieve(&self, _: Now, _: &mut Out) {}
+
     pub(crate) fn new(
         core: CoreId,
         _cores: u16,
