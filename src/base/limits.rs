@@ -134,6 +134,9 @@ pub const CALLS_PER_CORE_MAX: usize = 65_536;
 pub const OUTBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Unsent bytes beyond which a connection's next request waits until its reader has caught up.
 pub const OUTBOUND_PAUSE_BYTES: usize = 256 * 1024;
+/// Unsent bytes of answers that were given at once, beyond which a connection's next pipelined request waits until they are sent: else one
+/// that pipelines would keep its core to itself.
+pub const PIPELINE_PAUSE_BYTES: usize = 16 * 1024;
 /// Most bytes a connection may send ahead while its request is in work; then it is read no further until there is room.
 pub const INPUT_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of idle buffers one core keeps for its next connections.
@@ -397,6 +400,7 @@ const _: () = assert!(UPSTREAMS_MAX < SERVERS_PER_ENDPOINT_MAX, "an endpoint sho
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an upstream answers can be sent on");
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
+const _: () = assert!(PIPELINE_PAUSE_BYTES <= OUTBOUND_PAUSE_BYTES, "nobody is fed less than who pipelines");
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
 const _: () = assert!(PARKED_PER_PRINCIPAL_MAX < PARKED_PER_CORE_MAX, "one principal leaves room for others");
 const _: () = assert!(PARKED_PER_CORE_MAX < CALLS_PER_CORE_MAX, "calls that wait for clients leave room for others");

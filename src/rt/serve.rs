@@ -6,7 +6,7 @@ use super::core::Core;
 use super::ring::Op;
 use crate::base::fault;
 use crate::base::ids::ConnId;
-use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES, OUTBOUND_RESUME_BYTES};
+use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES, OUTBOUND_RESUME_BYTES, PIPELINE_PAUSE_BYTES};
 use crate::base::metrics::Counter;
 use crate::base::stored::Stored;
 use crate::engine::{Effect, Inbound, Verdict};
@@ -198,8 +198,8 @@ impl Core {
         let Some(conn) = self.conns.get(index) else { return };
         if close {
             self.begin_closing(index);
-        } else if conn.unsent() > OUTBOUND_PAUSE_BYTES {
-            // Requests come faster than answers are read.
+        } else if conn.unsent() > PIPELINE_PAUSE_BYTES {
+            // Requests come faster than answers are read, or faster than is fair.
             conn.choked = true;
         }
     }

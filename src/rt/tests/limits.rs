@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::client::{Client, RINGS, config, eventually, request, serve};
+use crate::base::limits::PIPELINE_PAUSE_BYTES;
 use crate::base::metrics::{Counter, Gauge};
 use crate::rt::{Config, Running};
 
@@ -61,6 +62,23 @@ fn a_connection_with_many_requests_waiting_is_read_no_further_and_all_are_answer
         (0..400).for_each(|_| assert_eq!(client.answer().body, b"many"));
         eventually("nothing waits", || waiting() == 0);
         assert_eq!(total(&running, Counter::FloodersCut), 0);
+    }
+}
+
+#[test]
+fn who_pipelines_shares_its_core_turn_by_turn() {
+    for ring in RINGS {
+        let running = serve(config(ring, 1));
+        let mut client = Client::connect(&running);
+        // All of them are there before the first is taken.
+        client.send(&request("/later/500", b""));
+        client.send(&request("/big/3000", b"").repeat(500));
+        eventually("they wait", || running.metrics()[0].gauge(Gauge::MessagesWaiting) == 500);
+        let before = total(&running, Counter::Turns);
+        assert_eq!(client.answer().body, b"later");
+        (0..500).for_each(|_| assert_eq!(client.answer().body.len(), 3000));
+        let turns = (total(&running, Counter::Turns) - before) as usize;
+        assert!(turns >= 500 * 3000 / (PIPELINE_PAUSE_BYTES + 4000), "{turns} turns");
     }
 }
 
