@@ -15,6 +15,7 @@ use ringhub::engine::{ConnMemo, Effect, Engine, EngineConfig, Inbound, Out, Role
 use ringhub::gateway::config::Options;
 use ringhub::gateway::link::{self, Dial, LinkEvent};
 use ringhub::gateway::{Dialect, Settings, Starts};
+use ringhub::guard;
 use ringhub::native::{Era, Factory, Inbox, builtin};
 use ringhub::registry::{Catalog, Endpoint, Item, Record, Server, ServerId, ServerSpec, Source, State};
 use ringhub::wire::http1::{Framer, HeaderSlots, HttpLimits, LastHead, Taken, take};
@@ -55,12 +56,50 @@ fn main() {
     driver.time(rounds, "tools/call echo, 2025-11-25", &call, "hello");
     let ping = legacy(&session, r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#);
     driver.time(rounds, "ping, 2025-11-25", &ping, "\"result\":{}");
+    guarded(rounds, only.as_deref(), &calls[0].1);
     lists_of_ten(rounds, only.as_deref());
     largest_view(only.as_deref());
     for (name, version) in [("relayed echo, 2026-07-28", Era::Modern), ("relayed echo, 2026-07-28 to 2025-11-25", Era::Legacy)] {
         if only.as_ref().is_none_or(|part| name.contains(part)) {
             Relay::new(version).time(rounds, name, &calls[0].1);
         }
+    }
+}
+
+/// A call that every tier of the guard lets pass, and one that each of them refuses, beside one that nobody looks at.
+fn guarded(rounds: usize, only: Option<&str>, request: &[u8]) {
+    let rates =
+        |connection: u32, node: u32| guard::Config { connection_rate: Some(connection), node_rate: Some(node), ..guard::Config::default() };
+    let rows = [
+        ("echo, nothing limited", guard::Config::default(), "200"),
+        ("echo, within all limits", rates(100_000_000, 100_000_000), "200"),
+        ("echo, refused by tier 2", rates(1, 100_000_000), "429"),
+        ("echo, refused by tier 3", rates(100_000_000, 1), "503"),
+    ];
+    let chosen: Vec<_> = rows.iter().filter(|(name, ..)| only.is_none_or(|part| name.contains(part))).collect();
+    let mut drivers: Vec<_> = chosen
+        .iter()
+        .map(|(name, guard, status)| {
+            let config = EngineConfig { guard: *guard, ..EngineConfig::new(SealKeys::new(KeyPair::single([1; 32]))) };
+            let servers: Vec<Arc<Factory>> = vec![Arc::new(builtin::server)];
+            let mut driver = Driver::with(&config, &servers, None);
+            (0..100).for_each(|_| _ = driver.ask(request));
+            while driver.engine.next_deadline().0 <= driver.nanos {
+                driver.engine.on_tick(now(driver.nanos), &mut driver.out);
+                driver.out.clear();
+            }
+            assert_eq!(driver.ask(request), Verdict::Answered { close: false }, "{name}");
+            let answer = String::from_utf8_lossy(&driver.reply);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+            (driver, Vec::new())
+        })
+        .collect();
+    // In turn, so that they can be compared.
+    for _ in 0..rounds {
+        drivers.iter_mut().for_each(|(driver, figures)| figures.push(driver.round(request)));
+    }
+    for ((name, ..), (_, figures)) in chosen.into_iter().zip(drivers) {
+        print(name, figures);
     }
 }
 

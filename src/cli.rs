@@ -2,9 +2,12 @@
 
 mod ctl;
 pub mod load;
+mod protect;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub use protect::Protect;
 
 pub use ctl::{BindArgs, BindingsArgs, CtlArgs, CtlCommand, EndpointsCommand, ServerArgs, ServersCommand, SourceArg, StateArg};
 pub use load::LoadArgs;
@@ -34,8 +37,9 @@ pub enum Command {
     LoadProcess,
 }
 
-/// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`) and in the
-/// environment (`RINGHUB_` and the name in capitals); a flag wins over the environment, which wins over the file.
+/// Flags of `ringhub serve`. Each can also stand in the file given by `--config` (same name, `_` for `-`; what is refused early
+/// in its table `[protect]`) and in the environment (`RINGHUB_` and the name in capitals); a flag wins over the environment, which wins over the
+/// file, which wins over a profile.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeArgs {
     /// Address to serve MCP at; may be given several times [default: 127.0.0.1:8080]
@@ -81,6 +85,10 @@ pub struct ServeArgs {
     /// Most connections open at once; one more is answered 503 [default: what the limit of open files allows]
     #[arg(long, value_name = "N", env = "RINGHUB_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
+
+    /// What is refused early.
+    #[command(flatten)]
+    pub protect: Protect,
 
     /// Most legacy sessions open at once on each core [default: 100000]
     #[arg(long, value_name = "N", env = "RINGHUB_MAX_SESSIONS")]
@@ -174,6 +182,10 @@ pub struct ServeArgs {
     #[arg(long, env = "RINGHUB_ALLOW_STDIO_API")]
     pub allow_stdio_api: bool,
 
+    /// Limits to start from, each of which a flag can change: 150 connections, 200, 15,000 or 100,000, with the tiers that go with them
+    #[arg(long, value_name = "NAME", env = "RINGHUB_PROFILE")]
+    pub profile: Option<Profile>,
+
     /// What to log to standard error: a level, or levels per module such as info,ringhub::rt=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "RINGHUB_LOG")]
     pub log: Option<String>,
@@ -185,6 +197,19 @@ pub struct ServeArgs {
     /// Print the effective configuration as TOML and exit
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// Limits that belong together: see `tuning/profiles`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// 150 connections, every tier.
+    Baseline,
+    /// 200 connections, every tier.
+    Foundation,
+    /// 15,000 connections, no limit of all messages together.
+    Capacity,
+    /// 100,000 connections, no limit of all messages together.
+    HundredK,
 }
 
 /// Which io_uring operations to use.

@@ -1,12 +1,14 @@
 //! Flags, environment and file become one validated configuration. Everything that is wrong is reported at once.
 
 mod mcp_servers;
+mod profile;
+mod protect;
 mod reread;
 mod servers;
 mod upstream;
 
 use crate::base::limits;
-use crate::cli::{Eras, IoUring, Separator, ServeArgs};
+use crate::cli::{Eras, IoUring, Protect, Separator, ServeArgs};
 use crate::engine::seal::{KeyPair, SealKeys};
 use crate::engine::upstream::duration;
 use crate::engine::{self, EngineConfig};
@@ -104,6 +106,8 @@ pub struct Config {
     pub allow_stdio_api: bool,
     /// What is logged.
     pub log: String,
+    /// What is refused early.
+    pub protect: Protect,
     /// The servers that are fronted, wherever they were named. Secrets are not written out.
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
@@ -152,6 +156,8 @@ struct File {
     mcp_servers: Option<PathBuf>,
     allow_stdio_api: Option<bool>,
     log: Option<String>,
+    #[serde(default)]
+    protect: Protect,
     #[serde(default)]
     upstream: Vec<Upstream>,
     #[serde(default)]
@@ -205,6 +211,12 @@ impl Config {
             pin: self.pin,
             spin: Duration::from_micros(self.spin_us),
             connections_max: self.max_connections,
+            accept_queue: self.accept_queue(),
+            arrivals_max: self.protect.accept_rate,
+            memory_max: self.protect.memory_limit,
+            pending_conn_max: self.protect.max_pending_connection.unwrap_or(limits::PENDING_PER_CONN_DEFAULT),
+            pending_core_max: self.protect.max_pending.unwrap_or(limits::PENDING_DEFAULT),
+            late_target: self.protect.late_ms.map(Duration::from_millis),
             idle_timeout: self.idle_timeout,
             head_timeout: self.head_timeout,
             body_timeout: self.body_timeout,
@@ -255,6 +267,8 @@ impl Config {
             upstreams: Arc::clone(&self.fronted),
             endpoints: self.engine_endpoints(),
             stdio_api: self.allow_stdio_api,
+            guard: self.guard(),
+            memory_max: self.protect.memory_limit,
             ..EngineConfig::new(SealKeys::new(keys))
         })
     }
@@ -310,6 +324,7 @@ struct Resolver {
 impl Resolver {
     fn resolve(mut self, args: &ServeArgs, file: File) -> Result<Config, Problems> {
         let listen = if args.listen.is_empty() { file.listen.unwrap_or_default() } else { args.listen.clone() };
+        let profile = profile::file(args.profile);
         let seconds_of = |flag: Option<f64>, file: Option<f64>, default: f64| flag.or(file).unwrap_or(default);
         let upstreams = self.upstreams(args, file.mcp_servers.as_deref(), file.upstream);
         let fronted: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.resolve(&mut self.problems)).collect();
@@ -324,7 +339,7 @@ impl Resolver {
             max_endpoints: args.max_endpoints.or(file.max_endpoints).unwrap_or(limits::ENDPOINTS_DEFAULT),
             spin_us: args.spin_us.or(file.spin_us).unwrap_or(0),
             io_uring: args.io_uring.or(file.io_uring).unwrap_or_default(),
-            max_connections: args.max_connections.or(file.max_connections),
+            max_connections: args.max_connections.or(file.max_connections).or(profile.max_connections),
             max_sessions: args.max_sessions.or(file.max_sessions).unwrap_or(limits::SESSIONS_PER_CORE_DEFAULT),
             max_body_bytes: args.max_body_bytes.or(file.max_body_bytes).unwrap_or(limits::BODY_BYTES_DEFAULT),
             request_timeout: self.timeout("request-timeout", seconds_of(args.request_timeout, file.request_timeout, 60.0)),
@@ -345,12 +360,14 @@ impl Resolver {
             admin_token_file: args.admin_token_file.clone().or(file.admin_token_file),
             blocking_threads: args.blocking_threads.or(file.blocking_threads).unwrap_or(4),
             allow_stdio_api: args.allow_stdio_api || file.allow_stdio_api.unwrap_or(false),
+            protect: args.protect.or(&file.protect).or(&profile.protect),
             upstreams,
             endpoints: file.endpoint,
             fronted: fronted.into(),
             log: args.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
         };
         self.relations(&config);
+        self.protect(&config.protect);
         self.endpoints(&config.endpoints);
         if self.problems.is_empty() { Ok(config) } else { Err(Problems(self.problems)) }
     }
@@ -476,75 +493,4 @@ fn address_or_off<S: serde::Serializer>(address: &Option<SocketAddr>, serializer
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(args: &ServeArgs, file: &str) -> Result<Config, Problems> {
-        Resolver::default().resolve(args, toml::from_str(file).expect("the test's file is TOML"))
-    }
-
-    #[test]
-    fn defaults_are_loopback() {
-        let config = load(&ServeArgs::default(), "").expect("defaults are valid");
-        assert_eq!(config.listen, ["127.0.0.1:8080".parse().expect("an address")]);
-        assert!(!config.is_exposed());
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let args = ServeArgs { shards: Some(8), ..ServeArgs::default() };
-        let config = load(&args, "shards = 16\nidle_timeout = 1.5\ncpus = \"0,2-3\"\npin = false").expect("valid");
-        assert_eq!((config.shards, config.idle_timeout, config.pin), (8, Duration::from_millis(1500), false));
-        assert_eq!(config.cpus, Some(vec![0, 2, 3]));
-    }
-
-    #[test]
-    fn all_problems_are_reported_together() {
-        let args = ServeArgs { listen: vec!["nonsense".into()], shards: Some(0), request_timeout: Some(-1.0), ..ServeArgs::default() };
-        let Problems(problems) = load(&args, "cpus = \"3-1\"").expect_err("it is wrong");
-        assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(problems.iter().any(|problem| problem.contains("--shards 0: it must be from 1 to 4096")));
-    }
-
-    #[test]
-    fn names_are_joined_with_one_of_three_characters() {
-        let separator = |file: &str| load(&ServeArgs::default(), file).expect("valid").name_separator;
-        assert_eq!(separator(""), Separator::Dot);
-        assert_eq!(separator("name_separator = \"-\""), Separator::Dash);
-        let args = ServeArgs { name_separator: Some(Separator::Underscore), ..ServeArgs::default() };
-        let config = load(&args, "name_separator = \".\"").expect("valid");
-        assert_eq!(config.engine().expect("keys").name_separator, engine::Separator::Underscore);
-        assert!(toml::from_str::<File>("name_separator = \"/\"").is_err());
-    }
-
-    #[test]
-    fn a_public_url_is_one_that_paths_can_follow() {
-        let load = |url: &str| load(&ServeArgs { public_url: Some(url.into()), ..ServeArgs::default() }, "");
-        for good in ["https://hub.example", "http://127.0.0.1:8080/", "https://[::1]/team"] {
-            assert_eq!(load(good).expect("valid").engine().expect("keys").public_url.as_deref(), Some(good));
-        }
-        for bad in ["", "hub.example", "https://", "https:///x", "ftp://x", "https://a b", "https://a?b", "https://a/{b}", "https://u@a"] {
-            let Problems(problems) = load(bad).expect_err(bad);
-            assert!(problems.len() == 1 && problems[0].contains("https://hub.example"), "{problems:?}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_by_name() {
-        let error = toml::from_str::<File>("shard = 3").expect_err("there is no such key");
-        assert!(error.to_string().contains("unknown field `shard`"), "{error}");
-    }
-
-    #[test]
-    fn the_printed_configuration_reads_back_as_itself() {
-        let args = ServeArgs { cores: Some(2), cpus: Some("0-3".into()), admin: Some("off".into()), ..ServeArgs::default() };
-        let printed = load(&args, "").expect("valid").to_toml();
-        assert_eq!(load(&ServeArgs::default(), &printed).expect("what is printed is valid").to_toml(), printed);
-    }
-
-    #[test]
-    fn another_machine_could_reach_it() {
-        let args = ServeArgs { listen: vec!["0.0.0.0:0".into()], ..ServeArgs::default() };
-        assert!(load(&args, "").expect("valid").is_exposed());
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@
 //! 5  main, cli, config, serve, check, ctl, log   flags, environment, file to one validated configuration; announce; client
 //! 4  rt  load                               the shell: executors, io_uring, sockets, child processes, clock, signals, threads; a client that loads
 //! 3  engine                                 one core's whole state as a value: requests, frames, time in; bytes, effects out
-//! 2  registry  native  gateway              servers, endpoints and their changes; in-process servers; links to upstreams
+//! 2  registry  native  gateway  guard       servers, endpoints and their changes; in-process servers; upstreams; what is refused
 //! 1  wire                                   HTTP/1.1, SSE, JSON, JSON-RPC, MCP: bytes in, bytes out
 //! 0  base                                   ids, time, limits, faults, metrics
 //! ```
@@ -88,6 +88,19 @@
 //! core has a breaker for each upstream; they tell each other over the mesh when one opens, tries or closes. A process that answers nothing any
 //! more, not even a check, is ended with its group and started again; a lazy one sleeps while nobody needs it, and its entry stays as it is.
 //!
+//! # What is refused
+//!
+//! [`guard`] stands before all work. The shell asks it when a connection comes (how many there are, how many came in the last second: counters that
+//! the cores share, since they change seldom), and the engine before it does anything for a message that was parsed: breaker, connection,
+//! principal, tool, node. A limit of the node per second is as many tokens; a token that was used comes back a second later, and is in one place
+//! always: unused or used on one core, in a frame, or in the bank of core 0. While there are enough, a core keeps what it has and no message
+//! waits for a frame. When there are not, tokens go back to the bank as they become free, which lends them evenly over time and to whom has
+//! the fewest for its connections. A message of a connection that had far less than its share waits a few milliseconds for a token, parked as for
+//! a view; the others are refused at once.
+//!
+//! What a core cannot see in its own counters it need not know: errors are summed by core 0 from the counters of all, four times a second, and
+//! the breaker's phase is told to each core.
+//!
 //! # Who owns what
 //!
 //! Connections, buffers, calls, streams, counters: the core that has the connection. A *link*, which is a connection to an upstream or
@@ -133,6 +146,7 @@ pub mod config;
 mod ctl;
 pub mod engine;
 pub mod gateway;
+pub mod guard;
 pub mod load;
 mod log;
 pub mod native;

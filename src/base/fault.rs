@@ -56,7 +56,13 @@ macro_rules! faults {
             pub const fn code(self) -> i32 { match self { $(Self::$kind => $code,)* } }
             /// Seconds after which the request may be tried again, where that helps (RFC 9110 section 10.2.3).
             #[must_use]
-            pub const fn retry_after_s(self) -> Option<&'static str> { if self.status() == 503 { Some("1") } else { None } }
+            pub const fn retry_after_s(self) -> Option<&'static str> { if matches!(self.status(), 429 | 503) { Some("1") } else { None } }
+            /// Whether it is a refusal of what would be too much: neither an error of this node nor of who asked.
+            #[must_use]
+            pub const fn is_shed(self) -> bool { matches!(self, Self::UpstreamBusy) || matches!(self.status(), 429 | 503) }
+            /// Whether it is an error by which a node is judged: a 5xx or an internal error, refusals aside.
+            #[must_use]
+            pub const fn is_error(self) -> bool { !self.is_shed() && (self.status() >= 500 || self.code() == code::INTERNAL) && !matches!(self.side(), Side::Downstream) }
             /// Who caused it.
             #[must_use]
             pub const fn side(self) -> Side { match self { $(Self::$kind => Side::$side,)* } }
@@ -148,6 +154,28 @@ faults! {
     Timeout = 200, code::INTERNAL, Internal, "timeout", true, "The request took longer than this server allows";
     /// A bounded queue or table is full; the request may be tried again.
     Overloaded = 503, code::INTERNAL, Internal, "overloaded", true, "The server is overloaded; try again later";
+    /// As many connections are open as may be.
+    ConnectionLimit = 503, code::TRANSPORT, Internal, "connection_limit", false, "As many connections are open as this server takes; try again later";
+    /// Tier 1: as many connections have come as may in a second.
+    AcceptRate = 503, code::TRANSPORT, Internal, "accept_rate", false, "Too many new connections (tier 1); try again later";
+    /// The request waited too long to be worth serving, as all others did.
+    Late = 503, code::TRANSPORT, Internal, "late", true, "The server does not keep up: this request has waited too long; try again later";
+    /// As many messages are in work as may be.
+    Pending = 503, code::TRANSPORT, Internal, "pending", true, "As many requests are in work as this server takes at once; try again later";
+    /// The principal has as many messages in work as one may.
+    PrincipalPending = 429, code::TRANSPORT, Downstream, "principal_pending", true, "Too many requests of this principal are in work; try again later";
+    /// The buffers of all connections together hold as much as they may, and this connection's were the largest.
+    MemoryLimit = 503, code::TRANSPORT, Internal, "memory_limit", false, "The server has no memory left for so large a request; try again later";
+    /// Tier 2: the connection has sent as many messages as one may in a second.
+    ConnectionRate = 429, code::TRANSPORT, Downstream, "connection_rate", true, "Too many messages on this connection (tier 2); try again later";
+    /// The principal has sent as many messages as one may in a second.
+    PrincipalRate = 429, code::TRANSPORT, Downstream, "principal_rate", true, "Too many messages of this principal; try again later";
+    /// The tool was called as often as it may be in a second.
+    ToolRate = 503, code::TRANSPORT, Internal, "tool_rate", true, "Too many calls of this tool; try again later";
+    /// Tier 3: the node has taken as many messages as it may in a second.
+    NodeRate = 503, code::TRANSPORT, Internal, "node_rate", true, "Too many messages for this server (tier 3); try again later";
+    /// Tier 4: too many messages ended with an error.
+    BreakerOpen = 503, code::TRANSPORT, Internal, "breaker_open", true, "Too many errors: this server takes no messages for a while (tier 4); try again later";
     /// The server is shutting down.
     Draining = 503, code::INTERNAL, Internal, "draining", false, "The server is shutting down; try again elsewhere";
 }

@@ -134,6 +134,9 @@ pub const CALLS_PER_CORE_MAX: usize = 65_536;
 pub const OUTBOUND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Unsent bytes beyond which a connection's next request waits until its reader has caught up.
 pub const OUTBOUND_PAUSE_BYTES: usize = 256 * 1024;
+/// Unsent bytes of answers that were given at once, beyond which a connection's next pipelined request waits until they are sent: else one
+/// that pipelines would keep its core to itself.
+pub const PIPELINE_PAUSE_BYTES: usize = 16 * 1024;
 /// Most bytes a connection may send ahead while its request is in work; then it is read no further until there is room.
 pub const INPUT_AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of idle buffers one core keeps for its next connections.
@@ -272,6 +275,43 @@ pub const BREAKER_PROBES: u32 = 2;
 /// Time after which such a request is given up and another may try, milliseconds.
 pub const BREAKER_PROBE_MS_MAX: u64 = 10_000;
 
+/// Time that the node's breaker is open the first time, milliseconds. Each time it opens again before it was closed it is twice as long.
+pub const NODE_BREAKER_OPEN_MS_FIRST: u64 = 5000;
+/// Longest time that the node's breaker is open, milliseconds.
+pub const NODE_BREAKER_OPEN_MS_MAX: u64 = 60_000;
+/// Messages that show whether the node's breaker can be closed.
+pub const NODE_BREAKER_PROBES: u32 = 20;
+/// The error rate that the node's breaker watches is that of so many milliseconds.
+pub const NODE_BREAKER_RECENT_MS: u64 = 5000;
+/// Highest rate that can be set, messages per second.
+pub const RATE_MAX: u32 = 100_000_000;
+/// Connections that wait for a permit unless told otherwise.
+pub const ACCEPT_QUEUE_DEFAULT: usize = 100;
+/// Longest time that a connection waits for a permit, milliseconds; then it is refused.
+pub const ACCEPT_WAIT_MS_MAX: u64 = 2000;
+/// Requests of one connection that wait for another of its own unless told otherwise; then it is read no further.
+pub const PENDING_PER_CONN_DEFAULT: u32 = 1000;
+/// Most such requests, whatever was told: a connection that has more is cut.
+pub const PENDING_PER_CONN_MAX: u32 = 10_000;
+/// Messages of one node in work at once unless told otherwise.
+pub const PENDING_DEFAULT: usize = 50_000;
+/// Requests must have waited too long for so many milliseconds before any is refused for it.
+pub const LATE_INTERVAL_MS: u64 = 100;
+/// Pieces in which the cores lease room for buffers from the node's ceiling, bytes.
+pub const MEMORY_PIECE_BYTES: usize = 64 * 1024;
+/// Room that each core has of its own while another core's largest buffer gives way, bytes; at a low ceiling less.
+pub const MEMORY_RESERVE_BYTES: usize = 256 * 1024;
+/// Of the ceiling, what sessions keep for the resumption of their streams is one part in so many at most.
+pub const MEMORY_LOG_SHARE: usize = 4;
+/// Smallest ceiling of what the buffers of connections hold, bytes.
+pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+/// Buffers of a connection that are larger give way when the ceiling is reached, the largest first, bytes.
+pub const MEMORY_VICTIM_BYTES_MIN: usize = 16 * 1024;
+/// Principals, and tools, that one core keeps the rate of at once: the least recently seen give way.
+pub const RATED_NAMES_MAX: usize = 4096;
+/// Messages of one core that wait at once for tokens of the node's rate.
+pub const GUARD_WAITING_MAX: usize = 1024;
+
 /// Wait before a child process that has ended is started again, milliseconds. It doubles with each end.
 pub const CHILD_RESTART_MS_FIRST: u64 = 250;
 /// Longest such wait, milliseconds.
@@ -377,6 +417,7 @@ const _: () = assert!(UPSTREAMS_MAX < SERVERS_PER_ENDPOINT_MAX, "an endpoint sho
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < OUTBOUND_BYTES_MAX, "what an upstream answers can be sent on");
 const _: () = assert!(UPSTREAM_ANSWER_BYTES_MAX < UPSTREAM_HELD_BYTES_MAX, "one answer must not be all that is held");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");
+const _: () = assert!(PIPELINE_PAUSE_BYTES <= OUTBOUND_PAUSE_BYTES, "nobody is fed less than who pipelines");
 const _: () = assert!(OUTBOUND_RESUME_BYTES < OUTBOUND_PAUSE_BYTES, "what was paused goes on later than it would pause again");
 const _: () = assert!(PARKED_PER_PRINCIPAL_MAX < PARKED_PER_CORE_MAX, "one principal leaves room for others");
 const _: () = assert!(PARKED_PER_CORE_MAX < CALLS_PER_CORE_MAX, "calls that wait for clients leave room for others");
@@ -385,6 +426,7 @@ const _: () = assert!(LINK_TURN_BYTES_MAX.is_multiple_of(LINK_PIECE_BYTES_MAX), 
 const _: () = assert!(UPSTREAM_OWNER_LOOK_MS < UPSTREAM_OWNER_IDLE_MS_MAX, "what is idle is found out in time");
 const _: () = assert!(LINK_DESCRIPTORS_SHARE > 1, "links leave descriptors for connections");
 const _: () = assert!(BREAKER_OPEN_MS_FIRST <= BREAKER_OPEN_MS_MAX, "waits grow");
+const _: () = assert!(NODE_BREAKER_OPEN_MS_FIRST <= NODE_BREAKER_OPEN_MS_MAX, "waits grow");
 const _: () = assert!(CHILD_RESTART_MS_FIRST <= CHILD_RESTART_MS_MAX && CHILD_RESTART_MS_MAX < CHILD_LOOPING_MS, "waits grow");
 const _: () = assert!(LOG_BYTES_MAX < LOG_BYTES_PER_CORE_MAX, "one session must not fill the core's log");
 const _: () = assert!(OUTBOUND_PAUSE_BYTES < OUTBOUND_BYTES_MAX, "a connection pauses before it is cut");

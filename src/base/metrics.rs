@@ -53,6 +53,14 @@ closed_enum! {
         /// See its help.
         ToolErrors = "tool_errors_total", "Calls of tools that ended with isError";
         /// See its help.
+        InternalErrors = "handler_internal_errors_total", "Handlers that ended with the JSON-RPC error for internal errors";
+        /// See its help.
+        MemoryRelieved = "memory_relieved_total", "Connections and answers that gave way because buffers held as much as --memory-limit says";
+        /// See its help.
+        FloodersCut = "flooders_cut_total", "Connections cut because they had sent more requests ahead than any connection may";
+        /// See its help.
+        AnswersCut = "answers_cut_total", "Connections cut in the midst of an answer that this server could not complete";
+        /// See its help.
         Relayed = "relayed_requests_total", "Requests relayed to upstream servers";
         /// See its help.
         UpstreamFailures = "upstream_failures_total", "Requests that an upstream server failed to answer";
@@ -117,6 +125,12 @@ closed_enum! {
         /// See its help.
         Conns = "connections", "Open connections";
         /// See its help.
+        ConnsWaiting = "connections_waiting", "Connections that wait, unread, for another one to end";
+        /// See its help.
+        MessagesWaiting = "messages_waiting", "Requests that connections have sent ahead and that wait for another of their own connection";
+        /// See its help.
+        BufferedBytes = "buffered_bytes", "Bytes that buffers take; counted when --memory-limit is given";
+        /// See its help.
         Sessions = "sessions", "Open legacy sessions";
         /// See its help.
         Calls = "calls", "Requests in work that did not complete at once";
@@ -137,7 +151,9 @@ closed_enum! {
         /// See its help.
         Links = "upstream_links", "Links to upstreams: connections and child processes, those being made or ended among them";
         /// See its help.
-        TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop so far";
+        TurnNsMax = "turn_nanoseconds_max", "Longest turn of the core's loop since its start";
+        /// See its help.
+        TurnNsRecent = "turn_nanoseconds_max_recent", "Longest turn of the core's loop within the last 10 to 20 seconds";
     }
 }
 

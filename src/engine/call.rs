@@ -13,8 +13,8 @@ use super::mrtr::Binding;
 use super::out::{Effect, Out};
 use super::view::{Signer, rename_contents};
 use super::{Engine, modern};
+use crate::base::fault::code;
 use crate::base::ids::{CallId, ConnId};
-use crate::base::limits::CALLS_PER_CORE_MAX;
 use crate::base::metrics::{Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::gateway::Failure;
@@ -162,7 +162,7 @@ impl Engine {
 
     fn begin_uncounted(&mut self, now: Now, begin: &mut Begin<'_>, binding: impl FnOnce() -> Option<Binding>, out: &mut Out) -> Begun {
         self.scratch.members.clear();
-        if self.calls.len() >= CALLS_PER_CORE_MAX {
+        if !self.has_room() {
             return Begun::Done(Ending::Overloaded);
         }
         let id = self.calls.next_id();
@@ -237,6 +237,7 @@ impl Engine {
             rpc_id: CompactString::from_utf8_lossy(begin.rpc_id),
             work: Work::Native { context, binding, job },
             deadline: now.mono.after(self.config.request_timeout),
+            permit: self.guard.pending.permit(),
         };
         self.calls.insert(id, call);
         self.calls.starting = None;
@@ -335,6 +336,7 @@ impl Engine {
         match ending {
             Ending::Outcome(Outcome::Panicked) => self.metrics.count(Counter::Panics),
             Ending::Outcome(Outcome::Result { is_error: true, .. }) => self.metrics.count(Counter::ToolErrors),
+            Ending::Outcome(Outcome::Error(error)) if error.code == code::INTERNAL => self.metrics.count(Counter::InternalErrors),
             _ => {}
         }
         if kind == TargetKind::Tool && !matches!(ending, Ending::NotFound | Ending::Away(_) | Ending::Overloaded) {

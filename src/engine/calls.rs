@@ -16,6 +16,7 @@ use crate::base::ids::{CallId, ConnId, CoreId};
 use crate::base::limits::{PARKED_PER_CORE_MAX, PARKED_PER_PRINCIPAL_MAX};
 use crate::base::time::Nanos;
 use crate::gateway::{Digest, TripId};
+use crate::guard::pending::Permit;
 use crate::native::Context;
 use crate::native::outcome::Job;
 
@@ -34,6 +35,9 @@ pub(super) struct Call {
     pub rpc_id: CompactString,
     pub work: Work,
     pub deadline: Nanos,
+    /// Counts it for its principal, when those are counted.
+    #[expect(dead_code, reason = "its drop is what counts")]
+    pub permit: Option<Permit>,
 }
 
 /// Where an upstream's work on a call is known.
@@ -74,7 +78,7 @@ impl Call {
     pub fn relayed(id: CallId, caller: Caller, kind: TargetKind, name: &str, rpc_id: &[u8], number: u32, at: At, deadline: Nanos) -> Self {
         let rpc_id = CompactString::from_utf8_lossy(rpc_id);
         let work = Work::Upstream { number, at, round: None, askable: None, links: None };
-        Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline }
+        Self { id, caller, server: 0, signer: Signer::Node, kind, name: name.into(), uri: None, rpc_id, work, deadline, permit: None }
     }
 
     /// The request that an upstream works on.

@@ -57,7 +57,9 @@ impl Batch {
             Frame::Changed { server, lists } => self.add_lists(server, lists),
             Frame::Updated { server, uri } => self.add_resource(server, &uri),
             Frame::AllUpdated { server } => self.add_all(server),
-            Frame::Registry(_) | Frame::Admin(_) | Frame::Relay(_) | Frame::Roster(_) => debug_assert!(false, "these frames go elsewhere"),
+            Frame::Registry(_) | Frame::Admin(_) | Frame::Relay(_) | Frame::Roster(_) | Frame::Guard(_) => {
+                debug_assert!(false, "these frames go elsewhere");
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::seal::SealKeys;
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::gateway;
+use crate::guard;
 use crate::registry::{self, Record};
 
 /// Which eras of the protocol an engine serves.
@@ -95,6 +96,10 @@ pub struct EngineConfig {
     pub registry: registry::Config,
     /// The servers that are fronted.
     pub upstreams: Arc<[gateway::Settings]>,
+    /// What is refused early.
+    pub guard: guard::Config,
+    /// Ceiling of what buffers hold, bytes. None: only each of them is limited.
+    pub memory_max: Option<usize>,
     /// Reads the configuration again. None: it cannot be.
     pub reader: Option<Reader>,
     /// Whether the control API may register servers that are started by a command.
@@ -136,6 +141,8 @@ impl EngineConfig {
             era: Eras::Both,
             endpoints: vec![Endpoint { path: "/mcp".into(), servers: [0].into(), upstreams: Box::default() }],
             upstreams: Arc::new([]),
+            guard: guard::Config::default(),
+            memory_max: None,
             reader: None,
             stdio_api: false,
             kept: Arc::new([]),

@@ -67,8 +67,13 @@ impl Engine {
         let post = Post { conn: inbound.conn, view, principal, headers, terms };
         match request.method {
             Method::Post => self.on_post(now, &post, request.body, inbound.memo, reply, out),
-            Method::Get if self.config.era.legacy() => legacy::on_get(self, now, &post, inbound.memo, reply, out),
-            Method::Delete if self.config.era.legacy() => legacy::on_delete(self, now, &post, inbound.memo, reply, out),
+            Method::Get | Method::Delete if self.config.era.legacy() => {
+                if let Some(verdict) = self.judge_bare(now, &post, inbound.memo, reply) {
+                    return verdict;
+                }
+                let on = if request.method == Method::Get { legacy::on_get } else { legacy::on_delete };
+                on(self, now, &post, inbound.memo, reply, out)
+            }
             _ => self.refuse_method(now, &post.terms, reply),
         }
     }
@@ -127,6 +132,9 @@ impl Engine {
         }
         // Looked at where it is: a message is large to move.
         let parsed = jsonrpc::parse_again(body, &mut self.last_request, post.conn.pack());
+        if let Some(verdict) = self.judge_post(now, post, &parsed, memo, reply) {
+            return verdict;
+        }
         let body = match &parsed {
             Ok(body) => body,
             Err(refusal) => {

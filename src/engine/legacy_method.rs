@@ -344,7 +344,7 @@ fn write_ending(engine: &Engine, id: Id<'_>, kind: TargetKind, name: &str, endin
         // The legacy era asks while the call waits; a result that asks is not its.
         Ending::Outcome(Outcome::Panicked) | Ending::InputRequired => Kind::Internal,
         Ending::TimedOut => Kind::Timeout,
-        Ending::Overloaded => Kind::Overloaded,
+        Ending::Overloaded => Kind::Pending,
     };
     jsonrpc::error(body, Some(id), fault.code(), fault.message(), None);
     engine.metrics.fault(fault);

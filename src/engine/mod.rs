@@ -4,6 +4,7 @@
 //! [`Out`] says, in order.
 
 pub mod admin;
+mod admit;
 mod batch;
 mod bridge;
 mod call;
@@ -58,9 +59,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::base::fault;
 use crate::base::ids::{ConnId, CoreId, NodeId};
+use crate::base::limits::{LOG_BYTES_PER_CORE_MAX, MEMORY_LOG_SHARE};
 use crate::base::metrics::{CoreMetrics, Counter};
 use crate::base::time::{Nanos, Now};
 use crate::gateway::Gateway;
+use crate::guard::Guard;
 use crate::native::host::{Effect as Wish, Host};
 use crate::native::inbox::Event;
 use crate::native::{BuildError, Factory, Inbox};
@@ -104,6 +107,8 @@ pub struct Shared {
     /// Upstreams without which the process is not ready, and that were not seen yet.
     upstreams_missing: AtomicUsize,
     change_listeners: AtomicUsize,
+    /// Messages that the cores may have in work.
+    pending: AtomicUsize,
 }
 
 impl Shared {
@@ -121,6 +126,7 @@ impl Shared {
             is_ready: AtomicBool::new(false),
             upstreams_missing: AtomicUsize::new(0),
             change_listeners: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
         }
     }
 
@@ -242,6 +248,7 @@ pub struct Engine {
     shared: &'static Shared,
     metrics: &'static CoreMetrics,
     gate: Gate,
+    guard: Guard,
     routes: Routes,
     admin: Admin,
     hosted: Vec<Hosted>,
@@ -267,6 +274,8 @@ pub struct Engine {
     last_request: LastRequest,
     laps: Laps,
     is_draining: bool,
+    /// The next request has waited too long.
+    is_late: bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -311,12 +320,18 @@ impl Engine {
                 shared.upstream_required();
             }
         }
+        let mut legacy = Legacy::new(core, config, shared);
+        if let Some(bytes) = config.memory_max {
+            let share = bytes / (MEMORY_LOG_SHARE * usize::from(cores).max(1));
+            legacy.sessions.log().set_bytes_max(share.min(LOG_BYTES_PER_CORE_MAX));
+        }
         Ok(Self {
             core,
             config: config.clone(),
             shared,
             metrics,
             gate: Gate::new(config),
+            guard: Guard::new(core, cores, config.guard),
             routes,
             admin: Admin::new(config),
             hosted,
@@ -333,13 +348,14 @@ impl Engine {
             listens: Listens::default(),
             changes: Changes::new(core, cores),
             watches: Watches::new(cores),
-            legacy: Legacy::new(core, config, shared),
+            legacy,
             sealer: Sealer::new(&config.seal_keys, nonce_prefix),
             date: DateCache::default(),
             scratch: Scratch::default(),
             last_request: LastRequest::default(),
             laps: Laps::new(config),
             is_draining: false,
+            is_late: false,
         })
     }
 
@@ -407,6 +423,7 @@ impl Engine {
             Frame::Registry(frame) => self.turn(now, out, |engine, out| engine.on_registry_frame(now, from, frame, out)),
             Frame::Admin(frame) => self.turn(now, out, |engine, out| engine.on_admin_frame(now, from, *frame, out)),
             Frame::Relay(frame) => self.turn(now, out, |engine, out| engine.on_hop(now, from, *frame, out)),
+            Frame::Guard(frame) => self.turn(now, out, |engine, _| engine.on_guard_frame(now, from, frame)),
             Frame::Roster(frame) => self.turn(now, out, |engine, out| engine.on_roster(now, from, *frame, out)),
             frame => self.turn(now, out, |engine, _| engine.changes.hear(frame)),
         }
@@ -419,6 +436,7 @@ impl Engine {
             Frame::Registry(frame) => self.routes.on_unsent(to, frame),
             Frame::Admin(frame) => self.on_admin_unsent(to, frame),
             Frame::Relay(frame) => self.on_hop_unsent(to, frame),
+            Frame::Guard(frame) => self.guard.on_unsent(self.host.now().mono, to, frame),
             Frame::Roster(frame) => self.on_roster_unsent(to, &frame),
             frame => self.changes.owe(to, frame),
         }
@@ -442,6 +460,7 @@ impl Engine {
             engine.tick_registry(now, out);
             engine.on_admin_tick(now, out);
             engine.evict_views();
+            engine.tick_guard(now);
             legacy::on_tick(engine, now, out);
         });
     }
@@ -498,6 +517,7 @@ impl Engine {
             self.admin.next_due(self.config.keepalive_comment),
             self.gateway.next_due(),
             self.publications.next_due(),
+            self.guard.next_due(),
             self.reload.next_due(),
         ];
         due.into_iter().min().unwrap_or(Nanos::NEVER)
@@ -533,6 +553,9 @@ impl Engine {
         self.carry_out(now, out);
         if self.gateway.has_output() {
             self.carry_out_gateway(now, out);
+        }
+        if self.guard.has_output() {
+            self.carry_out_guard(out);
         }
         self.settle_watches(now, out);
         self.tell_changes(now, out);

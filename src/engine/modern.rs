@@ -385,7 +385,7 @@ fn write_ending(
         }
         Ending::Outcome(Outcome::Panicked) => Kind::Internal,
         Ending::TimedOut => Kind::Timeout,
-        Ending::Overloaded => Kind::Overloaded,
+        Ending::Overloaded => Kind::Pending,
     };
     RpcFault { id: Some(id), message: None, data: None }.write(body, fault);
     engine.metrics.fault(fault);

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::{admin, hop, roster};
 use crate::base::ids::{ConnId, CoreId, LinkId};
 use crate::gateway::link;
+use crate::guard;
 use crate::native::List;
 use crate::registry;
 
@@ -21,6 +22,8 @@ pub enum Frame {
     Admin(Box<admin::Frame>),
     /// A call of a process that another core has.
     Relay(Box<hop::Frame>),
+    /// The guards lend each other what is limited for the whole node.
+    Guard(guard::Frame),
     /// Which upstreams there are.
     Roster(Box<roster::Frame>),
     /// Lists of a server changed: whoever listens for that is told. Frames for the same server merge while they wait.

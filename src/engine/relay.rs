@@ -17,8 +17,9 @@ use super::park::Askable;
 use super::reply::RpcFault;
 use super::view::View;
 use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
+use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, LinkId};
-use crate::base::limits::{CALLS_PER_CORE_MAX, HEADERS_MAX};
+use crate::base::limits::HEADERS_MAX;
 use crate::base::metrics::Counter;
 use crate::base::time::Now;
 use crate::gateway::link::LinkEvent;
@@ -142,7 +143,7 @@ impl Engine {
         side: &Side<'_>,
         out: &mut Out,
     ) -> Result<CallId, Ending> {
-        if self.calls.len() >= CALLS_PER_CORE_MAX {
+        if !self.has_room() {
             return Err(Ending::Overloaded);
         }
         let id = self.calls.next_id();
@@ -180,7 +181,9 @@ impl Engine {
         let at = at.map_err(|failure| Ending::Failed { upstream, failure })?;
         let deadline = now.mono.after(total + GRACE);
         let kind = modern::kind_of(method);
-        self.calls.insert(id, Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline));
+        let permit = self.guard.pending.permit();
+        let call = Call::relayed(id, side.caller, kind, lead.exposed, request.id.raw(), upstream, at, deadline);
+        self.calls.insert(id, Call { permit, ..call });
         if let (Some(view), Some(call)) = (lead.links, self.calls.get_mut(id)) {
             call.set_links(Rc::clone(view));
         }
@@ -192,7 +195,7 @@ impl Engine {
     fn write_unrelayed(&mut self, id: Id<'_>, ending: &Ending) -> u16 {
         let (kind, message) = match ending {
             Ending::Failed { upstream, failure } => (failure.kind(), self.failure_text(*upstream, failure)),
-            _ => (crate::base::fault::Kind::Overloaded, crate::base::fault::Kind::Overloaded.message().to_owned()),
+            _ => (Kind::Pending, Kind::Pending.message().to_owned()),
         };
         self.metrics.fault(kind);
         self.scratch.body.clear();

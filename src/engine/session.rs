@@ -293,6 +293,11 @@ impl Sessions {
         slot.map_or(Nanos::NEVER, |slot| slot.seen.after(self.idle.saturating_add(self.step)))
     }
 
+    /// The core's log of events.
+    pub const fn log(&mut self) -> &mut EventLog {
+        &mut self.log
+    }
+
     /// Holds the core's log to its bounds.
     pub fn trim_log(&mut self, now: Nanos) {
         while let Some(key) = self.log.overdue(now) {

@@ -8,6 +8,7 @@ use crate::base::{
     ids::{CoreId, SessionKey},
     limits::SESSION_ID_BYTES_MAX,
 };
+use crate::guard::Usage;
 
 /// First byte of what a session id seals.
 const FORMAT: u8 = 1;
@@ -56,21 +57,23 @@ impl Ticket {
 }
 
 /// The last session id that came over a connection and what it stands for, so that a warm request opens no seal.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ConnMemo {
     id: [u8; SESSION_ID_BYTES_MAX],
     id_bytes: u8,
     home: CoreId,
     key: SessionKey,
     at: DirectoryKey,
+    /// What the guard knows of the connection.
+    pub(super) usage: Usage,
 }
 
-const _: () = assert!(size_of::<ConnMemo>() <= 128, "every connection holds one");
+const _: () = assert!(size_of::<ConnMemo>() <= 136, "every connection holds one");
 
 impl Default for ConnMemo {
     fn default() -> Self {
         let key = SessionKey { index: 0, generation: 0 };
-        Self { id: [0; SESSION_ID_BYTES_MAX], id_bytes: 0, home: CoreId(0), key, at: DirectoryKey(0) }
+        Self { id: [0; SESSION_ID_BYTES_MAX], id_bytes: 0, home: CoreId(0), key, at: DirectoryKey(0), usage: Usage::default() }
     }
 }
 

@@ -95,12 +95,19 @@ impl Default for Trail {
 }
 
 /// The events that one core keeps for resumption.
-#[derive(Default)]
 pub struct EventLog {
+    /// Most bytes that it holds.
+    bytes_max: usize,
     slots: Vec<Option<Event>>,
     free: Vec<u32>,
     ends: Option<(u32, u32)>,
     bytes: usize,
+}
+
+impl Default for EventLog {
+    fn default() -> Self {
+        Self { bytes_max: LOG_BYTES_PER_CORE_MAX, slots: Vec::new(), free: Vec::new(), ends: None, bytes: 0 }
+    }
 }
 
 impl std::fmt::Debug for EventLog {
@@ -110,6 +117,17 @@ impl std::fmt::Debug for EventLog {
 }
 
 impl EventLog {
+    /// Holds no more than so many bytes from now on.
+    pub const fn set_bytes_max(&mut self, bytes: usize) {
+        self.bytes_max = bytes;
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Events held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -127,7 +145,7 @@ impl EventLog {
     pub fn overdue(&self, now: Nanos) -> Option<SessionKey> {
         let event = self.slots[self.ends?.0 as usize].as_ref()?;
         let old = now.since(event.at) >= Duration::from_secs(LOG_SECONDS_MAX);
-        (old || self.bytes > LOG_BYTES_PER_CORE_MAX).then_some(event.session)
+        (old || self.bytes > self.bytes_max).then_some(event.session)
     }
 
     fn append(&mut self, trail: &mut Trail, session: SessionKey, id: EventId, data: &[u8], now: Nanos) {

@@ -23,6 +23,8 @@ pub enum Failure {
     Garbage(&'static str),
     /// Its answer is larger than allowed.
     TooLarge,
+    /// This gateway's memory ran out while it was to take the answer.
+    NoRoom,
     /// As many requests as may wait for it do.
     Busy,
     /// It failed lately, and is left alone for a while.
@@ -53,7 +55,7 @@ impl Failure {
             Self::Down(_) | Self::Closed | Self::Resting | Self::Over | Self::Gone => Kind::UpstreamDown,
             Self::TimedOut | Self::Silent => Kind::UpstreamTimeout,
             Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
-            Self::Busy | Self::Sessions | Self::Processes => Kind::UpstreamBusy,
+            Self::NoRoom | Self::Busy | Self::Sessions | Self::Processes => Kind::UpstreamBusy,
             Self::Unanswered => Kind::Internal,
         }
     }
@@ -63,6 +65,7 @@ impl Failure {
         match self {
             Self::Down(Down::TooMany | Down::Hung)
             | Self::Busy
+            | Self::NoRoom
             | Self::Sessions
             | Self::Processes
             | Self::Resting
@@ -88,6 +91,7 @@ impl fmt::Display for Failure {
             Self::Http(broken) => write!(f, "cannot be understood: {broken}"),
             Self::Garbage(why) => write!(f, "sent what is no answer: {why}"),
             Self::TooLarge => f.write_str("sent a larger answer than this gateway takes"),
+            Self::NoRoom => f.write_str("sent an answer for which this gateway has no memory left; try again later"),
             Self::Busy => f.write_str("has too many requests in work; try again later"),
             Self::Resting => f.write_str("failed lately; it is tried again soon"),
             Self::Sessions => f.write_str("has sessions for as many clients as this gateway keeps; try again later"),

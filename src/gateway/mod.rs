@@ -39,6 +39,7 @@ mod pages;
 mod pipe;
 pub mod policy;
 mod rejoin;
+mod relief;
 mod reply;
 pub mod restart;
 mod roster;

@@ -97,6 +97,18 @@ impl Pipe {
         self.restarts.on_stopped();
     }
 
+    /// Forgets what was heard of it and what it was told; gives the bytes of the line whose end will not come.
+    fn clear(&mut self) -> usize {
+        let held = std::mem::take(&mut self.line).len();
+        (self.unsent, self.closed, self.pulse) = (0, Nanos::NEVER, Pulse::new());
+        held
+    }
+
+    /// Bytes of a line whose end has not come.
+    pub const fn held(&self) -> usize {
+        self.line.len()
+    }
+
     /// When it may be started.
     pub const fn rests_until(&self) -> Nanos {
         self.rests_until
@@ -260,7 +272,7 @@ impl Gateway {
         let up = &mut self.upstreams[upstream];
         let Some(pipe) = &mut up.pipe else { return Vec::new() };
         let (link, trips) = (pipe.link.take(), std::mem::take(&mut pipe.trips));
-        (pipe.line, pipe.unsent, pipe.closed, pipe.pulse) = (Vec::new(), 0, Nanos::NEVER, Pulse::new());
+        self.held -= pipe.clear();
         // The next is greeted anew: who waits for a session waits for that one.
         up.session.close();
         if let Some(link) = link
@@ -329,8 +341,10 @@ impl Gateway {
                 continue;
             }
             pipe.line.extend_from_slice(piece);
-            if is_whole {
-                let mut line = std::mem::take(&mut pipe.line);
+            let taken = is_whole.then(|| std::mem::take(&mut pipe.line));
+            self.held += piece.len();
+            if let Some(mut line) = taken {
+                self.held -= line.len();
                 chatter += count(self.on_line(now, upstream, &line), &line);
                 line.clear();
                 line.shrink_to(limits::POOLED_BUFFER_BYTES_MAX);

@@ -134,5 +134,6 @@ impl Core {
         self.mark(index);
         self.resumed.push_back(index);
         self.receive(index);
+        self.enter(index);
     }
 }

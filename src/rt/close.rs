@@ -129,7 +129,7 @@ impl Core {
             Role::Admin => self.node.admin.give(),
             Role::Public => {
                 if permit {
-                    self.node.conns.give();
+                    self.give_permit();
                 }
                 self.node.take_from_core(self.id.index());
                 self.node.socket_closed();

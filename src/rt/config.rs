@@ -35,6 +35,18 @@ pub struct Config {
     pub spin: Duration,
     /// Most connections of all cores together; what the limit of open files leaves room for when absent.
     pub connections_max: Option<usize>,
+    /// Connections beyond that which may wait, unread, for one of the others to end.
+    pub accept_queue: usize,
+    /// Most new connections per second of all cores together.
+    pub arrivals_max: Option<u32>,
+    /// Most bytes that the buffers of all connections together hold.
+    pub memory_max: Option<usize>,
+    /// Requests that one connection may have waiting for another of its own; then it is read no further.
+    pub pending_conn_max: u32,
+    /// Requests of one core that may wait so; beyond them no connection is read that has one waiting.
+    pub pending_core_max: usize,
+    /// Requests that waited longer than this are refused while the core does not keep up.
+    pub late_target: Option<Duration>,
     /// How long a connection may be without a request.
     pub idle_timeout: Duration,
     /// How long a request's head may take, from its first byte.
@@ -67,6 +79,12 @@ impl Default for Config {
             pin: true,
             spin: Duration::ZERO,
             connections_max: None,
+            accept_queue: limits::ACCEPT_QUEUE_DEFAULT,
+            arrivals_max: None,
+            memory_max: None,
+            pending_conn_max: limits::PENDING_PER_CONN_DEFAULT,
+            pending_core_max: limits::PENDING_DEFAULT,
+            late_target: None,
             idle_timeout: Duration::from_secs(300),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

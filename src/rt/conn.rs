@@ -5,11 +5,12 @@ use std::collections::BinaryHeap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::ahead::Ahead;
 use super::wheel::Timer;
 use crate::base::ids::{ConnId, CoreId};
 use crate::base::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BYTES_KEPT, POOLED_BYTES_MAX};
 use crate::engine::{ConnMemo, Role};
-use crate::wire::http1::Framer;
+use crate::wire::http1::{Framer, HttpLimits};
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -179,6 +180,10 @@ pub(crate) struct Bytes {
     pub(crate) flight: Vec<u8>,
     /// How much of `flight` is sent.
     pub(crate) sent: usize,
+    /// What the pool has entered for them.
+    pub(crate) entered: usize,
+    /// Requests in the input.
+    pub(crate) ahead: Ahead,
 }
 
 impl Bytes {
@@ -186,7 +191,7 @@ impl Bytes {
         self.input.is_empty() && self.output.is_empty() && self.flight.is_empty()
     }
 
-    fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.input.capacity() + self.output.capacity() + self.flight.capacity()
     }
 }
@@ -197,6 +202,10 @@ pub(crate) struct Pool {
     #[expect(clippy::vec_box, reason = "the boxes themselves go to connections and come back")]
     free: Vec<Box<Bytes>>,
     held: usize,
+    /// Bytes entered for connections that have them.
+    entered: usize,
+    /// Requests that wait in the input of connections.
+    waiting: usize,
     /// Fewest that were free since the last [`Pool::appraise`]: so many were never taken.
     free_min: usize,
 }
@@ -207,6 +216,41 @@ impl Pool {
         self.free_min = self.free_min.min(self.free.len());
         self.held -= bytes.capacity();
         bytes
+    }
+
+    /// Enters what the buffers of a connection take now; it is struck out when they come back.
+    pub(crate) fn enter(&mut self, bytes: &mut Bytes) {
+        let now = bytes.capacity();
+        self.entered = self.entered + now - std::mem::replace(&mut bytes.entered, now);
+    }
+
+    /// What is entered.
+    pub(crate) const fn entered(&self) -> usize {
+        self.entered
+    }
+
+    /// Counts the requests that wait in a connection's input; gives how many there are.
+    pub(crate) fn count_ahead(&mut self, bytes: &mut Bytes, limits: &HttpLimits) -> u32 {
+        let before = bytes.ahead.count();
+        bytes.ahead.look(&bytes.input, limits);
+        self.waiting += (bytes.ahead.count() - before) as usize;
+        bytes.ahead.count()
+    }
+
+    /// So many bytes, which were so many requests, are gone from the front of a connection's input.
+    pub(crate) fn took_ahead(&mut self, bytes: &mut Bytes, count: usize, requests: u32) {
+        let before = bytes.ahead.count();
+        if bytes.input.is_empty() {
+            bytes.ahead = Ahead::default()
+        } else {
+            bytes.ahead.advance(count, requests)
+        }
+        self.waiting -= (before - bytes.ahead.count()) as usize;
+    }
+
+    /// Requests that wait in the input of connections.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Takes the buffers of a connection that has no bytes under way.
@@ -220,6 +264,8 @@ impl Pool {
     pub(crate) fn put(&mut self, bytes: Option<Box<Bytes>>) {
         let Some(mut bytes) = bytes else { return };
         bytes.sent = 0;
+        self.entered -= std::mem::take(&mut bytes.entered);
+        self.waiting -= std::mem::take(&mut bytes.ahead).count() as usize;
         for buffer in [&mut bytes.input, &mut bytes.output, &mut bytes.flight] {
             buffer.clear();
             if buffer.capacity() > POOLED_BUFFER_BYTES_MAX {

@@ -13,10 +13,13 @@ use super::config::Config;
 use super::conn::{Pool, Table};
 use super::drain::Drain;
 use super::durable::Keeper;
+use super::ledger::Ledger;
 use super::link::Links;
 use super::listen::Listener;
+use super::lobby::Lobby;
 use super::mesh::{Mesh, Parcel};
 use super::permit::{Node, Stage};
+use super::queue::Queue;
 use super::ring::{Completion, Op, Ring};
 use super::seam::Engine;
 use super::wheel::{TICK_NS, Wheel, tick_of, ticks};
@@ -25,6 +28,7 @@ use crate::base::limits::{CHILD_STOP_MS_MAX, COMPLETIONS_PER_TURN_MAX, LINGER_MS
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Lane, Out};
+use crate::guard::late::Late;
 use crate::native::Inbox;
 use crate::wire::http1::LastHead;
 
@@ -34,6 +38,8 @@ const BRIDGED_SLEEP: Duration = Duration::from_millis(1);
 const REACTOR_SLEEP: Duration = Duration::from_micros(50);
 /// How long what is in use is watched before the rest is given back: two seconds.
 const APPRAISE_TICKS: u32 = 20;
+/// For so long the longest turn is that of one stretch: ten seconds.
+const TURNS_TICKS: u32 = 100;
 /// How long the end of a core may wait for the kernel to let go, and for child processes to end.
 const LETTING_GO_MAX: Duration = Duration::from_secs(1);
 /// How long child processes have then until SIGTERM, and from there until SIGKILL.
@@ -169,6 +175,14 @@ pub(crate) struct Core {
     pub(super) keeper: Option<Keeper>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) doors: Vec<Door>,
+    pub(super) lobby: Lobby,
+    pub(super) ledger: Ledger,
+    /// How long requests have waited; none when nobody asks.
+    pub(super) queue: Option<Queue>,
+    /// Requests taken, wrapping.
+    pub(super) served: u32,
+    /// The core has slept since its last turn.
+    has_slept: bool,
     /// Few descriptors are left: connections are accepted one at a time.
     pub(super) filling: bool,
     /// Connections with something to send, or to be closed once everything is sent.
@@ -184,6 +198,8 @@ pub(crate) struct Core {
     reactor_polled: Nanos,
     pub(super) now: Now,
     pub(super) tick: u32,
+    /// The longest turn of the last whole stretch of ten seconds and of the current one, nanoseconds, and when that began.
+    turns_max: (u64, u64, u32),
     /// The tick at which unused memory was last looked for.
     appraised: u32,
     pub(super) drain: Option<Drain>,
@@ -201,6 +217,8 @@ impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let clock = Clock::new();
         let now = clock.now();
+        let ledger = Ledger::new(parts.config.memory_max.is_some());
+        let queue = parts.config.late_target.map(|target| Queue::new(Late::new(target)));
         let doors = parts.listeners.into_iter().map(|listener| Door { listener: Some(listener), accepting: false, closing: false });
         let mut core = Self {
             id: parts.id,
@@ -221,6 +239,11 @@ impl Core {
             keeper: parts.keeper,
             inbox: parts.inbox,
             doors: doors.collect(),
+            lobby: Lobby::default(),
+            ledger,
+            queue,
+            served: 0,
+            has_slept: true,
             filling: false,
             dirty: Vec::new(),
             resumed: VecDeque::new(),
@@ -230,6 +253,7 @@ impl Core {
             reactor_polled: Nanos(0),
             now,
             tick: tick_of(now.mono),
+            turns_max: (0, 0, tick_of(now.mono)),
             appraised: tick_of(now.mono),
             drain: None,
             completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
@@ -275,6 +299,10 @@ impl Core {
     fn turn(&mut self) {
         self.now = self.clock.now();
         let start = self.now.mono;
+        let has_slept = std::mem::take(&mut self.has_slept);
+        if let Some(queue) = &mut self.queue {
+            queue.turn(start, has_slept);
+        }
         self.metrics.count(Counter::Turns);
         self.node.wakes()[self.id.index()].take_poke();
         self.follow_stage();
@@ -291,6 +319,8 @@ impl Core {
         self.resume_links();
         self.resume();
         self.retry_leaving();
+        self.tend_lobby();
+        self.tend_ledger();
         self.send_links();
         self.send_dirty();
         self.announce();
@@ -326,8 +356,20 @@ impl Core {
         self.open_doors();
         self.go_on_draining();
         self.tidy();
+        self.age_turns();
+        self.settle_ledger();
+        self.metrics.set(Gauge::MessagesWaiting, self.pool.waiting() as u64);
         self.metrics.set(Gauge::Conns, self.conns.len() as u64);
         self.metrics.set(Gauge::ReceiveBuffers, u64::from(self.ring.buffers()));
+    }
+
+    /// Forgets the longest turn of more than a stretch ago.
+    fn age_turns(&mut self) {
+        let (_, current, since) = self.turns_max;
+        if self.tick >= since + TURNS_TICKS {
+            self.turns_max = (current, 0, self.tick);
+            self.metrics.set(Gauge::TurnNsRecent, current);
+        }
     }
 
     /// Gives back memory that a while of ticks had no use for: after a burst a core is as small as before.
@@ -416,6 +458,10 @@ impl Core {
     fn measure(&mut self, start: Nanos) {
         let took = mono().since(start);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        if nanos > self.turns_max.1 {
+            self.turns_max.1 = nanos;
+            self.metrics.set(Gauge::TurnNsRecent, nanos.max(self.turns_max.0));
+        }
         if nanos > self.metrics.gauge(Gauge::TurnNsMax) {
             self.metrics.set(Gauge::TurnNsMax, nanos);
         }
@@ -435,6 +481,7 @@ impl Core {
             || self.mesh.has_more()
             || self.engine.has_ready()
             || self.links.has_work()
+            || self.lobby.has_work()
             || !self.ring.is_dry()
     }
 
@@ -455,6 +502,7 @@ impl Core {
         self.metrics.count(Counter::Sleeps);
         self.ring.sleep(wait);
         wake.wake_up();
+        self.has_slept = true;
     }
 
     /// Looks for work without sleeping. True: there is some.

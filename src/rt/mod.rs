@@ -3,6 +3,7 @@
 //! Each core is a glommio executor with one task, which drives the core's own io_uring and sleeps only there. What the cores share is the
 //! mesh between them and a handful of counters that change when a connection comes or goes.
 
+mod ahead;
 mod balance;
 mod blocking;
 mod bridge;
@@ -13,12 +14,15 @@ mod core;
 mod drain;
 mod durable;
 pub mod host;
+mod ledger;
 mod link;
 mod listen;
+mod lobby;
 #[doc(hidden)]
 pub mod measure;
 mod mesh;
 mod permit;
+mod queue;
 mod ring;
 mod seam;
 mod serve;
@@ -255,7 +259,9 @@ pub fn start(config: Config, mut engine: EngineConfig, servers: Vec<Arc<Factory>
     let system = |what| move |error| StartError::System(what, error);
     let wakes = (0..cores).map(|_| Wake::new()).collect::<Result<Arc<[Wake]>, _>>().map_err(system("no eventfd"))?;
     let conns_max = config.connections_max.unwrap_or_else(|| host::connections_for(descriptors as u64, cores));
-    let node = Node::new(Arc::clone(&wakes), conns_max, descriptors, config.listen.len() * cores);
+    let node = Node::new(Arc::clone(&wakes), conns_max, descriptors, config.listen.len() * cores)
+        .admitting(config.arrivals_max, config.accept_queue)
+        .holding(config.memory_max);
     let pool = blocking::Pool::start(config.blocking_threads).map_err(system("no thread for blocking work"))?;
     let mut boot = [0; _];
     getrandom::fill(&mut boot).map_err(|error| StartError::System("no random numbers", std::io::Error::other(error.to_string())))?;

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
+use super::ledger::Memory;
 use super::listen;
 use super::wake::Wake;
 use crate::base::limits::{ADMIN_CONNS_MAX, FD_HEADROOM, LINGERING_MAX, LINK_DESCRIPTORS_SHARE};
+use crate::guard::arrivals::Arrivals;
 
 /// How far the process is from its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,7 +63,6 @@ impl Quota {
     }
 
     /// How many are taken.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -73,6 +74,12 @@ pub(crate) struct Node {
     wakes: Arc<[Wake]>,
     /// Connections that the limit counts.
     pub(crate) conns: Quota,
+    /// Those beyond that which wait.
+    pub(crate) queued: Quota,
+    /// How many may come in a second.
+    pub(crate) arrivals: Option<Arrivals>,
+    /// Memory that buffers may take.
+    pub(crate) memory: Memory,
     pub(crate) admin: Quota,
     pub(crate) lingering: Quota,
     /// Descriptors of links.
@@ -95,11 +102,15 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(wakes: Arc<[Wake]>, conns_max: usize, descriptors_max: usize, listeners: usize) -> Self {
+        let cores = wakes.len();
         Self {
             stage: AtomicU8::new(Stage::Serving as u8),
             per_core: wakes.iter().map(|_| AtomicUsize::new(0)).collect(),
             wakes,
             conns: Quota::new(conns_max),
+            queued: Quota::new(0),
+            arrivals: None,
+            memory: Memory::new(None, cores),
             admin: Quota::new(ADMIN_CONNS_MAX),
             lingering: Quota::new(LINGERING_MAX),
             links: Quota::new(descriptors_max / LINK_DESCRIPTORS_SHARE),
@@ -110,6 +121,19 @@ impl Node {
             burst_max: listeners.saturating_mul(usize::try_from(listen::backlog()).unwrap_or(0)),
             starved: AtomicBool::new(false),
         }
+    }
+
+    /// Lets so many connections come in a second, and so many wait.
+    pub(crate) fn admitting(mut self, arrivals_max: Option<u32>, queue: usize) -> Self {
+        self.arrivals = arrivals_max.map(Arrivals::new);
+        self.queued = Quota::new(queue);
+        self
+    }
+
+    /// Lets the buffers of connections hold so many bytes.
+    pub(crate) fn holding(mut self, memory_max: Option<usize>) -> Self {
+        self.memory = Memory::new(memory_max, self.wakes.len());
+        self
     }
 
     pub(crate) fn stage(&self) -> Stage {

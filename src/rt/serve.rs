@@ -6,7 +6,7 @@ use super::core::Core;
 use super::ring::Op;
 use crate::base::fault;
 use crate::base::ids::ConnId;
-use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES, OUTBOUND_RESUME_BYTES};
+use crate::base::limits::{LINGER_BYTES_MAX, OUTBOUND_BYTES_MAX, OUTBOUND_PAUSE_BYTES, OUTBOUND_RESUME_BYTES, PIPELINE_PAUSE_BYTES};
 use crate::base::metrics::Counter;
 use crate::base::stored::Stored;
 use crate::engine::{Effect, Inbound, Verdict};
@@ -50,8 +50,12 @@ impl Core {
 
     fn store(&mut self, index: u32, rest: &[u8]) {
         let Some(conn) = self.conns.get(index) else { return };
-        if !rest.is_empty() && !matches!(conn.phase, Phase::Closing | Phase::Lingering | Phase::Dead) {
+        if rest.is_empty() || matches!(conn.phase, Phase::Closing | Phase::Lingering | Phase::Dead) || !self.has_memory(index, rest.len()) {
+            return;
+        }
+        if let Some(conn) = self.conns.get(index) {
             conn.bytes.get_or_insert_with(|| self.pool.get()).input.extend_from_slice(rest);
+            self.enter(index);
         }
     }
 
@@ -87,7 +91,10 @@ impl Core {
                 return at;
             }
             match self.serve(index, rest) {
-                Served::Taken(count) => at += count,
+                Served::Taken(count) => {
+                    self.served = self.served.wrapping_add(1);
+                    at += count;
+                }
                 Served::Kept => return at,
             }
         }
@@ -100,7 +107,9 @@ impl Core {
             return;
         }
         let mut input = conn.bytes.as_mut().map(|bytes| std::mem::take(&mut bytes.input)).unwrap_or_default();
+        let before = self.served;
         let used = self.pump(index, &input);
+        let requests = self.served.wrapping_sub(before);
         let Some(conn) = self.conns.get(index) else { return };
         input.drain(..used);
         if matches!(conn.phase, Phase::Closing | Phase::Lingering | Phase::Dead) {
@@ -108,6 +117,7 @@ impl Core {
         }
         if let Some(bytes) = &mut conn.bytes {
             bytes.input = input;
+            self.pool.took_ahead(bytes, used, requests);
         }
         if conn.phase == Phase::Open && !conn.choked {
             if conn.ended {
@@ -156,6 +166,9 @@ impl Core {
             }
         };
         let bytes = conn.bytes.get_or_insert_with(|| self.pool.get());
+        if let Some(queue) = &mut self.queue {
+            self.engine.set_late(queue.is_late());
+        }
         let inbound = Inbound { conn: id, peer: conn.peer, role: conn.role, request: &request, memo: &mut conn.memo };
         let verdict = self.engine.on_request(self.now, inbound, &mut bytes.output, &mut self.out);
         conn.awaits = Awaits::Nothing;
@@ -177,6 +190,7 @@ impl Core {
                 return Served::Kept;
             }
         }
+        self.enter(index);
         Served::Taken(count)
     }
 
@@ -184,8 +198,8 @@ impl Core {
         let Some(conn) = self.conns.get(index) else { return };
         if close {
             self.begin_closing(index);
-        } else if conn.unsent() > OUTBOUND_PAUSE_BYTES {
-            // Requests come faster than answers are read.
+        } else if conn.unsent() > PIPELINE_PAUSE_BYTES {
+            // Requests come faster than answers are read, or faster than is fair.
             conn.choked = true;
         }
     }
@@ -267,12 +281,20 @@ impl Core {
         if !matches!(conn.phase, Phase::Open | Phase::Busy | Phase::Parked) {
             return;
         }
+        let kept_up = conn.unsent() <= OUTBOUND_PAUSE_BYTES;
         conn.bytes.get_or_insert_with(|| self.pool.get()).output.extend_from_slice(data);
         if conn.unsent() > OUTBOUND_BYTES_MAX {
+            if kept_up {
+                // No reader could have taken so much at once.
+                self.metrics.count(Counter::AnswersCut);
+                conn.abort = true;
+                return self.kill(id.index);
+            }
             self.cut_slow_reader(id.index);
         } else {
             self.mark(id.index);
             self.tell_choked(id.index);
+            self.enter(id.index);
         }
     }
 
@@ -306,6 +328,7 @@ impl Core {
     /// A response cannot be completed: the peer must not take what it has for the whole.
     fn cut_short(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.find(id).filter(|conn| conn.phase != Phase::Dead) {
+            self.metrics.count(Counter::AnswersCut);
             // The engine knows.
             conn.phase = Phase::Closing;
             conn.abort = true;

@@ -7,8 +7,7 @@ use super::core::Core;
 use super::listen;
 use super::ring::{Completion, Op};
 use super::wheel::tick_after;
-use crate::base::fault;
-use crate::base::limits::INPUT_AHEAD_BYTES_MAX;
+use crate::base::limits::{INPUT_AHEAD_BYTES_MAX, PENDING_PER_CONN_MAX};
 use crate::base::metrics::Counter;
 use crate::engine::Role;
 
@@ -87,11 +86,7 @@ impl Core {
             Role::Admin => self.metrics.count(Counter::ConnsRefused),
             Role::Public => {
                 self.node.socket_opened();
-                if self.node.conns.take() {
-                    self.place(fresh);
-                } else {
-                    self.refuse(fresh);
-                }
+                self.receive_guest(fresh);
             }
         }
     }
@@ -105,14 +100,6 @@ impl Core {
         let index = self.conns.insert(Conn::new(fresh.socket, fresh.peer, role, true));
         self.await_request(index);
         self.receive(index);
-    }
-
-    /// No permit: a whole answer, then the door. No state of a request is made.
-    fn refuse(&mut self, fresh: Fresh) {
-        self.metrics.count(Counter::ConnsRefused);
-        self.node.add_to_core(self.id.index());
-        let index = self.conns.insert(Conn::new(fresh.socket, fresh.peer, Role::Public, false));
-        self.reject(index, fault::Kind::Overloaded);
     }
 
     /// Puts a receive into the ring if the connection should be read and is not.
@@ -231,8 +218,20 @@ impl Core {
     /// Stops reading a connection that has sent enough for the time being.
     pub(super) fn limit_input(&mut self, index: u32) {
         let Some(conn) = self.conns.get(index) else { return };
-        let waits = conn.choked || conn.has_request();
-        if waits && !conn.full && conn.stored() >= INPUT_AHEAD_BYTES_MAX {
+        if !(conn.choked || conn.has_request()) {
+            return;
+        }
+        let Some(bytes) = conn.bytes.as_deref_mut() else { return };
+        let waiting = self.pool.count_ahead(bytes, &self.config.http);
+        if waiting > PENDING_PER_CONN_MAX {
+            // It was told by its window to wait, and what the kernel had by then is beyond all measure.
+            self.metrics.count(Counter::FloodersCut);
+            conn.abort = true;
+            return self.kill(index);
+        }
+        // While very many wait on this core, nobody is read who has one waiting.
+        let most = if self.pool.waiting() >= self.config.pending_core_max { 1 } else { self.config.pending_conn_max };
+        if !conn.full && (waiting >= most || conn.stored() >= INPUT_AHEAD_BYTES_MAX) {
             conn.full = true;
             if conn.receiving {
                 self.ring.cancel(Op::Recv, index);

@@ -63,6 +63,21 @@ impl Client {
         Ok(Self { socket, buffer: Vec::new() })
     }
 
+    /// The same connection once more, to send and to read at once.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, buffer: Vec::new() })
+    }
+
+    /// How long the server may take to take bytes.
+    pub fn set_write_timeout(&self, longest: Duration) {
+        self.socket.set_write_timeout(Some(longest)).expect("the socket is open");
+    }
+
+    /// How long to wait for bytes.
+    pub fn set_read_timeout(&self, longest: Duration) {
+        self.socket.set_read_timeout(Some(longest)).expect("the socket is open");
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the server takes the bytes");
     }

@@ -1,5 +1,7 @@
 //! One binary for all behaviours that are seen from outside: the real server over real sockets, a file per behaviour.
 
+mod abuse;
+mod admission;
 // The counting allocator of the unit tests serves here too.
 #[path = "../../src/base/allocations.rs"]
 mod allocations;
@@ -18,6 +20,7 @@ mod http;
 mod listeners;
 mod load;
 mod many;
+mod memory;
 mod owners;
 mod random;
 mod reload;
@@ -29,4 +32,5 @@ mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;
+mod tiers;
 mod warm;

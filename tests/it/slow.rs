@@ -114,7 +114,7 @@ fn a_flood_of_garbage_is_refused_and_forgotten() {
 
 #[test]
 fn one_more_than_the_limit_is_told_so() {
-    in_both_ring_modes(&["--max-connections", "20"], |server| {
+    in_both_ring_modes(&["--max-connections", "20", "--accept-queue", "0"], |server| {
         let kept: Vec<Client> = (0..20)
             .map(|id| {
                 let mut client = Client::connect(server.address());

@@ -10,6 +10,7 @@ mod edges;
 mod exchanges;
 mod fixture;
 mod fuzzing;
+mod guarded;
 mod handshake;
 mod ladder;
 mod listening;

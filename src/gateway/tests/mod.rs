@@ -6,6 +6,7 @@ mod hostile;
 mod instances;
 mod owners;
 mod relay;
+mod relief;
 mod retired;
 mod streams;
 

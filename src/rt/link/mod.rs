@@ -149,11 +149,17 @@ impl Core {
         let Some(link) = self.links.get(index).filter(|link| !link.common.is_hung) else { return };
         link.common.fed.push(bytes);
         link.common.is_fed = true;
+        self.ledger.links_due = true;
         if link.unsent() > fed_max {
             self.end_link(index, Down::TooMany);
         } else if link.common.stage == Stage::Up {
             self.links.mark(index);
         }
+    }
+
+    /// Ends the link: there is no memory for what it is to be told.
+    pub(in super::super) fn cut_link(&mut self, index: u32) {
+        self.end_link(index, Down::TooMany);
     }
 
     pub(in super::super) fn throttle(&mut self, id: LinkId, is_paused: bool) {

@@ -127,6 +127,11 @@ impl Link {
             }
     }
 
+    /// Bytes that wait in it, either way.
+    fn buffered(&self) -> usize {
+        self.unsent() + self.common.held.len()
+    }
+
     /// Whether somebody else still works with it: the kernel, the pool, or its process.
     pub(super) fn is_held(&self) -> bool {
         self.common.is_awaited
@@ -186,6 +191,18 @@ impl Links {
             strays: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// Bytes that wait in links, either way.
+    pub(crate) fn buffered(&self) -> usize {
+        if self.count == 0 { 0 } else { self.slots.iter().flatten().map(Link::buffered).sum() }
+    }
+
+    /// The link in which the most wait, and how many.
+    pub(crate) fn fullest(&self) -> Option<(usize, u32)> {
+        let live = (0..).zip(&self.slots).filter_map(|(index, link)| Some((index, link.as_ref()?)));
+        let open = live.filter(|(_, link)| link.common.stage != Stage::Closed);
+        open.map(|(index, link)| (link.buffered(), index)).max()
     }
 
     /// Whether there is something to do that no completion will announce.

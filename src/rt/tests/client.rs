@@ -18,6 +18,7 @@ pub(super) fn config(ring: RingChoice, cores: usize) -> Config {
         pin: false,
         ring,
         connections_max: Some(5000),
+        accept_queue: 0,
         drain_timeout: Duration::from_secs(10),
         ..Config::default()
     }
@@ -69,6 +70,10 @@ impl Client {
 
     pub(super) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("a write");
+    }
+
+    pub(super) fn reset(self) {
+        crate::rt::listen::set_reset(std::os::fd::AsRawFd::as_raw_fd(&self.stream));
     }
 
     pub(super) fn call(&mut self, path: &str, body: &[u8]) -> Answer {

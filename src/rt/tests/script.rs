@@ -58,6 +58,18 @@ impl std::task::Wake for TaskWake {
 }
 
 impl Engine {
+    pub(crate) const fn set_late(&mut self, _: bool) {}
+
+    pub(crate) const fn held_bytes(&self) -> usize {
+        0
+    }
+
+    pub(crate) const fn largest_held(&self) -> usize {
+        0
+    }
+
+    pub(crate) const fn relieve(&self, _: Now, _: &mut Out) {}
+
     pub(crate) fn new(
         core: CoreId,
         _cores: u16,
@@ -163,7 +175,8 @@ impl Engine {
     }
 
     pub(crate) fn on_reject(&mut self, _now: Now, _role: Role, kind: fault::Kind, reply: &mut Vec<u8>) {
-        let extra: &[(&str, &[u8])] = if kind == fault::Kind::Overloaded { &[("Retry-After", b"1")] } else { &[] };
+        let extra = kind.retry_after_s().map(|seconds| [("Retry-After", seconds.as_bytes())]);
+        let extra = extra.as_ref().map_or(&[][..], |field| field);
         http1::response(reply, &Head { status: kind.status(), content_type: None, close: true, extra, date: DATE }, b"");
     }
 
