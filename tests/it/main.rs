@@ -29,4 +29,5 @@ mod state;
 #[path = "../support/mod.rs"]
 mod support;
 mod tidy;
+mod tuning;
 mod warm;
