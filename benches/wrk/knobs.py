@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What the kernel's knobs do to ringhub: each is set to several values, in turn, in a network namespace of its own.
 
-    benches/wrk/knobs.py [--ringhub BINARY] [--rounds N] [--quick] [KNOB...]      as root; nothing outside of the namespaces is changed
+    benches/wrk/knobs.py [--ringhub BINARY] [--rounds N] [--quick] [--add-to FOLDER] [KNOB...]      as root; only the namespaces are changed
 
-Server on the first CPU, load on the second. Writes benches/runs/DATE-MACHINE-knobs; --quick writes below target/bench-runs. Needs wrk,
-iproute2 and util-linux; builds ringhub unless it is told which binary to take.
+Server on the first CPU, load on the second. Writes benches/runs/DATE-MACHINE-knobs; --quick writes below target/bench-runs, and --add-to
+measures knobs for a run that is there already, in place of what it has of them. Needs wrk, iproute2 and util-linux; builds ringhub unless
+it is told which binary to take.
 """
 
 import argparse
@@ -140,9 +141,9 @@ class Inside:
     def ports(self):
         """How many connections from `sources` addresses stand towards one address until there is no port left."""
         raise_file_limit(self.what["count"] + 100)
-        server = self.serve()
+        servers = [self.serve() for _ in range(self.what.get("servers", 1))]
         held, start, refused = [], time.monotonic(), 0
-        for source in range(self.what["sources"]):
+        for server, source in [(server, source) for server in servers for source in range(self.what["sources"])]:
             for _ in range(self.what["count"] - len(held)):
                 try:
                     held.append(connect(server.address, f"127.0.0.{2 + source}", self.what.get("chooses_late", True)))
@@ -339,13 +340,14 @@ def experiments(quick):
         "ip_local_port_range": ("ports", {"count": burst}, {
             "4,000 ports, 1 source": ({"net.ipv4.ip_local_port_range": "32768 36767"}, {"sources": 1}),
             "4,000 ports, 3 sources": ({"net.ipv4.ip_local_port_range": "32768 36767"}, {"sources": 3}),
-            "28,232 ports, 1 source, port chosen by bind": ({"net.ipv4.ip_local_port_range": "32768 60999"}, {"sources": 1, "chooses_late": False}),
+            "4,000 ports, 1 source, 2 servers": ({"net.ipv4.ip_local_port_range": "32768 36767"}, {"sources": 1, "servers": 2}),
+            "the same without IP_BIND_ADDRESS_NO_PORT": ({"net.ipv4.ip_local_port_range": "32768 36767"}, {"sources": 1, "servers": 2, "chooses_late": False}),
             "28,232 ports (the kernel's), 1 source": ({"net.ipv4.ip_local_port_range": "32768 60999"}, {"sources": 1}),
             "55,296 ports, 1 source": ({"net.ipv4.ip_local_port_range": WIDE}, {"sources": 1}),
         }),
-        "tcp_tw_reuse": ("reconnect", {"seconds": 2 if quick else 12}, {
+        "tcp_tw_reuse": ("reconnect", {"seconds": 2 if quick else 8}, {
             f"{reuse}, {name}": ({"net.ipv4.tcp_tw_reuse": reuse, "net.ipv4.ip_local_port_range": ports}, {})
-            for reuse, name, ports in ((0, "28,232 ports", "32768 60999"), (2, "28,232 ports", "32768 60999"), (1, "28,232 ports", "32768 60999"), (0, "55,296 ports", WIDE), (1, "55,296 ports", WIDE))
+            for reuse, name, ports in (*((reuse, "4,000 ports", "32768 36767") for reuse in (0, 2, 1)), *((reuse, "28,232 ports", "32768 60999") for reuse in (0, 1)))
         }),
         "tcp_mem-idle": ("hold", {"count": hold}, each),
         "tcp_mem-deaf": ("deaf", {"count": 100, "seconds": seconds}, limits),
@@ -444,6 +446,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--machine", default=host.default_machine())
+    parser.add_argument("--add-to", type=pathlib.Path, metavar="FOLDER")
     parser.add_argument("--list", action="store_true", help="print the knobs and end")
     options = parser.parse_args()
     options.experiments = experiments(options.quick)
@@ -461,10 +464,22 @@ def main():
     facts = host.describe(facts_of)
     if options.ringhub_commit:
         facts["that binary is of commit"] = options.ringhub_commit
-    options.folder = host.run_folder(ROOT / ("target/bench-runs" if options.quick else "benches/runs"), options.machine, "-knobs")
+    asked = options.knobs or list(options.experiments)
+    if options.add_to:
+        options.folder = options.add_to.resolve()
+        kept = [line for line in map(json.loads, (options.folder / "rounds.jsonl").read_text().splitlines()) if line["knob"] not in asked]
+        facts = json.loads((options.folder / "facts.json").read_text()) | {"added to": facts["date"]}
+    else:
+        options.folder = host.run_folder(ROOT / ("target/bench-runs" if options.quick else "benches/runs"), options.machine, "-knobs")
+        kept = []
+    (options.folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
     figures = {}
     with (options.folder / "rounds.jsonl").open("w") as raw:
-        for knob in options.knobs or options.experiments:
+        for line in kept:
+            print(json.dumps(line), file=raw)
+            found = {name: value for name, value in line.items() if name not in ("knob", "value", "round")}
+            figures.setdefault(line["knob"], {}).setdefault(line["value"], []).append(found)
+        for knob in asked:
             values = figures[knob] = {value: [] for value in options.experiments[knob][2]}
             for number in range(1 if knob in ONCE or options.quick else options.rounds):
                 for value in values:

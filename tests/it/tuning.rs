@@ -36,11 +36,9 @@ fn tree(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).expect("the folder is readable") {
         let path = entry.expect("the entry is readable").path();
-        if path.is_symlink() {
-            continue;
-        } else if path.is_dir() {
+        if path.is_dir() && !path.is_symlink() {
             files.append(&mut tree(&path));
-        } else {
+        } else if path.is_file() {
             files.insert(path.clone(), fs::read_to_string(&path).expect("the file is readable"));
         }
     }
@@ -196,6 +194,7 @@ fn cpus_prints_the_layout_and_moves_interrupts_only_when_told() {
     let output = run("cpus", root.path(), &["--undo", "--yes"]);
     assert!(output.status.success(), "{}", printed(&output));
     assert_eq!(tree(root.path()), before);
+    assert!(!root.path().join("run/ringhub-cpus").exists(), "what is undone is forgotten");
 
     let all = run("cpus", root.path(), &["--network", "8"]);
     assert!(!all.status.success() && printed(&all).contains("leaves no CPU"), "{}", printed(&all));
