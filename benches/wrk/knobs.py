@@ -468,7 +468,9 @@ def main():
     if options.add_to:
         options.folder = options.add_to.resolve()
         kept = [line for line in map(json.loads, (options.folder / "rounds.jsonl").read_text().splitlines()) if line["knob"] not in asked]
-        facts = json.loads((options.folder / "facts.json").read_text()) | {"added to": facts["date"]}
+        added = f"{facts['date']}, load average {facts['load average at start']}, with {options.ringhub_commit or 'the same ringhub'}"
+        facts = json.loads((options.folder / "facts.json").read_text()) | {f"added: {', '.join(asked)}": added}
+        facts.pop("added to", None)
     else:
         options.folder = host.run_folder(ROOT / ("target/bench-runs" if options.quick else "benches/runs"), options.machine, "-knobs")
         kept = []
