@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import idle
+import knobs
 import load
 import messages
 import relay
@@ -75,6 +76,24 @@ class Faults(unittest.TestCase):
         self.assertEqual(load.faults(accounted(wrong=1), 200), ["1 wrong replies"])
         self.assertEqual(load.faults(accounted(requests=0), 200), ["no request was answered"])
         self.assertEqual(len(load.faults(accounted(), 250)), 1)
+
+
+class Knobs(unittest.TestCase):
+    def test_every_experiment_is_there_and_compares(self):
+        for quick in (False, True):
+            for knob, (name, _, values) in knobs.experiments(quick).items():
+                self.assertTrue(callable(getattr(knobs.Inside, name)), knob)
+                self.assertTrue(len(values) > 1 or knob == "hundred-k", knob)
+                for sysctls, _ in values.values():
+                    self.assertLessEqual({key.split(".")[0] for key in sysctls}, {"net"}, "others are not a namespace's own")
+
+    def test_a_summary_has_the_median_of_each_value(self):
+        options = types.SimpleNamespace(folder=pathlib.Path("run"), experiments=knobs.experiments(True))
+        rounds = [{"per_s": n, "starts": True} for n in (5000, 1000, 3000)]
+        text = knobs.summary(options, {"congestion": {"bbr": rounds, "reno": rounds[1:2]}}, {"date": "today"})
+        self.assertIn("| bbr | 3,000 | True |", text)
+        self.assertIn("| reno | 1,000 | True |", text)
+        self.assertIn("- date: today", text)
 
 
 class Ratios(unittest.TestCase):

@@ -33,4 +33,5 @@ mod state;
 mod support;
 mod tidy;
 mod tiers;
+mod tuning;
 mod warm;
