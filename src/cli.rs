@@ -50,6 +50,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", env = "RINGHUB_ADMIN")]
     pub admin: Option<String>,
 
+    /// Let other processes that have this flag serve at the same addresses; connections are spread over all of them. A legacy session
+    /// is known only where it was opened
+    #[arg(long, env = "RINGHUB_SHARE_PORT")]
+    pub share_port: bool,
+
     /// Number of cores, each a pinned thread with its own ring [default: every allowed CPU]
     #[arg(long, value_name = "N", env = "RINGHUB_CORES")]
     pub cores: Option<usize>,

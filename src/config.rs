@@ -37,6 +37,8 @@ pub struct Config {
     /// CPUs to run on; `None` for every allowed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Vec<usize>>,
+    /// Whether other processes may serve at the same addresses.
+    pub share_port: bool,
     /// Whether each core's thread is pinned to its CPU.
     pub pin: bool,
     /// Registry shards.
@@ -127,6 +129,7 @@ struct File {
     admin: Option<String>,
     cores: Option<usize>,
     cpus: Option<Cpus>,
+    share_port: Option<bool>,
     pin: Option<bool>,
     shards: Option<u16>,
     max_servers: Option<usize>,
@@ -208,6 +211,7 @@ impl Config {
             admin: self.admin,
             cores: self.cores,
             cpus: self.cpus.clone(),
+            is_port_shared: self.share_port,
             pin: self.pin,
             spin: Duration::from_micros(self.spin_us),
             connections_max: self.max_connections,
@@ -333,6 +337,7 @@ impl Resolver {
             admin: self.admin(args.admin.as_deref().or(file.admin.as_deref())),
             cores: args.cores.or(file.cores),
             cpus: self.cpus(args.cpus.as_deref(), file.cpus),
+            share_port: args.share_port || file.share_port.unwrap_or(false),
             pin: !args.no_pin && file.pin.unwrap_or(true),
             shards: args.shards.or(file.shards).unwrap_or(limits::SHARDS_DEFAULT),
             max_servers: args.max_servers.or(file.max_servers).unwrap_or(limits::SERVERS_DEFAULT),

@@ -5,7 +5,7 @@
 //! input, ends it early.
 
 use std::io::{self, BufRead, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -68,6 +68,17 @@ fn cpu_ns() -> u64 {
 
 const fn ns_of(time: Timespec) -> u64 {
     time.tv_sec.unsigned_abs() * NS_PER_S + time.tv_nsec.unsigned_abs()
+}
+
+/// Leaves the choice of a port to `connect`, which knows the server's address: `bind` would keep a whole port for each connection
+/// (`IP_BIND_ADDRESS_NO_PORT`, which IPv6 sockets have, too).
+fn choose_port_late(socket: &OwnedFd) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is read during the call only, and its length is its own.
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const on).cast(), length) };
+    if done == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)) }
 }
 
 const fn timespec(ns: u64) -> Timespec {
@@ -397,6 +408,7 @@ impl Process {
         if !self.job.sources.is_empty() {
             let global = number as usize * self.job.processes + self.job.process;
             let source = self.job.sources[global % self.job.sources.len()];
+            choose_port_late(&fd)?;
             rustix::net::bind(&fd, &std::net::SocketAddr::new(source, 0))?;
         }
         match rustix::net::connect(&fd, &self.job.address) {

@@ -23,6 +23,8 @@ pub enum RingChoice {
 pub struct Config {
     /// Where MCP is served. Port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
+    /// Whether other processes may serve at the same addresses; connections are then spread over all of them.
+    pub is_port_shared: bool,
     /// Where health and metrics are served.
     pub admin: Option<SocketAddr>,
     /// How many cores; one per CPU in `cpus` when absent.
@@ -73,6 +75,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
+            is_port_shared: false,
             admin: None,
             cores: None,
             cpus: None,
@@ -126,7 +129,8 @@ impl std::fmt::Display for StartError {
             Self::PortInUse(address) => {
                 write!(
                     f,
-                    "{address} is in use: end the process that listens there (`ss -ltnp`), or choose another port with --listen or --admin"
+                    "{address} is in use: end the process that listens there (`ss -ltnp`), choose another port with --listen or --admin, \
+                     or give --share-port to all that are to serve there"
                 )
             }
             Self::PortForbidden(address) => {

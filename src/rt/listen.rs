@@ -16,15 +16,16 @@ pub(crate) struct Listener {
 
 /// Opens `count` sockets that share the address. The answer says which port was taken, when any was asked for.
 ///
-/// An address that another process listens on is refused, even if that process would share it: sessions would end up on either.
-pub(crate) fn open(address: SocketAddr, count: usize, role: Role) -> Result<(SocketAddr, Vec<Listener>), StartError> {
+/// An address that another process listens on is refused, even if that process would share it, unless `is_shared`: sessions would end up
+/// on either.
+pub(crate) fn open(address: SocketAddr, count: usize, role: Role, is_shared: bool) -> Result<(SocketAddr, Vec<Listener>), StartError> {
     let refuse = |error: io::Error| match error.raw_os_error() {
         Some(libc::EADDRINUSE) => StartError::PortInUse(address),
         Some(libc::EACCES) => StartError::PortForbidden(address),
         Some(libc::EMFILE | libc::ENFILE) => StartError::System("no descriptor is left for a listener (raise `ulimit -n`)", error),
         _ => StartError::Address(address, error),
     };
-    if address.port() != 0 {
+    if address.port() != 0 && !is_shared {
         // Without SO_REUSEPORT the kernel says whether anybody else is there.
         let trial = socket(address).map_err(refuse)?;
         bind(&trial, address).and_then(|()| start(&trial)).map_err(refuse)?;
@@ -229,19 +230,21 @@ mod tests {
 
     #[test]
     fn cores_share_a_port_and_strangers_do_not() {
-        let (address, listeners) = open(local(0), 3, Role::Public).expect("listeners");
+        let (address, listeners) = open(local(0), 3, Role::Public, false).expect("listeners");
         assert_ne!(address.port(), 0);
         assert_eq!(listeners.len(), 3);
-        assert!(matches!(open(address, 1, Role::Public), Err(StartError::PortInUse(_))));
-        drop(listeners);
-        assert!(open(address, 1, Role::Public).is_ok());
+        assert!(matches!(open(address, 1, Role::Public, false), Err(StartError::PortInUse(_))));
+        let (also, others) = open(address, 2, Role::Public, true).expect("listeners beside the others");
+        assert_eq!(also, address);
+        drop((listeners, others));
+        assert!(open(address, 1, Role::Public, false).is_ok());
         let absent = SocketAddr::from(([203, 0, 113, 7], 0));
-        assert!(matches!(open(absent, 1, Role::Public), Err(StartError::Address(..))));
+        assert!(matches!(open(absent, 1, Role::Public, false), Err(StartError::Address(..))));
     }
 
     #[test]
     fn both_families() {
-        let (address, listeners) = open(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), 1, Role::Public).expect("a listener");
+        let (address, listeners) = open(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), 1, Role::Public, false).expect("a listener");
         let client = TcpStream::connect(address).expect("a connection");
         let socket = loop {
             if let Some(socket) = accept_now(&listeners[0]) {
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_connection_to_itself_is_recognised() {
-        let (address, listeners) = open(local(0), 1, Role::Public).expect("a listener");
+        let (address, listeners) = open(local(0), 1, Role::Public, false).expect("a listener");
         let other = OwnedFd::from(TcpStream::connect(address).expect("a connection"));
         assert!(!is_own_peer(&other));
         drop((listeners, other));
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_nodelay() {
-        let (address, listeners) = open(local(0), 1, Role::Public).expect("a listener");
+        let (address, listeners) = open(local(0), 1, Role::Public, false).expect("a listener");
         let _client = TcpStream::connect(address).expect("a connection");
         let socket = loop {
             if let Some(socket) = accept_now(&listeners[0]) {
@@ -285,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_shut_listener_keeps_what_it_has_and_takes_no_more() {
-        let (address, listeners) = open(local(0), 1, Role::Public).expect("a listener");
+        let (address, listeners) = open(local(0), 1, Role::Public, false).expect("a listener");
         let mut early = TcpStream::connect(address).expect("a connection");
         shut_to_new(&listeners[0]).expect("a filter");
         let late = TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200));

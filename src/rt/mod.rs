@@ -317,7 +317,7 @@ fn open_doors(config: &Config, cores: usize) -> Result<Doors, StartError> {
     let mut doors: Vec<Vec<Listener>> = (0..cores).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for address in &config.listen {
-        let (taken, listeners) = listen::open(*address, cores, Role::Public)?;
+        let (taken, listeners) = listen::open(*address, cores, Role::Public, config.is_port_shared)?;
         addresses.push(taken);
         for (core, listener) in doors.iter_mut().zip(listeners) {
             core.push(listener);
@@ -325,7 +325,7 @@ fn open_doors(config: &Config, cores: usize) -> Result<Doors, StartError> {
     }
     let mut admin = None;
     if let Some(address) = config.admin {
-        let (taken, listeners) = listen::open(address, 1, Role::Admin)?;
+        let (taken, listeners) = listen::open(address, 1, Role::Admin, false)?;
         admin = Some(taken);
         doors[0].extend(listeners);
     }
