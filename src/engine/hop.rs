@@ -12,7 +12,7 @@ use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
 use crate::gateway::breaker::Said;
-use crate::gateway::{Failure, Forward, Heard, Owner, TripId, What};
+use crate::gateway::{Doubt, Failure, Forward, Heard, Owner, TripId, What};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
 
@@ -56,6 +56,8 @@ pub enum Frame {
         /// What it calls the resource.
         uri: Box<str>,
     },
+    /// An upstream is not as its scout found it.
+    Doubt(u32, Doubt),
     /// A core's breaker says something of an upstream.
     Breaker(u32, Said),
 }
@@ -162,6 +164,7 @@ impl Request {
             capabilities: self.capabilities,
             owner: self.owner,
             speaks: self.speaks,
+            agrees: true,
             fields: &[],
         })
     }
@@ -241,6 +244,7 @@ impl Engine {
             Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
             Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
             Frame::Logged { upstream, level, params } => legacy_stream::tell_logged(self, now, upstream, level, &params, out),
+            Frame::Doubt(upstream, doubt) => self.gateway.doubt(now.mono, upstream, doubt),
             Frame::Breaker(upstream, said) => self.gateway.hear(now.mono, upstream, said),
             Frame::Told(call, told) => {
                 let what = match told {
@@ -311,6 +315,15 @@ impl Engine {
         cores.filter(|core| *core != self.core).for_each(|core| Self::send_hop(core, Box::new(Frame::Breaker(upstream, said)), out));
     }
 
+    /// The scout of an upstream is to know that this is not as it found it.
+    pub(super) fn tell_doubt(&mut self, now: Now, upstream: u32, doubt: Doubt, out: &mut Out) {
+        match self.scout_core(upstream) {
+            Some(core) if core != self.core => Self::send_hop(core, Box::new(Frame::Doubt(upstream, doubt)), out),
+            Some(_) => self.gateway.doubt(now.mono, upstream, doubt),
+            None => {}
+        }
+    }
+
     /// A frame found no room.
     pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
         match *frame {
@@ -318,8 +331,8 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            // There are more of them.
-            Frame::Logged { .. } => {}
+            // There are more of them, and whoever calls next may find it out as well.
+            Frame::Logged { .. } | Frame::Doubt(..) => {}
             Frame::Updated { upstream, ref uri } => {
                 // Twice is as good as once.
                 let is_same = |other: &Frame| matches!(other, Frame::Updated { upstream: at, uri: of } if *at == upstream && of == uri);

@@ -10,7 +10,7 @@ use crate::base::ids::{CallId, CoreId};
 use crate::wire::http1::{Ask, Unsendable};
 use crate::wire::json::{self, key_is, write_str, write_u64};
 use crate::wire::jsonrpc::Id;
-use crate::wire::mcp::{self, ClientCapabilities, Era, Level, Method, NameParam, Version, meta_key};
+use crate::wire::mcp::{self, ClientCapabilities, Era, HeaderParam, Level, Method, NameParam, PARAM_PREFIX, Version, meta_key};
 
 /// A request of a client that is to be relayed.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,8 @@ pub struct Forward<'a> {
     pub owner: Owner,
     /// The version that the client speaks.
     pub speaks: Version,
+    /// Those fields say what the arguments do, as the list of tools that the client knows asks for.
+    pub agrees: bool,
     /// Further header fields for the upstream: `Mcp-Param-*`.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -105,6 +107,30 @@ pub(super) fn message(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, nu
         params(out, ask, version, number, b"");
     }
     out.push(b'}');
+}
+
+/// Has the head of a request say what its tool wants to have mirrored of these arguments: other fields of the same names go.
+pub(super) fn mirror_anew(head: &mut Vec<u8>, params: &[HeaderParam], arguments: &[u8]) {
+    let name_of = |line: &[u8]| memchr::memchr(b':', line).map(|colon| String::from_utf8_lossy(&line[..colon]).into_owned());
+    let is_mirrored = |name: &str| {
+        let prefix = name.get(..PARAM_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PARAM_PREFIX));
+        prefix && params.iter().any(|param| name[PARAM_PREFIX.len()..].eq_ignore_ascii_case(&param.name))
+    };
+    let old = std::mem::take(head);
+    for line in old.split_inclusive(|byte| *byte == b'\n') {
+        let name = name_of(line);
+        if name.as_deref() == Some("Content-Length") {
+            for (name, value) in params.iter().filter_map(|param| param.field(arguments)) {
+                head.extend_from_slice(name.as_bytes());
+                head.extend_from_slice(b": ");
+                head.extend_from_slice(&value);
+                head.extend_from_slice(b"\r\n");
+            }
+        }
+        if !name.is_some_and(|name| is_mirrored(&name)) {
+            head.extend_from_slice(line);
+        }
+    }
 }
 
 /// Appends a modern request again, with what its upstream asked for: `members` are `inputResponses` and `requestState`.
@@ -316,6 +342,7 @@ mod tests {
             capabilities: ClientCapabilities::NONE,
             owner: Owner::Shared,
             speaks: Version::V2026_07_28,
+            agrees: true,
             fields: &[],
         }
     }
@@ -400,6 +427,20 @@ mod tests {
         let mut head = b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nContent-Length: 7\r\n\r\n".to_vec();
         set_length(&mut head, 12);
         assert_eq!(head, b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nContent-Length: 12\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_mirrored_is_what_the_tool_wants_now() {
+        let params = mcp::header_params_of(
+            br#"{"inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"integer","x-mcp-header":"B"},"c":{"type":"string","x-mcp-header":"C"}}}}"#,
+        );
+        let mut head =
+            b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nmcp-param-a: old\r\nMcp-Param-X: x\r\nContent-Length: 7\r\n\r\n".to_vec();
+        mirror_anew(&mut head, &params, "{\"a\":\"\u{e9}\",\"b\":7}".as_bytes());
+        assert_eq!(
+            String::from_utf8(head).expect("ASCII"),
+            "POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nMcp-Param-X: x\r\nMcp-Param-A: =?base64?w6k=?=\r\nMcp-Param-B: 7\r\nContent-Length: 7\r\n\r\n"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod http;
 mod listeners;
 mod load;
 mod many;
+mod mend;
 mod owners;
 mod random;
 mod reload;

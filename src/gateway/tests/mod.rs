@@ -3,6 +3,7 @@
 mod faults;
 mod hostile;
 mod instances;
+mod mend;
 mod owners;
 mod relay;
 mod retired;
@@ -81,6 +82,7 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         owner: Owner::Shared,
         speaks: Version::V2026_07_28,
         capabilities: crate::wire::mcp::ClientCapabilities::NONE,
+        agrees: true,
         fields: &[],
     }
 }
