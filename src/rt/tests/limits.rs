@@ -41,6 +41,9 @@ fn connections_beyond_the_limit_are_told_so() {
     }
 }
 
+/// Connections that come and vanish.
+const VANISHING: u64 = 2500;
+
 #[test]
 fn connections_that_come_and_vanish_leave_nothing() {
     for ring in RINGS {
@@ -49,7 +52,7 @@ fn connections_that_come_and_vanish_leave_nothing() {
         let mut healthy = Client::connect(&running);
         assert_eq!(healthy.call("/echo", b"a").body, b"a");
         let before = open_descriptors();
-        for round in 0..2500 {
+        for round in 0..VANISHING {
             let stream = TcpStream::connect(address).expect("a connection");
             match round % 4 {
                 0 => (),
@@ -63,12 +66,14 @@ fn connections_that_come_and_vanish_leave_nothing() {
             }
         }
         eventually("every connection but one is closed", || {
-            total(&running, Counter::ConnsAccepted) == total(&running, Counter::ConnsClosed) + 1
+            // Some may not have been accepted yet.
+            let accepted = total(&running, Counter::ConnsAccepted);
+            accepted == VANISHING + 1 && accepted == total(&running, Counter::ConnsClosed) + 1
         });
         assert_eq!(healthy.call("/echo", b"b").body, b"b");
         // Other tests of this process open and close descriptors at the same time.
         eventually("descriptors are back", || open_descriptors() <= before + 200);
-        assert_eq!(running.node.conns.taken(), 1);
+        eventually("permits are back", || running.node.conns.taken() == 1);
     }
 }
 
