@@ -43,6 +43,8 @@ pub enum Failure {
     Asks,
     /// It asked for what the client did not give.
     Unanswered,
+    /// It made a task of the request.
+    Task,
     /// It does not speak the version that the request was sent in, nor took it in another one.
     Version,
     /// It does not take the header fields that its list of tools asks for.
@@ -61,6 +63,7 @@ impl Failure {
             | Self::Garbage(_)
             | Self::TooLarge
             | Self::NoSession
+            | Self::Task
             | Self::Asks
             | Self::Version
             | Self::Headers => Kind::UpstreamBroken,
@@ -81,6 +84,7 @@ impl Failure {
             | Self::Gone
             | Self::Asks
             | Self::Unanswered
+            | Self::Task
             | Self::Version
             | Self::Headers
             | Self::TooLarge => false,
@@ -110,6 +114,7 @@ impl fmt::Display for Failure {
             Self::Gone => f.write_str("is not fronted any more"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
+            Self::Task => f.write_str("made a task of the request, though nobody said that its client could follow one: this gateway relays none"),
             Self::Version => f.write_str(
                 "did not take the version of the protocol that it was found to speak; what it speaks is found out again: try again later, and \
                  see whether the `era` that is configured for it is right",

@@ -29,6 +29,8 @@ pub(super) struct Terms<'a> {
     pub level: Option<Level>,
     /// Its fields say what its arguments do, as the list of tools that its client knows asks for.
     pub agrees: bool,
+    /// Its client knows tasks, which are not relayed.
+    pub knows_tasks: bool,
     /// The upstream's `Implementation` object, for what a legacy one does not say.
     pub server_info: &'a [u8],
 }
@@ -99,13 +101,18 @@ impl Terms<'_> {
             return Err(Failure::Garbage("the result is not an object"));
         }
         let (is_renamed, upstream) = (self.names.0 != self.names.1, self.version.era());
+        let is_task = || json::get(result, "resultType").is_some_and(|kind| key_is(kind, "task"));
+        if self.knows_tasks && upstream == Era::Modern && is_task() {
+            return Err(Failure::Task);
+        }
         if self.client == Era::Modern && upstream == Era::Modern && !is_renamed && self.number.is_none() {
             return Ok(Said::AsIs);
         }
         let kind = json::get(result, "resultType").filter(|_| upstream == Era::Modern && self.client == Era::Legacy);
         match kind {
             Some(kind) if key_is(kind, "input_required") => return Ok(Said::Asks),
-            // Of a task, for instance, the client could make nothing.
+            Some(kind) if key_is(kind, "task") => return Err(Failure::Task),
+            // Of what nobody knows the client could make nothing.
             Some(kind) if !key_is(kind, "complete") => return Err(Failure::Asks),
             _ => {}
         }
@@ -317,6 +324,7 @@ mod tests {
             names: ("", ""),
             level: Some(Level::Info),
             agrees: false,
+            knows_tasks: false,
             server_info: br#"{"name":"u","version":"1"}"#,
         }
     }
@@ -371,7 +379,9 @@ mod tests {
         let asks = r#"{"jsonrpc":"2.0","id":"c","result":{"resultType":"input_required","requestState":"s"}}"#;
         let Ok(Heard::Answer(response)) = hear(asks.as_bytes(), &terms) else { panic!("an answer") };
         assert_eq!(terms.answer(&response, &mut Vec::new()), Ok((200, Said::Asks)));
-        assert_eq!(answered(&terms, &asks.replace("input_required", "task")), Err(Failure::Asks));
+        assert_eq!(answered(&terms, &asks.replace("input_required", "task")), Err(Failure::Task));
+        let knowing = Terms { client: Era::Modern, knows_tasks: true, ..terms };
+        assert_eq!(answered(&knowing, &asks.replace("input_required", "task")), Err(Failure::Task));
     }
 
     #[test]

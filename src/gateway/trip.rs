@@ -170,6 +170,7 @@ impl Trip {
             names: self.names.as_deref().map_or(("", ""), |(own, exposed)| (own, exposed)),
             level: self.level,
             agrees: self.agrees,
+            knows_tasks: self.capabilities.tasks_extension(),
             server_info,
         }
     }

@@ -12,6 +12,9 @@ use crate::wire::json::{self, key_is, write_str, write_u64};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{self, ClientCapabilities, Era, HeaderParam, Level, Method, NameParam, PARAM_PREFIX, Version, meta_key};
 
+/// What a client can do and is not asked for through this gateway: an upstream that answered with a task could not be asked for it later.
+pub(super) const UNRELAYED: ClientCapabilities = ClientCapabilities::TASKS.with(ClientCapabilities::TASKS_EXTENSION);
+
 /// A request of a client that is to be relayed.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
@@ -101,7 +104,8 @@ pub(super) fn message(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, nu
     out.extend_from_slice(br#","method":""#);
     out.extend_from_slice(ask.method.name().as_bytes());
     out.extend_from_slice(br#"","params":"#);
-    if ask.era == Era::Modern && version.era() == Era::Modern && number.is_none() {
+    let is_as_it_came = number.is_none() && ask.capabilities.without(UNRELAYED) == ask.capabilities;
+    if ask.era == Era::Modern && version.era() == Era::Modern && is_as_it_came {
         value(out, ask.params, ask);
     } else {
         params(out, ask, version, number, b"");
@@ -176,6 +180,8 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
     for (key, raw) in json::members(ask.params) {
         if key_is(key, "_meta") {
             meta = Some(raw);
+        } else if key_is(key, "task") {
+            // Nobody was told that a call may be made a task: who asks for one all the same gets a call (2025-11-25, tasks, "Capabilities").
         } else if keeps_answers || !(key_is(key, "inputResponses") || key_is(key, "requestState")) {
             object.key(key);
             value(object.out, raw, ask);
@@ -195,7 +201,11 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
     let mut inner = Object::open(object.out);
     for (key, raw) in kept {
         inner.key(key);
-        inner.out.extend_from_slice(raw);
+        if key_is(key, meta_key::CLIENT_CAPABILITIES) {
+            relayed_capabilities(raw, inner.out);
+        } else {
+            inner.out.extend_from_slice(raw);
+        }
     }
     if let Some(token) = ask.progress_token {
         inner.name(meta_key::PROGRESS_TOKEN);
@@ -217,12 +227,31 @@ fn meta_key_is_ours(key: &[u8]) -> bool {
     names.into_iter().any(|name| key_is(key, name))
 }
 
+/// The capabilities of a modern client, a raw object, but for [`UNRELAYED`].
+fn relayed_capabilities(raw: &[u8], out: &mut Vec<u8>) {
+    let mut object = Object::open(out);
+    for (key, raw) in json::members(raw).filter(|(key, _)| !key_is(key, "tasks")) {
+        object.key(key);
+        if !key_is(key, "extensions") || !raw.starts_with(b"{") {
+            object.out.extend_from_slice(raw);
+            continue;
+        }
+        let mut extensions = Object::open(object.out);
+        for (key, raw) in json::members(raw).filter(|(key, _)| !key_is(key, meta_key::TASKS_EXTENSION)) {
+            extensions.key(key);
+            extensions.out.extend_from_slice(raw);
+        }
+        extensions.close();
+    }
+    object.close();
+}
+
 /// What every modern request says of its sender.
 fn envelope(meta: &mut Object<'_>, version: Version, client_info: Option<&[u8]>, level: Option<Level>, capabilities: ClientCapabilities) {
     meta.name(meta_key::PROTOCOL_VERSION);
     write_str(meta.out, version.as_str());
     meta.name(meta_key::CLIENT_CAPABILITIES);
-    capabilities.write(meta.out);
+    capabilities.without(UNRELAYED).write(meta.out);
     meta.name(meta_key::CLIENT_INFO);
     match client_info {
         Some(info) => meta.out.extend_from_slice(info),
@@ -397,6 +426,20 @@ mod tests {
             written(&legacy, Version::V2026_07_28, None),
             r#"{"jsonrpc":"2.0","id":"i","method":"tools/call","params":{"name":"echo","_meta":{"progressToken":"t","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/logLevel":"warning"}}}"#
         );
+    }
+
+    #[test]
+    fn an_upstream_does_not_hear_of_tasks() {
+        let params = br#"{"name":"t","task":{"ttl":1},"_meta":{"io.modelcontextprotocol/clientCapabilities":{"sampling":{},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"x/y":{"a":1}}},"a":"b"}}"#;
+        let capabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::TASKS_EXTENSION);
+        let modern = Forward { params, renamed: None, progress_token: None, capabilities, ..ask(Era::Modern) };
+        assert_eq!(
+            written(&modern, Version::V2026_07_28, None),
+            r#"{"jsonrpc":"2.0","id":"i","method":"tools/call","params":{"name":"t","_meta":{"io.modelcontextprotocol/clientCapabilities":{"sampling":{},"extensions":{"x/y":{"a":1}}},"a":"b"}}}"#
+        );
+        let legacy = written(&Forward { era: Era::Legacy, ..modern }, Version::V2026_07_28, None);
+        assert!(legacy.contains(r#"{"sampling":{}}"#) && !legacy.contains("task"), "{legacy}");
+        assert!(!written(&modern, Version::V2025_11_25, Some(Number(1))).contains("task"));
     }
 
     #[test]

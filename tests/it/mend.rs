@@ -125,7 +125,9 @@ fn answer(head: &str, message: &Value, state: &mut Changing) -> (&'static str, S
                 place["x-mcp-header"] = json!(state.mirror);
             }
             let schema = json!({"type": "object", "properties": {"place": place}});
-            result(json!({"tools": [{"name": "where", "inputSchema": schema}], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}))
+            result(
+                json!({"tools": [{"name": "where", "inputSchema": schema}], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}),
+            )
         }
         "tools/call" => {
             let place = message["params"]["arguments"]["place"].as_str().unwrap_or_default();
