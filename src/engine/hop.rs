@@ -66,6 +66,8 @@ pub enum Frame {
 #[derive(Debug)]
 pub struct Request {
     call: CallId,
+    /// Of the roster by which it was sent.
+    edition: u64,
     upstream: u32,
     version: Version,
     era: Era,
@@ -106,6 +108,8 @@ pub(super) struct Hops {
     /// Those that the gateway room has in work.
     trips: HashMap<(CoreId, CallId), TripId>,
     owed: Vec<(CoreId, Box<Frame>)>,
+    /// Requests by a roster that this core has not heard of yet. Their callers say when that takes too long.
+    early: Vec<(CoreId, Request)>,
 }
 
 impl Hops {
@@ -122,10 +126,11 @@ fn range_in(outer: &[u8], part: &[u8]) -> Option<Range<usize>> {
 }
 
 impl Request {
-    pub(super) fn new(upstream: u32, version: Version, forward: &Forward<'_>) -> Self {
+    pub(super) fn new(edition: u64, upstream: u32, version: Version, forward: &Forward<'_>) -> Self {
         let range = |part: &[u8]| range_in(forward.params, part);
         Self {
             call: forward.call,
+            edition,
             upstream,
             version,
             era: forward.era,
@@ -212,6 +217,7 @@ impl Engine {
     /// Another core asks, or tells.
     pub(super) fn on_hop(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         match frame {
+            Frame::Ask(request) if request.edition > self.gateway.edition() => self.hold_early(from, request, out),
             Frame::Ask(request) => {
                 let Some(forward) = request.forward(from) else { return };
                 match self.gateway.relay(now.mono, request.upstream, request.version, &forward) {
@@ -227,6 +233,7 @@ impl Engine {
                 }
             }
             Frame::Cancel(call) => {
+                self.hops.early.retain(|(core, request)| (*core, request.call) != (from, call));
                 if let Some(trip) = self.hops.trips.remove(&(from, call)) {
                     self.gateway.cancel(now.mono, trip);
                 }
@@ -256,6 +263,21 @@ impl Engine {
                 };
                 self.on_heard(now, Heard { core: self.core, call, what }, out);
             }
+        }
+    }
+
+    /// Keeps a request until this core has heard of the roster by which it was sent.
+    fn hold_early(&mut self, from: CoreId, request: Request, out: &mut Out) {
+        if self.hops.early.len() < LANE_FRAMES_MAX {
+            return self.hops.early.push((from, request));
+        }
+        Self::send_hop(from, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))), out);
+    }
+
+    /// This core has heard of a roster: requests may have waited for that.
+    pub(super) fn take_early(&mut self, now: Now, out: &mut Out) {
+        for (from, request) in std::mem::take(&mut self.hops.early) {
+            self.on_hop(now, from, Frame::Ask(request), out);
         }
     }
 
@@ -362,5 +384,81 @@ impl Engine {
                 Self::send_hop(to, frame, out);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Eras;
+    use crate::engine::tests::upstream::{Pair, settings};
+    use crate::gateway::Roster;
+
+    fn ask(edition: u64, index: u32) -> Frame {
+        let forward = Forward {
+            core: CoreId(1),
+            call: CallId { index, generation: 1 },
+            era: Era::Modern,
+            method: Method::ToolsCall,
+            id: Id::Number(b"1"),
+            params: br#"{"name":"t"}"#,
+            renamed: None,
+            name: "t",
+            exposed: "t",
+            progress_token: None,
+            level: None,
+            wanted: None,
+            client_info: None,
+            capabilities: ClientCapabilities::NONE,
+            owner: Owner::Shared,
+            speaks: Version::V2026_07_28,
+            agrees: true,
+            fields: &[],
+        };
+        Frame::Ask(Request::new(edition, 1, Version::V2026_07_28, &forward))
+    }
+
+    fn told(out: &Out) -> Vec<&Told> {
+        let told = |effect| match effect {
+            &Effect::Send { frame: out::Frame::Relay(ref frame), .. } => match &**frame {
+                Frame::Told(_, told) => Some(told),
+                _ => None,
+            },
+            _ => None,
+        };
+        out.effects.iter().filter_map(told).collect()
+    }
+
+    #[test]
+    fn a_request_waits_for_the_roster_by_which_it_was_sent() {
+        let mut pair = Pair::with(2, vec![settings("u")], Eras::Both);
+        let now = pair.front.now;
+        let engine = &mut pair.front.engines[0];
+        let mut next = Roster::new([settings("u")]).next_edition();
+        next.put(settings("v"));
+        let mut out = Out::default();
+        engine.on_hop(now, CoreId(1), ask(next.edition(), 1), &mut out);
+        engine.on_hop(now, CoreId(1), ask(next.edition(), 2), &mut out);
+        engine.on_hop(now, CoreId(1), Frame::Cancel(CallId { index: 2, generation: 1 }), &mut out);
+        assert!(told(&out).is_empty() && engine.hops.early.len() == 1, "one waits");
+        engine.on_roster(now, CoreId(1), crate::engine::roster::Frame::Follow(next.into()), &mut out);
+        assert!(told(&out).is_empty() && engine.hops.early.is_empty());
+        assert_eq!(engine.hops.trips.len(), 1, "it is on its way");
+        // By the roster that is followed there is no such upstream.
+        let mut out = Out::default();
+        engine.on_hop(now, CoreId(1), Frame::Ask(Request { upstream: 7, ..request(0) }), &mut out);
+        assert!(matches!(told(&out)[..], [Told::Failed(Failure::Gone)]));
+        // No more wait than may.
+        let mut out = Out::default();
+        for index in 0..=LANE_FRAMES_MAX as u32 {
+            engine.on_hop(now, CoreId(1), ask(9, index), &mut out);
+        }
+        assert!(matches!(told(&out)[..], [Told::Failed(Failure::Busy)]));
+        assert_eq!(engine.hops.early.len(), LANE_FRAMES_MAX);
+    }
+
+    fn request(edition: u64) -> Request {
+        let Frame::Ask(request) = ask(edition, 3) else { unreachable!("it is one") };
+        request
     }
 }

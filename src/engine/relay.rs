@@ -177,7 +177,11 @@ impl Engine {
         let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
         let at = match self.process_core(upstream, side.owner) {
             Some(core) => {
-                Self::send_hop(core, Box::new(hop::Frame::Ask(hop::Request::new(upstream, version, &forward))), out);
+                Self::send_hop(
+                    core,
+                    Box::new(hop::Frame::Ask(hop::Request::new(self.gateway.edition(), upstream, version, &forward))),
+                    out,
+                );
                 Ok(At::Core(core))
             }
             None => self.gateway.relay(now.mono, upstream, version, &forward).map(At::Here),
