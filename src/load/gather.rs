@@ -56,7 +56,6 @@ impl Part {
         let rate = |count: u64| count as f64 / seconds;
         let us = |times: &Times, share| times.quantile(share) as f64 / 1e3;
         let server = self.server.unwrap_or_default();
-        let cpu_ms = before.map_or(0, |before| server.cpu_ms.saturating_sub(before.cpu_ms));
         Row {
             label,
             from_s,
@@ -74,7 +73,7 @@ impl Part {
             refused_p99_us: us(&self.refused, 0.99),
             lag_p99_us: us(&self.lag, 0.99),
             rss_bytes: server.rss_bytes,
-            cpu_percent: cpu_ms as f64 / 10.0 / seconds,
+            cpu_percent: before.map_or(0.0, |before| server.cpu_percent_since(&before)),
             files: server.files,
             mbit_out: rate(self.counts.bytes_out) * 8.0 / 1e6,
             mbit_in: rate(self.counts.bytes_in) * 8.0 / 1e6,
@@ -258,7 +257,7 @@ impl Gather {
 
     fn server(&self, pids: Vec<u32>, counts: &Counts) -> Option<Server> {
         let (first, last) = (self.first?, self.last?);
-        let cpu_ms = last.cpu_ms.saturating_sub(first.cpu_ms) as f64;
+        let cpu_ns = last.cpu_ns.saturating_sub(first.cpu_ns) as f64;
         let messages = counts.answered + counts.failed.refused();
         Some(Server {
             pids,
@@ -266,8 +265,8 @@ impl Gather {
             rss_bytes_max: self.rss_bytes_max,
             rss_bytes_last: last.rss_bytes,
             rss_growth_percent: self.rss_growth_percent(),
-            cpu_percent: cpu_ms / 10.0 / self.end_s().max(1e-9),
-            cpu_us_per_message: cpu_ms * 1e3 / messages.max(1) as f64,
+            cpu_percent: last.cpu_percent_since(&first),
+            cpu_us_per_message: cpu_ns / 1e3 / messages.max(1) as f64,
             files_first: first.files,
             files_last: last.files,
         })
@@ -322,7 +321,7 @@ mod tests {
     /// A bombing in virtual time: 3 s warm, 30 s of bombing, 9 s of cooling, in intervals of 100 ms.
     fn bombed(recovers_after: u32, processes: usize) -> Report {
         let shape = Shape::of(Profile::Bomb, &WISHES);
-        let seen = |rss_bytes, cpu_ms| Some(Seen { rss_bytes, cpu_ms, files: 10 });
+        let seen = |rss_bytes, at_ms: u64| Some(Seen { rss_bytes, cpu_ns: at_ms * 500_000, at_ns: at_ms * 1_000_000, files: 10 });
         let mut gather = Gather::new(Profile::Bomb, &shape, 0.1, processes, seen(1_000, 0));
         for index in 0..420_u32 {
             let ns = if (30..330 + recovers_after).contains(&index) { 5_000_000 } else { 100_000 };
@@ -332,7 +331,7 @@ mod tests {
             }
             assert!(gather.is_complete());
             let rss = if index < 60 { 1_000 } else { 1_050 };
-            let progress = gather.settle(seen(rss, u64::from(index + 1) * 50)).expect("an interval");
+            let progress = gather.settle(seen(rss, u64::from(index + 1) * 100)).expect("an interval");
             assert!((progress.at_s - f64::from(index + 1) * 0.1).abs() < 1e-9);
         }
         gather.report(vec![7], SUSTAINED_P99_US)

@@ -79,7 +79,7 @@ impl Plot<'_> {
                 TOP + 10.0
             );
         }
-        let mut legend = LEFT + 220.0;
+        let mut legend = LEFT + 260.0;
         for series in &self.series {
             for run in series.thinned().split(|(_, value)| !self.is_shown(*value)).filter(|run| !run.is_empty()) {
                 let line = run.iter().map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value))).collect::<Vec<_>>().join(" ");

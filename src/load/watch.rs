@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Instant;
 
-use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::param::page_size;
 
 /// Counting the descriptors of a process that has thousands takes a while: it is done once in so many looks.
 const FILES_EVERY: u32 = 16;
@@ -15,16 +16,28 @@ const FILES_EVERY: u32 = 16;
 pub struct Seen {
     /// Resident memory, bytes.
     pub rss_bytes: u64,
-    /// CPU time so far, milliseconds.
-    pub cpu_ms: u64,
+    /// CPU time so far of threads that run still, nanoseconds.
+    pub cpu_ns: u64,
+    /// When that was, nanoseconds since the watch began.
+    pub at_ns: u64,
     /// Open descriptors, when they were counted last.
     pub files: u64,
 }
 
+impl Seen {
+    /// CPU time since an earlier look, percent of one CPU.
+    #[must_use]
+    pub fn cpu_percent_since(&self, before: &Self) -> f64 {
+        let spent = self.at_ns.saturating_sub(before.at_ns);
+        if spent == 0 { 0.0 } else { self.cpu_ns.saturating_sub(before.cpu_ns) as f64 * 100.0 / spent as f64 }
+    }
+}
+
 /// The processes that are watched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
     pids: Vec<u32>,
+    began: Instant,
     looks: u32,
     files: u64,
 }
@@ -34,7 +47,7 @@ impl Watch {
     #[must_use]
     pub fn new(pids: &[u32], address: SocketAddr) -> Self {
         let pids = if pids.is_empty() { listening(address) } else { pids.to_vec() };
-        Self { pids, ..Self::default() }
+        Self { pids, began: Instant::now(), looks: 0, files: 0 }
     }
 
     /// The processes.
@@ -45,12 +58,12 @@ impl Watch {
 
     /// How they are; `None` when there are none, or none any more.
     pub fn look(&mut self) -> Option<Seen> {
-        let mut all = Seen::default();
+        let mut all = Seen { at_ns: self.began.elapsed().as_nanos() as u64, ..Seen::default() };
         let mut found = 0;
         for pid in &self.pids {
             if let Some(seen) = process(*pid) {
                 all.rss_bytes += seen.rss_bytes;
-                all.cpu_ms += seen.cpu_ms;
+                all.cpu_ns += seen.cpu_ns;
                 found += 1;
             }
         }
@@ -67,14 +80,15 @@ impl Watch {
 fn process(pid: u32) -> Option<Seen> {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some(Seen { rss_bytes: pages * page_size() as u64, cpu_ms: cpu_ticks(&stat)? * 1000 / clock_ticks_per_second(), files: 0 })
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    // A thread that ends between the two reads has no time any more.
+    let cpu_ns = threads.filter_map(|thread| cpu_ns(&fs::read_to_string(thread.path().join("schedstat")).ok()?)).sum();
+    Some(Seen { rss_bytes: pages * page_size() as u64, cpu_ns, ..Seen::default() })
 }
 
-/// User and system time in a line of /proc/PID/stat: its 14th and 15th field. The second one is a name that may have anything in it.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ').skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+/// Time on a CPU in a line of a thread's `schedstat`: the first of its three numbers.
+fn cpu_ns(schedstat: &str) -> Option<u64> {
+    schedstat.split(' ').next()?.parse().ok()
 }
 
 /// The processes that have a socket which listens at the address, or at all addresses of its port.
@@ -156,10 +170,18 @@ mod tests {
     }
 
     #[test]
-    fn cpu_time_is_read_past_any_name() {
-        let stat = "42 (a) (b 1 2) S 1 42 42 0 -1 4194304 100 0 0 0 70 30 0 0 20 0 1 0 100 1000 50";
-        assert_eq!(cpu_ticks(stat), Some(100));
+    fn cpu_time_is_what_was_spent_between_two_looks() {
         let mut watch = Watch::new(&[std::process::id()], "127.0.0.1:1".parse().expect("an address"));
-        assert!(watch.look().is_some());
+        let before = watch.look().expect("it runs");
+        let mut after = before;
+        // Other tests of this process may work meanwhile: there is at least what this thread does.
+        while after.cpu_ns < before.cpu_ns + 20_000_000 {
+            after = watch.look().expect("it runs");
+        }
+        assert!(after.cpu_percent_since(&before) > 0.0);
+        assert_eq!(cpu_ns("123456 789 42\n"), Some(123_456));
+        let seen = |cpu_ns, at_ns| Seen { cpu_ns, at_ns, ..Seen::default() };
+        assert_eq!(seen(150, 300).cpu_percent_since(&seen(100, 200)), 50.0);
+        assert_eq!(seen(150, 200).cpu_percent_since(&seen(100, 200)), 0.0);
     }
 }

@@ -13,6 +13,8 @@ pub struct Flags {
     pub cpu: Option<usize>,
     /// `--reply FILE`: the whole HTTP reply to send for every request.
     pub reply: Option<PathBuf>,
+    /// `--replies FOLDER`: the whole HTTP reply to send for each method.
+    pub replies: Option<PathBuf>,
     /// `--upstream URL`: where a relay sends what it is asked.
     pub upstream: Option<String>,
     /// `--era legacy|modern`: what a relay speaks to its upstream.
@@ -26,7 +28,7 @@ impl Flags {
     /// A sentence naming the flag that is unknown, lacks its value or has a
     /// value that cannot be read.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut flags = Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, reply: None, upstream: None, era: None };
+        let mut flags = Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), cpu: None, reply: None, replies: None, upstream: None, era: None };
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -35,6 +37,7 @@ impl Flags {
                 "--listen" => flags.listen = value.parse().map_err(|e| wrong(&e))?,
                 "--cpu" => flags.cpu = Some(value.parse().map_err(|e| wrong(&e))?),
                 "--reply" => flags.reply = Some(PathBuf::from(&value)),
+                "--replies" => flags.replies = Some(PathBuf::from(&value)),
                 "--upstream" => flags.upstream = Some(value),
                 "--era" if ["legacy", "modern"].contains(&value.as_str()) => flags.era = Some(value),
                 _ => return Err(format!("unknown flag {name}")),
@@ -72,11 +75,12 @@ mod tests {
 
     #[test]
     fn reads_every_flag() {
-        let got = parse(&["--listen", "127.0.0.1:81", "--cpu", "3", "--reply", "r", "--upstream", "u", "--era", "modern"]);
+        let got = parse(&["--listen", "127.0.0.1:81", "--cpu", "3", "--reply", "r", "--replies", "s", "--upstream", "u", "--era", "modern"]);
         let want = Flags {
             listen: "127.0.0.1:81".parse().unwrap(),
             cpu: Some(3),
             reply: Some(PathBuf::from("r")),
+            replies: Some(PathBuf::from("s")),
             upstream: Some("u".to_owned()),
             era: Some("modern".to_owned()),
         };

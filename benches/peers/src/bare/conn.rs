@@ -1,5 +1,6 @@
 //! One connection's bytes: a partial request coming in, replies going out.
 
+use super::answers::Answers;
 use super::frame::{self, Front};
 
 /// Replies owed to a peer that does not read, in bytes; past it the peer is dropped.
@@ -29,18 +30,18 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Takes received bytes and queues `reply` once for each request they complete.
-    pub fn take(&mut self, bytes: &[u8], reply: &[u8]) {
+    /// Takes received bytes and queues the reply to each request they complete.
+    pub fn take(&mut self, bytes: &[u8], answers: &Answers) {
         if self.ending {
             return;
         }
         if self.partial.is_empty() {
-            let used = self.answer(bytes, reply);
+            let used = self.answer(bytes, answers);
             self.partial.extend_from_slice(&bytes[used..]);
         } else {
             let mut joined = std::mem::take(&mut self.partial);
             joined.extend_from_slice(bytes);
-            let used = self.answer(&joined, reply);
+            let used = self.answer(&joined, answers);
             joined.drain(..used);
             self.partial = joined;
         }
@@ -51,15 +52,15 @@ impl Conn {
     }
 
     /// Answers the whole requests in `bytes`; returns how many bytes they were.
-    fn answer(&mut self, bytes: &[u8], reply: &[u8]) -> usize {
+    fn answer(&mut self, bytes: &[u8], answers: &Answers) -> usize {
         let mut used = 0;
         while used < bytes.len() && !self.ending {
             match frame::front(&bytes[used..]) {
                 Front::Partial => break,
-                Front::Request { len, close } => {
+                Front::Request { len, head, close } => {
+                    let body = &bytes[used + head..used + len];
                     used += len;
-                    self.out.extend_from_slice(reply);
-                    self.ending = close;
+                    self.ending = !answers.write(body, &mut self.out) || close;
                 }
                 Front::Unframed => self.ending = true,
             }
@@ -117,13 +118,17 @@ mod tests {
 
     const POST: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
 
+    fn same(reply: &[u8]) -> Answers {
+        Answers::Same(reply.to_vec())
+    }
+
     #[test]
     fn pipelined_requests_split_anywhere_are_each_answered_once() {
         let three = POST.repeat(3);
         for cut in 0..three.len() {
             let mut conn = Conn::default();
-            conn.take(&three[..cut], b"R");
-            conn.take(&three[cut..], b"R");
+            conn.take(&three[..cut], &same(b"R"));
+            conn.take(&three[cut..], &same(b"R"));
             assert_eq!(conn.out, b"RRR", "cut at {cut}");
             assert!(conn.partial.is_empty() && !conn.ending);
         }
@@ -132,10 +137,10 @@ mod tests {
     #[test]
     fn a_partial_send_keeps_its_bytes_apart_from_new_replies() {
         let mut conn = Conn::default();
-        conn.take(POST, b"abc");
+        conn.take(POST, &same(b"abc"));
         conn.launch();
         conn.sending = true;
-        conn.take(POST, b"xyz");
+        conn.take(POST, &same(b"xyz"));
         assert!(!conn.wants_send());
         assert!(conn.sent(1));
         assert_eq!(conn.to_send(), b"bc");
@@ -149,8 +154,8 @@ mod tests {
     #[test]
     fn close_is_after_the_reply_and_ends_reading() {
         let mut conn = Conn::default();
-        conn.take(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"R");
-        conn.take(POST, b"R");
+        conn.take(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", &same(b"R"));
+        conn.take(POST, &same(b"R"));
         assert_eq!(conn.out, b"R");
         assert!(!conn.finished());
         conn.launch();
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_peer_that_never_reads_is_dropped() {
         let mut conn = Conn::default();
-        let reply = vec![0; OUT_BYTES_MAX / 2 + 1];
+        let reply = same(&vec![0; OUT_BYTES_MAX / 2 + 1]);
         conn.take(POST, &reply);
         assert!(!conn.ending);
         conn.take(POST, &reply);

@@ -12,8 +12,8 @@ pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 pub enum Front {
     /// No whole request yet.
     Partial,
-    /// A whole request of `len` bytes; `close` if it asks to close afterwards.
-    Request { len: usize, close: bool },
+    /// A whole request of `len` bytes, the first `head` of which are its head; `close` if it asks to close afterwards.
+    Request { len: usize, head: usize, close: bool },
     /// Nothing this server can frame: the connection is given up.
     Unframed,
 }
@@ -51,7 +51,7 @@ pub fn front(bytes: &[u8]) -> Front {
     } else if len > bytes.len() {
         Front::Partial
     } else {
-        Front::Request { len, close }
+        Front::Request { len, head, close }
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
         for cut in 0..POST.len() {
             assert_eq!(front(&POST[..cut]), Front::Partial, "cut at {cut}");
         }
-        let whole = Front::Request { len: POST.len(), close: false };
+        let whole = Front::Request { len: POST.len(), head: POST.len() - 5, close: false };
         assert_eq!(front(POST), whole);
         assert_eq!(front(&[POST, POST].concat()), whole);
     }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_request_without_a_length_has_no_body() {
         let get = b"GET / HTTP/1.1\r\nConnection: Close\r\n\r\nX";
-        assert_eq!(front(get), Front::Request { len: get.len() - 1, close: true });
+        assert_eq!(front(get), Front::Request { len: get.len() - 1, head: get.len() - 1, close: true });
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! multishot receive per connection into a shared buffer ring, and one send per
 //! connection and turn however many requests it held. The loop sleeps in its own
 //! ring. A request is framed and read no further: every reply is the same bytes,
-//! so what a server costs beyond this is what it does with the message.
+//! or those recorded for its method, so what a server costs beyond this is what
+//! it does with the message.
 
+pub mod answers;
 mod buffers;
 mod conn;
 mod frame;
 
+use answers::Answers;
 use buffers::Buffers;
 use conn::Conn;
 use io_uring::squeue::Entry;
@@ -51,7 +54,7 @@ pub struct BareLoop {
 struct State {
     listener: TcpListener,
     buffers: Buffers,
-    reply: Vec<u8>,
+    answers: Answers,
     /// Indexed by descriptor: the kernel gives out the smallest free one.
     conns: Vec<Conn>,
     /// Descriptors of connections with replies to send at the turn's end.
@@ -80,16 +83,16 @@ impl Submit<'_> {
 }
 
 impl BareLoop {
-    /// Listens on `listen` and will answer each request with `reply`, a whole HTTP reply.
+    /// Listens on `listen` and will answer each request with one of these whole HTTP replies.
     ///
     /// # Errors
     /// When the port is taken or the kernel lacks a needed io_uring feature (6.1 has all).
-    pub fn new(listen: SocketAddr, reply: Vec<u8>) -> io::Result<Self> {
+    pub fn new(listen: SocketAddr, answers: Answers) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
         widen(&listener)?;
         let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(CQ_ENTRIES).build(SQ_ENTRIES)?;
         let buffers = Buffers::register(&ring)?;
-        let state = State { listener, buffers, reply, conns: Vec::new(), to_send: Vec::new(), open: 0, accepting: false };
+        let state = State { listener, buffers, answers, conns: Vec::new(), to_send: Vec::new(), open: 0, accepting: false };
         Ok(Self { ring, state })
     }
 
@@ -166,7 +169,7 @@ impl State {
         conn.receiving = cqueue::more(done.flags());
         match (done.result(), cqueue::buffer_select(done.flags())) {
             (len @ 1.., Some(id)) => {
-                conn.take(self.buffers.filled(id, len as usize), &self.reply);
+                conn.take(self.buffers.filled(id, len as usize), &self.answers);
                 self.buffers.give_back(id);
             }
             // All buffers were taken: they are back by the time this is armed again.

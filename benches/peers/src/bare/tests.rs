@@ -11,9 +11,9 @@ const WAIT: Duration = Duration::from_secs(20);
 /// A loop on its own thread, which ends with the process.
 fn serve(reply: &[u8]) -> SocketAddr {
     let (tell, told) = std::sync::mpsc::channel();
-    let reply = reply.to_vec();
+    let answers = Answers::Same(reply.to_vec());
     std::thread::spawn(move || {
-        let server = BareLoop::new(SocketAddr::from(([127, 0, 0, 1], 0)), reply).unwrap();
+        let server = BareLoop::new(SocketAddr::from(([127, 0, 0, 1], 0)), answers).unwrap();
         tell.send(server.address().unwrap()).unwrap();
         let Err(why) = server.run();
         panic!("the loop ended: {why}");
