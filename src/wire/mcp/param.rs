@@ -126,6 +126,7 @@ fn is_token_byte(byte: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, clippy::indexing_slicing)]
 mod tests {
     use serde_json::json;
 
