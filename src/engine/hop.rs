@@ -12,7 +12,7 @@ use crate::base::ids::{CallId, CoreId};
 use crate::base::limits::LANE_FRAMES_MAX;
 use crate::base::time::Now;
 use crate::gateway::breaker::Said;
-use crate::gateway::{Failure, Forward, Heard, Owner, TripId, What};
+use crate::gateway::{Doubt, Failure, Forward, Heard, Owner, TripId, What};
 use crate::wire::jsonrpc::Id;
 use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
 
@@ -56,6 +56,8 @@ pub enum Frame {
         /// What it calls the resource.
         uri: Box<str>,
     },
+    /// An upstream is not as its scout found it.
+    Doubt(u32, Doubt),
     /// A core's breaker says something of an upstream.
     Breaker(u32, Said),
 }
@@ -64,6 +66,8 @@ pub enum Frame {
 #[derive(Debug)]
 pub struct Request {
     call: CallId,
+    /// Of the roster by which it was sent.
+    edition: u64,
     upstream: u32,
     version: Version,
     era: Era,
@@ -104,6 +108,8 @@ pub(super) struct Hops {
     /// Those that the gateway room has in work.
     trips: HashMap<(CoreId, CallId), TripId>,
     owed: Vec<(CoreId, Box<Frame>)>,
+    /// Requests by a roster that this core has not heard of yet. Their callers say when that takes too long.
+    early: Vec<(CoreId, Request)>,
 }
 
 impl Hops {
@@ -120,10 +126,11 @@ fn range_in(outer: &[u8], part: &[u8]) -> Option<Range<usize>> {
 }
 
 impl Request {
-    pub(super) fn new(upstream: u32, version: Version, forward: &Forward<'_>) -> Self {
+    pub(super) fn new(edition: u64, upstream: u32, version: Version, forward: &Forward<'_>) -> Self {
         let range = |part: &[u8]| range_in(forward.params, part);
         Self {
             call: forward.call,
+            edition,
             upstream,
             version,
             era: forward.era,
@@ -162,6 +169,7 @@ impl Request {
             capabilities: self.capabilities,
             owner: self.owner,
             speaks: self.speaks,
+            agrees: true,
             fields: &[],
         })
     }
@@ -209,6 +217,7 @@ impl Engine {
     /// Another core asks, or tells.
     pub(super) fn on_hop(&mut self, now: Now, from: CoreId, frame: Frame, out: &mut Out) {
         match frame {
+            Frame::Ask(request) if request.edition > self.gateway.edition() => self.hold_early(from, request, out),
             Frame::Ask(request) => {
                 let Some(forward) = request.forward(from) else { return };
                 match self.gateway.relay(now.mono, request.upstream, request.version, &forward) {
@@ -224,6 +233,7 @@ impl Engine {
                 }
             }
             Frame::Cancel(call) => {
+                self.hops.early.retain(|(core, request)| (*core, request.call) != (from, call));
                 if let Some(trip) = self.hops.trips.remove(&(from, call)) {
                     self.gateway.cancel(now.mono, trip);
                 }
@@ -241,6 +251,7 @@ impl Engine {
             Frame::Watch { upstream, uri, is_wanted } => self.gateway.want_updates(now.mono, upstream, from, &uri, is_wanted),
             Frame::Updated { upstream, uri } => self.watches.updated(upstream, &uri),
             Frame::Logged { upstream, level, params } => legacy_stream::tell_logged(self, now, upstream, level, &params, out),
+            Frame::Doubt(upstream, doubt) => self.gateway.doubt(now.mono, upstream, doubt),
             Frame::Breaker(upstream, said) => self.gateway.hear(now.mono, upstream, said),
             Frame::Told(call, told) => {
                 let what = match told {
@@ -252,6 +263,21 @@ impl Engine {
                 };
                 self.on_heard(now, Heard { core: self.core, call, what }, out);
             }
+        }
+    }
+
+    /// Keeps a request until this core has heard of the roster by which it was sent.
+    fn hold_early(&mut self, from: CoreId, request: Request, out: &mut Out) {
+        if self.hops.early.len() < LANE_FRAMES_MAX {
+            return self.hops.early.push((from, request));
+        }
+        Self::send_hop(from, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))), out);
+    }
+
+    /// This core has heard of a roster: requests may have waited for that.
+    pub(super) fn take_early(&mut self, now: Now, out: &mut Out) {
+        for (from, request) in std::mem::take(&mut self.hops.early) {
+            self.on_hop(now, from, Frame::Ask(request), out);
         }
     }
 
@@ -311,6 +337,15 @@ impl Engine {
         cores.filter(|core| *core != self.core).for_each(|core| Self::send_hop(core, Box::new(Frame::Breaker(upstream, said)), out));
     }
 
+    /// The scout of an upstream is to know that this is not as it found it.
+    pub(super) fn tell_doubt(&mut self, now: Now, upstream: u32, doubt: Doubt, out: &mut Out) {
+        match self.scout_core(upstream) {
+            Some(core) if core != self.core => Self::send_hop(core, Box::new(Frame::Doubt(upstream, doubt)), out),
+            Some(_) => self.gateway.doubt(now.mono, upstream, doubt),
+            None => {}
+        }
+    }
+
     /// A frame found no room.
     pub(super) fn on_hop_unsent(&mut self, to: CoreId, frame: Box<Frame>) {
         match *frame {
@@ -318,8 +353,8 @@ impl Engine {
             Frame::Ask(request) => self.hops.owed.push((self.core, Box::new(Frame::Told(request.call, Told::Failed(Failure::Busy))))),
             // Progress is worth less than the room that it would take.
             Frame::Told(_, Told::Notice(_)) if self.hops.owed.len() >= LANE_FRAMES_MAX => {}
-            // There are more of them.
-            Frame::Logged { .. } => {}
+            // There are more of them, and whoever calls next may find it out as well.
+            Frame::Logged { .. } | Frame::Doubt(..) => {}
             Frame::Updated { upstream, ref uri } => {
                 // Twice is as good as once.
                 let is_same = |other: &Frame| matches!(other, Frame::Updated { upstream: at, uri: of } if *at == upstream && of == uri);
@@ -349,5 +384,81 @@ impl Engine {
                 Self::send_hop(to, frame, out);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Eras;
+    use crate::engine::tests::upstream::{Pair, settings};
+    use crate::gateway::Roster;
+
+    fn ask(edition: u64, index: u32) -> Frame {
+        let forward = Forward {
+            core: CoreId(1),
+            call: CallId { index, generation: 1 },
+            era: Era::Modern,
+            method: Method::ToolsCall,
+            id: Id::Number(b"1"),
+            params: br#"{"name":"t"}"#,
+            renamed: None,
+            name: "t",
+            exposed: "t",
+            progress_token: None,
+            level: None,
+            wanted: None,
+            client_info: None,
+            capabilities: ClientCapabilities::NONE,
+            owner: Owner::Shared,
+            speaks: Version::V2026_07_28,
+            agrees: true,
+            fields: &[],
+        };
+        Frame::Ask(Request::new(edition, 1, Version::V2026_07_28, &forward))
+    }
+
+    fn told(out: &Out) -> Vec<&Told> {
+        let told = |effect| match effect {
+            &Effect::Send { frame: out::Frame::Relay(ref frame), .. } => match &**frame {
+                Frame::Told(_, told) => Some(told),
+                _ => None,
+            },
+            _ => None,
+        };
+        out.effects.iter().filter_map(told).collect()
+    }
+
+    #[test]
+    fn a_request_waits_for_the_roster_by_which_it_was_sent() {
+        let mut pair = Pair::with(2, vec![settings("u")], Eras::Both);
+        let now = pair.front.now;
+        let engine = &mut pair.front.engines[0];
+        let mut next = Roster::new([settings("u")]).next_edition();
+        next.put(settings("v"));
+        let mut out = Out::default();
+        engine.on_hop(now, CoreId(1), ask(next.edition(), 1), &mut out);
+        engine.on_hop(now, CoreId(1), ask(next.edition(), 2), &mut out);
+        engine.on_hop(now, CoreId(1), Frame::Cancel(CallId { index: 2, generation: 1 }), &mut out);
+        assert!(told(&out).is_empty() && engine.hops.early.len() == 1, "one waits");
+        engine.on_roster(now, CoreId(1), crate::engine::roster::Frame::Follow(next.into()), &mut out);
+        assert!(told(&out).is_empty() && engine.hops.early.is_empty());
+        assert_eq!(engine.hops.trips.len(), 1, "it is on its way");
+        // By the roster that is followed there is no such upstream.
+        let mut out = Out::default();
+        engine.on_hop(now, CoreId(1), Frame::Ask(Request { upstream: 7, ..request(0) }), &mut out);
+        assert!(matches!(told(&out)[..], [Told::Failed(Failure::Gone)]));
+        // No more wait than may.
+        let mut out = Out::default();
+        for index in 0..=LANE_FRAMES_MAX as u32 {
+            engine.on_hop(now, CoreId(1), ask(9, index), &mut out);
+        }
+        assert!(matches!(told(&out)[..], [Told::Failed(Failure::Busy)]));
+        assert_eq!(engine.hops.early.len(), LANE_FRAMES_MAX);
+    }
+
+    fn request(edition: u64) -> Request {
+        let Frame::Ask(request) = ask(edition, 3) else { unreachable!("it is one") };
+        request
     }
 }

@@ -2,10 +2,10 @@
 
 use super::view::Signature;
 use crate::gateway::Settings;
-use crate::native::{HeaderParam, Server, ToolEntry};
+use crate::native::{Server, ToolEntry};
 use crate::registry::{Catalog, Item, ServerSpec, Source, State};
 use crate::wire::json;
-use crate::wire::mcp::Era;
+use crate::wire::mcp::{Era, HeaderParam};
 
 /// A server, and what stands in its results.
 pub(super) struct Hosted {

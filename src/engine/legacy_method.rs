@@ -251,6 +251,7 @@ fn forward(
         owner: Owner::Session(key),
         speaks,
         caller,
+        agrees: true,
         fields: &fields,
     };
     match engine.begin_relay(now, request, method, lead, &side, out) {

@@ -1,12 +1,9 @@
 //! Arguments that clients mirror into `Mcp-Param-*` headers (2026-07-28, transports, "Custom Headers"): header and argument must agree.
 
 use super::ladder::{Fall, mismatch};
-use crate::native::HeaderParam;
 use crate::wire::http1::Headers;
 use crate::wire::json;
-use crate::wire::mcp::{Disagreement, agree};
-
-const PREFIX: &str = "Mcp-Param-";
+use crate::wire::mcp::{Disagreement, HeaderParam, PARAM_PREFIX as PREFIX, agree};
 
 /// Checks every argument that the tool's schema says is mirrored. Headers that the schema does not know are nobody's business here.
 ///
@@ -49,8 +46,8 @@ fn argument<'a>(arguments: Option<&'a [u8]>, path: &[String]) -> Result<Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::native::HeaderKind;
     use crate::wire::http1::{Framed, Framer, HeaderSlots, HttpLimits, view};
+    use crate::wire::mcp::HeaderKind;
 
     fn region() -> HeaderParam {
         HeaderParam { name: "Region".into(), path: vec!["where".into(), "region".into()], kind: HeaderKind::String }

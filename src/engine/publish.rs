@@ -14,9 +14,9 @@ use super::route::OTHERS;
 use crate::base::time::{Nanos, Now};
 use crate::gateway::config::{Naming, ToolFilter};
 use crate::gateway::{Finding, Found, FoundItem, Lists, News, Settings};
-use crate::native::header_params;
 use crate::registry::{self, Catalog, Change, Changed, Effects, Fronted, Item, Lookup, Refusal, Server, ServerSpec, Source, State, Waiter};
 use crate::wire::json;
+use crate::wire::mcp::header_params;
 
 /// Set in every [`Waiter`] of this file, with [`OTHERS`]. The number of the publication stands below.
 const PUBLISHER: u64 = OTHERS | 1 << 62;

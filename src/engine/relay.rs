@@ -16,7 +16,7 @@ use super::out::{Effect, Out};
 use super::park::Askable;
 use super::reply::RpcFault;
 use super::view::View;
-use super::{Engine, Verdict, hop, legacy_method, legacy_stream};
+use super::{Engine, Verdict, hop, legacy_method, legacy_stream, params};
 use crate::base::fault::Kind;
 use crate::base::ids::{CallId, ConnId, LinkId};
 use crate::base::limits::HEADERS_MAX;
@@ -77,6 +77,8 @@ pub(super) struct Side<'a> {
     pub owner: gateway::Owner,
     pub speaks: Version,
     pub caller: Caller,
+    /// See [`Forward`].
+    pub agrees: bool,
     pub fields: &'a [(&'a str, &'a [u8])],
 }
 
@@ -94,6 +96,7 @@ pub(super) fn on_modern(
     out: &mut Out,
 ) -> Verdict {
     let fields: ArrayVec<_, HEADERS_MAX> = policy::passing(post.headers).take(HEADERS_MAX).collect();
+    let arguments = request.params.arguments.filter(|raw| *raw != b"null");
     let caller = Caller::Modern(post.conn);
     let side = Side {
         era: Era::Modern,
@@ -104,6 +107,7 @@ pub(super) fn on_modern(
         owner: gateway::Owner::Principal(gateway::Digest::new(post.principal.as_bytes())),
         speaks: Version::MODERN_NEWEST,
         caller,
+        agrees: method != Method::ToolsCall || params::check(post.view.header_params(lead), post.headers, arguments).is_ok(),
         fields: &fields,
     };
     match engine.begin_relay(now, request, method, lead, &side, out) {
@@ -164,6 +168,7 @@ impl Engine {
             capabilities: side.capabilities,
             owner: side.owner,
             speaks: side.speaks,
+            agrees: side.agrees,
             fields: side.fields,
         };
         let Some(upstream) = self.gateway.current(lead.fronted.number) else {
@@ -173,7 +178,11 @@ impl Engine {
         let total = self.gateway.settings(upstream).map_or(Duration::ZERO, |settings| settings.total_timeout);
         let at = match self.process_core(upstream, side.owner) {
             Some(core) => {
-                Self::send_hop(core, Box::new(hop::Frame::Ask(hop::Request::new(upstream, version, &forward))), out);
+                Self::send_hop(
+                    core,
+                    Box::new(hop::Frame::Ask(hop::Request::new(self.gateway.edition(), upstream, version, &forward))),
+                    out,
+                );
                 Ok(At::Core(core))
             }
             None => self.gateway.relay(now.mono, upstream, version, &forward).map(At::Here),
@@ -320,6 +329,9 @@ impl Engine {
             }
             for news in self.gateway.take_news() {
                 self.publish(now, news, out);
+            }
+            for (upstream, doubt) in self.gateway.take_doubts() {
+                self.tell_doubt(now, upstream, doubt, out);
             }
             for (upstream, said) in self.gateway.take_said() {
                 self.tell_breaker(upstream, said, out);

@@ -166,6 +166,7 @@ impl Engine {
             }
             self.publish_altered(now, number, out);
         }
+        self.take_early(now, out);
     }
 
     /// Lets go of upstreams that nobody uses any more.

@@ -86,7 +86,8 @@ impl Gateway {
                 None
             }
             Err(failure) => {
-                self.fail(now, key, if (200..300).contains(&status) { failure } else { Failure::Status(status) });
+                let is_told = (200..300).contains(&status) || matches!(failure, Failure::Version | Failure::Headers);
+                self.fail_or_mend(now, key, if is_told { failure } else { Failure::Status(status) }, &message);
                 None
             }
         }
@@ -207,7 +208,7 @@ impl Gateway {
             Ok(None) => return self.give_back(anew),
             Err(failure) => {
                 self.give_back(anew);
-                return self.fail(now, key, failure);
+                return self.fail_or_mend(now, key, failure, message);
             }
         };
         if said != Said::Anew {
@@ -306,7 +307,7 @@ impl Gateway {
             }
             Stage::Waiting => up.queue.retain(|other| *other != key),
             Stage::Piped => self.forget_number(trip.upstream, trip.number),
-            Stage::Sent(_) | Stage::Asking | Stage::Apart => {}
+            Stage::Sent(_) | Stage::Asking | Stage::Apart | Stage::Refreshing => {}
         }
         if let Some(state) = trip.link().and_then(|link| self.links.get_mut(link_key(link)))
             && state.trip == Some(key)

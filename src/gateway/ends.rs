@@ -56,7 +56,7 @@ impl Gateway {
         for (key, trip) in self.trips.iter_mut() {
             match trip.who {
                 Who::Call(..) => {}
-                Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End) => {
+                Who::Own(Errand::Initialize(_) | Errand::Initialized(_) | Errand::Level(_) | Errand::End | Errand::Refresh) => {
                     trip.ends = trip.ends.min(until)
                 }
                 Who::Own(_) => idle.push(key),

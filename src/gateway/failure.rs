@@ -45,6 +45,12 @@ pub enum Failure {
     Asks,
     /// It asked for what the client did not give.
     Unanswered,
+    /// It made a task of the request.
+    Task,
+    /// It does not speak the version that the request was sent in, nor took it in another one.
+    Version,
+    /// It does not take the header fields that its list of tools asks for.
+    Headers,
 }
 
 impl Failure {
@@ -54,7 +60,15 @@ impl Failure {
         match self {
             Self::Down(_) | Self::Closed | Self::Resting | Self::Over | Self::Gone => Kind::UpstreamDown,
             Self::TimedOut | Self::Silent => Kind::UpstreamTimeout,
-            Self::Http(_) | Self::Status(_) | Self::Garbage(_) | Self::TooLarge | Self::NoSession | Self::Asks => Kind::UpstreamBroken,
+            Self::Http(_)
+            | Self::Status(_)
+            | Self::Garbage(_)
+            | Self::TooLarge
+            | Self::NoSession
+            | Self::Task
+            | Self::Asks
+            | Self::Version
+            | Self::Headers => Kind::UpstreamBroken,
             Self::NoRoom | Self::Busy | Self::Sessions | Self::Processes => Kind::UpstreamBusy,
             Self::Unanswered => Kind::Internal,
         }
@@ -73,6 +87,9 @@ impl Failure {
             | Self::Gone
             | Self::Asks
             | Self::Unanswered
+            | Self::Task
+            | Self::Version
+            | Self::Headers
             | Self::TooLarge => false,
             Self::Status(status) => *status >= 500,
             Self::Down(_) | Self::TimedOut | Self::Silent | Self::Closed | Self::Http(_) | Self::Garbage(_) | Self::NoSession => true,
@@ -101,6 +118,15 @@ impl fmt::Display for Failure {
             Self::Gone => f.write_str("is not fronted any more"),
             Self::NoSession => f.write_str("did not agree to a session"),
             Self::Unanswered => f.write_str("asked for input that was not given"),
+            Self::Task => f.write_str("made a task of the request, though nobody said that its client could follow one: this gateway relays none"),
+            Self::Version => f.write_str(
+                "did not take the version of the protocol that it was found to speak; what it speaks is found out again: try again later, and \
+                 see whether the `era` that is configured for it is right",
+            ),
+            Self::Headers => f.write_str(
+                "did not take the header fields that its list of tools asks for; that list was read again: ask for the list of tools, try again, \
+                 and see to it that the server checks what its schemas (x-mcp-header) say",
+            ),
             Self::Asks => f.write_str("asks for input, which cannot be relayed to this client"),
         }
     }

@@ -68,10 +68,6 @@ impl Link {
         self.upstream == upstream
     }
 
-    pub fn carries(&self, trip: Key) -> bool {
-        self.trip == Some(trip)
-    }
-
     /// What it carried goes elsewhere.
     pub const fn part(&mut self) {
         self.trip = None;

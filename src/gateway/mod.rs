@@ -34,6 +34,7 @@ mod instance;
 mod life;
 pub mod link;
 mod logging;
+mod mend;
 mod owner;
 mod pages;
 mod pipe;
@@ -74,6 +75,7 @@ use write::Number;
 
 pub use failure::Failure;
 pub use link::Effect;
+pub use mend::Doubt;
 pub use owner::{Digest, Owner};
 pub use pages::{Found, FoundItem, Lists};
 pub use restart::RestartPolicy;
@@ -99,6 +101,8 @@ pub struct Gateway {
     news: Vec<News>,
     /// What the other cores are to know.
     said: Vec<(u32, Said)>,
+    /// What scouts, here or elsewhere, are to know.
+    doubts: Vec<(u32, Doubt)>,
     /// Ids given to requests so far.
     numbers: u64,
     /// Bytes of answers that are not complete.
@@ -146,6 +150,7 @@ impl Gateway {
             heard: VecDeque::new(),
             news: Vec::new(),
             said: Vec::new(),
+            doubts: Vec::new(),
             numbers: 0,
             held: 0,
             due: Nanos::NEVER,
@@ -188,6 +193,7 @@ impl Gateway {
         let upstream = self.upstreams.current(upstream).ok_or(Failure::Gone)?;
         let mut upstream = upstream;
         let mut up = &mut self.upstreams[upstream];
+        let version = up.now_speaks(version);
         if up.is_interactive() {
             upstream = self.instance_for(now, upstream, ask)?;
             up = &mut self.upstreams[upstream];
@@ -252,6 +258,11 @@ impl Gateway {
             seat,
             session: 0,
             is_renewed: false,
+            owner: ask.owner,
+            speaks: ask.speaks,
+            capabilities: ask.capabilities,
+            agrees: ask.agrees,
+            is_mended: false,
             questions: 0,
             asked: 0,
             rejoin: None,
@@ -301,7 +312,7 @@ impl Gateway {
     /// Whether there is anything to be done by the shell, or to be told.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty() && self.said.is_empty())
+        !(self.effects.is_empty() && self.heard.is_empty() && self.news.is_empty() && self.said.is_empty() && self.doubts.is_empty())
     }
 
     /// What the shell is to do, in order. [`Effect::Feed`] points into the bytes that are shown with it.

@@ -418,7 +418,7 @@ impl Gateway {
                     }
                     Err(failure) => {
                         self.give_back(message);
-                        self.fail(now, key, failure);
+                        self.fail_or_mend(now, key, failure, line);
                     }
                 }
             }

@@ -49,7 +49,7 @@ fn is_spoken(version: &[u8]) -> bool {
 }
 
 /// The list of the versions that an error says are spoken there; empty when it says nothing of the kind.
-fn versions_named(error: &[u8]) -> &[u8] {
+pub(super) fn versions_named(error: &[u8]) -> &[u8] {
     let data = json::get(error, "data").filter(|_| error_code(error) == Some(code::UNSUPPORTED_VERSION));
     data.and_then(|data| json::get(data, "supported")).unwrap_or_default()
 }

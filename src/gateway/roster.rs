@@ -140,6 +140,12 @@ impl Settings {
 }
 
 impl Gateway {
+    /// The edition of the roster that is followed.
+    #[must_use]
+    pub const fn edition(&self) -> u64 {
+        self.edition
+    }
+
     /// The upstreams are these from now on. An edition that is not newer than the one that is followed changes nothing.
     pub fn follow(&mut self, now: Nanos, roster: &Roster) -> Followed {
         let mut followed = Followed::default();

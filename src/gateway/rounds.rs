@@ -14,11 +14,18 @@ use crate::wire::mcp::{ClientCapabilities, Era};
 impl Gateway {
     /// The request waits for what its upstream asked; its link does not.
     pub(super) fn park(&mut self, key: Key) {
+        self.part(key);
         let Some(trip) = self.trips.get_mut(key) else { return };
-        let (link, was_piped) = (trip.link(), trip.stage == Stage::Piped);
         // Whoever waits for it says when that is too long.
         (trip.stage, trip.due, trip.ends) = (Stage::Asking, Nanos::NEVER, Nanos::NEVER);
+    }
+
+    /// What the request was sent over expects nothing of it any more: it waits.
+    pub(super) fn part(&mut self, key: Key) {
+        let Some(trip) = self.trips.get_mut(key) else { return };
+        let (link, was_piped) = (trip.link(), trip.stage == Stage::Piped);
         let (upstream, number) = (trip.upstream, trip.number);
+        trip.stage = Stage::Waiting;
         if let Some(state) = link.and_then(|link| self.links.get_mut(link_key(link))) {
             state.part();
         }
@@ -50,6 +57,7 @@ impl Gateway {
             client_info: None,
             owner: Owner::Shared,
             speaks: trip.version,
+            agrees: true,
             capabilities: ClientCapabilities::NONE,
             fields: &[],
         };

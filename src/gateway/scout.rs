@@ -70,6 +70,8 @@ pub(super) enum Errand {
     End,
     /// A page of a list, in this of the scout's listings.
     Page(Lists, u32),
+    /// A page of the tools, for requests that wait to know what header fields these want.
+    Refresh,
     /// A stream of changes, as they are counted.
     Listen(u32),
     /// It is to tell of a resource's updates, or no longer.
@@ -383,6 +385,7 @@ impl Gateway {
             }
             // Another listing has begun meanwhile.
             Errand::Page(..) => {}
+            Errand::Refresh => self.on_refreshed(now, upstream, reply),
             Errand::Listen(number) => self.on_listen_over(now, upstream, number, reply),
             Errand::Watch => self.on_watch_answered(now, upstream, reply),
             Errand::Check => self.on_checked(now, upstream, reply),

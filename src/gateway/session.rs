@@ -5,7 +5,7 @@ use compact_str::CompactString;
 
 use super::failure::Failure;
 use super::http::answer_to;
-use super::owner::Seat;
+use super::owner::{Owner, Seat};
 use super::rejoin::LAST_EVENT_ID;
 use super::reply::Reply;
 use super::scout::Errand;
@@ -107,6 +107,7 @@ impl Gateway {
 
     /// The upstream has answered `initialize`.
     pub(super) fn on_initialized(&mut self, now: Nanos, upstream: u32, seat: Seat, reply: Result<&Reply<'_>, Failure>) {
+        let error = reply.as_ref().ok().and_then(|reply| reply.outcome().ok()?.err());
         let opened = reply.and_then(|reply| {
             let result = reply.result()?;
             // What it offers instead of what was asked for (2025-11-25, lifecycle, "Version Negotiation").
@@ -118,7 +119,7 @@ impl Gateway {
         });
         let (open, result) = match opened {
             Ok(opened) => opened,
-            Err(failure) => return self.on_no_session(now, upstream, seat, &failure),
+            Err(failure) => return self.on_no_session(now, upstream, seat, &failure, error),
         };
         let up = &mut self.upstreams[upstream];
         let info = json::get(result, "serverInfo").filter(|raw| raw.starts_with(b"{") && raw.len() <= limits::SERVER_TEXT_BYTES_MAX);
@@ -152,7 +153,7 @@ impl Gateway {
     /// The upstream knows that the session has begun, or would not be told.
     pub(super) fn on_session_begun(&mut self, now: Nanos, upstream: u32, seat: Seat, told: Result<(), Failure>) {
         if let Err(failure) = told {
-            return self.on_no_session(now, upstream, seat, &failure);
+            return self.on_no_session(now, upstream, seat, &failure, None);
         }
         self.release_greeting(now, upstream, seat);
         if seat == Seat::Shared {
@@ -176,14 +177,17 @@ impl Gateway {
         }
     }
 
-    fn on_no_session(&mut self, now: Nanos, upstream: u32, seat: Seat, failure: &Failure) {
+    /// `error`: what the upstream said instead.
+    fn on_no_session(&mut self, now: Nanos, upstream: u32, seat: Seat, failure: &Failure, error: Option<&[u8]>) {
         let Some(session) = self.session_mut(upstream, seat) else { return };
         let mut waiting = session.take_waiting();
         waiting.append(&mut session.greeting);
         let open = session.close();
         session.state = State::None;
         for key in waiting {
-            self.fail(now, key, failure.clone());
+            if !error.is_some_and(|error| self.renegotiate(now, key, error)) {
+                self.fail(now, key, failure.clone());
+            }
         }
         // It may have it all the same.
         if let Some(open) = open {
@@ -209,16 +213,12 @@ impl Gateway {
         if std::mem::replace(&mut trip.is_renewed, true) {
             return self.fail(now, key, Failure::NoSession);
         }
-        trip.stage = Stage::Waiting;
         let (upstream, seat, session) = (trip.upstream, trip.seat, trip.session);
         // Another request that was sent in it may have found that out before.
         if self.session(upstream, seat).is_some_and(|own| own.opened == session) {
             self.forget_session(upstream, seat);
         }
-        let link = self.links.iter().find(|(_, link)| link.carries(key)).map(|(link, _)| link);
-        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
-            link.part();
-        }
+        self.part(key);
         self.dispatch(now, key);
     }
 
@@ -376,6 +376,11 @@ impl Gateway {
             seat,
             session: 0,
             is_renewed: false,
+            owner: Owner::Shared,
+            speaks: version,
+            capabilities: ClientCapabilities::NONE,
+            agrees: true,
+            is_mended: false,
             questions: 0,
             asked: 0,
             rejoin: None,

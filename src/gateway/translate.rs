@@ -27,6 +27,10 @@ pub(super) struct Terms<'a> {
     /// What the upstream and the client call a resource; alike unless it was renamed.
     pub names: (&'a str, &'a str),
     pub level: Option<Level>,
+    /// Its fields say what its arguments do, as the list of tools that its client knows asks for.
+    pub agrees: bool,
+    /// Its client knows tasks, which are not relayed.
+    pub knows_tasks: bool,
     /// The upstream's `Implementation` object, for what a legacy one does not say.
     pub server_info: &'a [u8],
 }
@@ -97,13 +101,18 @@ impl Terms<'_> {
             return Err(Failure::Garbage("the result is not an object"));
         }
         let (is_renamed, upstream) = (self.names.0 != self.names.1, self.version.era());
+        let is_task = || json::get(result, "resultType").is_some_and(|kind| key_is(kind, "task"));
+        if self.knows_tasks && upstream == Era::Modern && is_task() {
+            return Err(Failure::Task);
+        }
         if self.client == Era::Modern && upstream == Era::Modern && !is_renamed && self.number.is_none() {
             return Ok(Said::AsIs);
         }
         let kind = json::get(result, "resultType").filter(|_| upstream == Era::Modern && self.client == Era::Legacy);
         match kind {
             Some(kind) if key_is(kind, "input_required") => return Ok(Said::Asks),
-            // Of a task, for instance, the client could make nothing.
+            Some(kind) if key_is(kind, "task") => return Err(Failure::Task),
+            // Of what nobody knows the client could make nothing.
             Some(kind) if !key_is(kind, "complete") => return Err(Failure::Asks),
             _ => {}
         }
@@ -222,10 +231,12 @@ impl Terms<'_> {
     fn error(&self, error: &[u8], has_id: bool, out: &mut Vec<u8>) -> Result<Answered, Failure> {
         let code = json::get(error, "code").and_then(|raw| std::str::from_utf8(raw).ok()?.parse::<i32>().ok());
         let code = code.ok_or(Failure::Garbage("an error without a code"))?;
-        // What is wrong between the gateway and its upstream is no business of the client's. The fields that mirror arguments are its own.
-        let is_clients = code == code::HEADER_MISMATCH && self.client == Era::Modern && self.number.is_none();
-        if matches!(code, code::HEADER_MISMATCH | code::UNSUPPORTED_VERSION) && !is_clients {
-            return Err(Failure::Garbage("it does not understand this gateway's headers"));
+        // What is wrong between the gateway and its upstream is no business of the client's: see `mend`. Fields that contradict the client's
+        // own arguments are.
+        match code {
+            code::UNSUPPORTED_VERSION => return Err(Failure::Version),
+            code::HEADER_MISMATCH if self.agrees || self.client == Era::Legacy || self.number.is_some() => return Err(Failure::Headers),
+            _ => {}
         }
         let status = match (self.client, code) {
             (Era::Modern, code::MISSING_CAPABILITY | code::HEADER_MISMATCH) => 400,
@@ -312,6 +323,8 @@ mod tests {
             token: b"\"t\"",
             names: ("", ""),
             level: Some(Level::Info),
+            agrees: false,
+            knows_tasks: false,
             server_info: br#"{"name":"u","version":"1"}"#,
         }
     }
@@ -366,7 +379,9 @@ mod tests {
         let asks = r#"{"jsonrpc":"2.0","id":"c","result":{"resultType":"input_required","requestState":"s"}}"#;
         let Ok(Heard::Answer(response)) = hear(asks.as_bytes(), &terms) else { panic!("an answer") };
         assert_eq!(terms.answer(&response, &mut Vec::new()), Ok((200, Said::Asks)));
-        assert_eq!(answered(&terms, &asks.replace("input_required", "task")), Err(Failure::Asks));
+        assert_eq!(answered(&terms, &asks.replace("input_required", "task")), Err(Failure::Task));
+        let knowing = Terms { client: Era::Modern, knows_tasks: true, ..terms };
+        assert_eq!(answered(&knowing, &asks.replace("input_required", "task")), Err(Failure::Task));
     }
 
     #[test]
@@ -382,9 +397,10 @@ mod tests {
         assert_eq!(answered(&modern, capability), Ok((400, capability.to_owned())));
         let headers = r#"{"jsonrpc":"2.0","id":"c","error":{"code":-32020,"message":"m"}}"#;
         assert_eq!(answered(&modern, headers), Ok((400, headers.to_owned())));
-        assert!(matches!(answered(&Terms { client: Era::Legacy, ..modern }, headers), Err(Failure::Garbage(_))));
+        assert_eq!(answered(&Terms { client: Era::Legacy, ..modern }, headers), Err(Failure::Headers));
+        assert_eq!(answered(&Terms { agrees: true, ..modern }, headers), Err(Failure::Headers));
         let version = headers.replace("-32020", "-32022");
-        assert!(matches!(answered(&modern, &version), Err(Failure::Garbage(_))));
+        assert_eq!(answered(&modern, &version), Err(Failure::Version));
         let nameless = r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"m"}}"#;
         assert_eq!(answered(&modern, nameless).map(|(_, text)| text.contains(r#""id":"c""#)), Ok(true));
     }

@@ -6,14 +6,14 @@ use compact_str::CompactString;
 
 use super::breaker::Pass;
 use super::failure::Failure;
-use super::owner::Seat;
+use super::owner::{Owner, Seat};
 use super::rejoin::Rejoin;
 use super::scout::Errand;
 use super::translate::{self, Terms};
 use super::write::Number;
 use crate::base::ids::{CallId, CoreId, LinkId};
 use crate::base::time::Nanos;
-use crate::wire::mcp::{Era, Level, Method, Version};
+use crate::wire::mcp::{ClientCapabilities, Era, Level, Method, Version};
 
 /// Names one relayed request on its core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -98,6 +98,8 @@ pub(super) enum Stage {
     Asking,
     /// Its stream ended before its answer came, and is taken up again when it is due.
     Apart,
+    /// It waits until it is known what header fields its tool wants.
+    Refreshing,
 }
 
 /// One request and what is needed to send it, perhaps again, and to read its answer.
@@ -139,6 +141,14 @@ pub(super) struct Trip {
     pub session: u32,
     /// It was sent again because the session had ended.
     pub is_renewed: bool,
+    /// Who calls, the version that it speaks, and what it can be asked for.
+    pub owner: Owner,
+    pub speaks: Version,
+    pub capabilities: ClientCapabilities,
+    /// See [`Terms`].
+    pub agrees: bool,
+    /// It was sent again in another way, since the upstream is not as it was known.
+    pub is_mended: bool,
     /// What its upstream asked its client and has no answer to.
     pub questions: u32,
     /// Bytes of those questions, and of those answered since there was none.
@@ -159,6 +169,8 @@ impl Trip {
             token: self.token.as_bytes(),
             names: self.names.as_deref().map_or(("", ""), |(own, exposed)| (own, exposed)),
             level: self.level,
+            agrees: self.agrees,
+            knows_tasks: self.capabilities.tasks_extension(),
             server_info,
         }
     }
@@ -177,7 +189,7 @@ impl Trip {
     pub const fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Sent(link) => Some(link),
-            Stage::Unopened | Stage::Waiting | Stage::Piped | Stage::Asking | Stage::Apart => None,
+            Stage::Unopened | Stage::Waiting | Stage::Piped | Stage::Asking | Stage::Apart | Stage::Refreshing => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::breaker::Breaker;
 use super::flood::Chatter;
 use super::instance::Tenancy;
 use super::link::Dial;
+use super::mend::Refresh;
 use super::pipe::Pipe;
 use super::roster::Roster;
 use super::scout::Scout;
@@ -20,7 +21,7 @@ use crate::base::ids::LinkId;
 use crate::base::limits;
 use crate::base::time::Nanos;
 use crate::wire::http1::{Ask, AskStart, Method, Unsendable};
-use crate::wire::mcp::{Level, Version};
+use crate::wire::mcp::{Era, Level, Version};
 
 /// Which era of the protocol an upstream is spoken to in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -290,6 +291,10 @@ pub(super) struct Upstream {
     pub seed: u64,
     /// Whose process it is, if it is an instance.
     pub tenancy: Option<Tenancy>,
+    /// What it turned out to speak when a request was sent to it in another era, as the registry had it: good until the registry knows.
+    pub turned: Option<(Era, Version)>,
+    /// Its tools, being read again.
+    pub refresh: Option<Box<Refresh>>,
     /// On one core only.
     pub scout: Option<Scout>,
 }
@@ -350,6 +355,8 @@ impl Upstream {
             idle: Vec::new(),
             queue: VecDeque::new(),
             tenancy: None,
+            turned: None,
+            refresh: None,
             scout: None,
             seed,
         }

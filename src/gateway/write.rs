@@ -10,7 +10,10 @@ use crate::base::ids::{CallId, CoreId};
 use crate::wire::http1::{Ask, Unsendable};
 use crate::wire::json::{self, key_is, write_str, write_u64};
 use crate::wire::jsonrpc::Id;
-use crate::wire::mcp::{self, ClientCapabilities, Era, Level, Method, NameParam, Version, meta_key};
+use crate::wire::mcp::{self, ClientCapabilities, Era, HeaderParam, Level, Method, NameParam, PARAM_PREFIX, Version, meta_key};
+
+/// What a client can do and is not asked for through this gateway: an upstream that answered with a task could not be asked for it later.
+pub(super) const UNRELAYED: ClientCapabilities = ClientCapabilities::TASKS.with(ClientCapabilities::TASKS_EXTENSION);
 
 /// A request of a client that is to be relayed.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,8 @@ pub struct Forward<'a> {
     pub owner: Owner,
     /// The version that the client speaks.
     pub speaks: Version,
+    /// Those fields say what the arguments do, as the list of tools that the client knows asks for.
+    pub agrees: bool,
     /// Further header fields for the upstream: `Mcp-Param-*`.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
@@ -99,12 +104,37 @@ pub(super) fn message(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, nu
     out.extend_from_slice(br#","method":""#);
     out.extend_from_slice(ask.method.name().as_bytes());
     out.extend_from_slice(br#"","params":"#);
-    if ask.era == Era::Modern && version.era() == Era::Modern && number.is_none() {
+    let is_as_it_came = number.is_none() && ask.capabilities.without(UNRELAYED) == ask.capabilities;
+    if ask.era == Era::Modern && version.era() == Era::Modern && is_as_it_came {
         value(out, ask.params, ask);
     } else {
         params(out, ask, version, number, b"");
     }
     out.push(b'}');
+}
+
+/// Has the head of a request say what its tool wants to have mirrored of these arguments: other fields of the same names go.
+pub(super) fn mirror_anew(head: &mut Vec<u8>, params: &[HeaderParam], arguments: &[u8]) {
+    let name_of = |line: &[u8]| memchr::memchr(b':', line).map(|colon| String::from_utf8_lossy(&line[..colon]).into_owned());
+    let is_mirrored = |name: &str| {
+        let prefix = name.get(..PARAM_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PARAM_PREFIX));
+        prefix && params.iter().any(|param| name[PARAM_PREFIX.len()..].eq_ignore_ascii_case(&param.name))
+    };
+    let old = std::mem::take(head);
+    for line in old.split_inclusive(|byte| *byte == b'\n') {
+        let name = name_of(line);
+        if name.as_deref() == Some("Content-Length") {
+            for (name, value) in params.iter().filter_map(|param| param.field(arguments)) {
+                head.extend_from_slice(name.as_bytes());
+                head.extend_from_slice(b": ");
+                head.extend_from_slice(&value);
+                head.extend_from_slice(b"\r\n");
+            }
+        }
+        if !name.is_some_and(|name| is_mirrored(&name)) {
+            head.extend_from_slice(line);
+        }
+    }
 }
 
 /// Appends a modern request again, with what its upstream asked for: `members` are `inputResponses` and `requestState`.
@@ -150,6 +180,8 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
     for (key, raw) in json::members(ask.params) {
         if key_is(key, "_meta") {
             meta = Some(raw);
+        } else if key_is(key, "task") {
+            // Nobody was told that a call may be made a task: who asks for one all the same gets a call (2025-11-25, tasks, "Capabilities").
         } else if keeps_answers || !(key_is(key, "inputResponses") || key_is(key, "requestState")) {
             object.key(key);
             value(object.out, raw, ask);
@@ -169,7 +201,11 @@ fn params(out: &mut Vec<u8>, ask: &Forward<'_>, version: Version, number: Option
     let mut inner = Object::open(object.out);
     for (key, raw) in kept {
         inner.key(key);
-        inner.out.extend_from_slice(raw);
+        if key_is(key, meta_key::CLIENT_CAPABILITIES) {
+            relayed_capabilities(raw, inner.out);
+        } else {
+            inner.out.extend_from_slice(raw);
+        }
     }
     if let Some(token) = ask.progress_token {
         inner.name(meta_key::PROGRESS_TOKEN);
@@ -191,12 +227,31 @@ fn meta_key_is_ours(key: &[u8]) -> bool {
     names.into_iter().any(|name| key_is(key, name))
 }
 
+/// The capabilities of a modern client, a raw object, but for [`UNRELAYED`].
+fn relayed_capabilities(raw: &[u8], out: &mut Vec<u8>) {
+    let mut object = Object::open(out);
+    for (key, raw) in json::members(raw).filter(|(key, _)| !key_is(key, "tasks")) {
+        object.key(key);
+        if !key_is(key, "extensions") || !raw.starts_with(b"{") {
+            object.out.extend_from_slice(raw);
+            continue;
+        }
+        let mut extensions = Object::open(object.out);
+        for (key, raw) in json::members(raw).filter(|(key, _)| !key_is(key, meta_key::TASKS_EXTENSION)) {
+            extensions.key(key);
+            extensions.out.extend_from_slice(raw);
+        }
+        extensions.close();
+    }
+    object.close();
+}
+
 /// What every modern request says of its sender.
 fn envelope(meta: &mut Object<'_>, version: Version, client_info: Option<&[u8]>, level: Option<Level>, capabilities: ClientCapabilities) {
     meta.name(meta_key::PROTOCOL_VERSION);
     write_str(meta.out, version.as_str());
     meta.name(meta_key::CLIENT_CAPABILITIES);
-    capabilities.write(meta.out);
+    capabilities.without(UNRELAYED).write(meta.out);
     meta.name(meta_key::CLIENT_INFO);
     match client_info {
         Some(info) => meta.out.extend_from_slice(info),
@@ -316,6 +371,7 @@ mod tests {
             capabilities: ClientCapabilities::NONE,
             owner: Owner::Shared,
             speaks: Version::V2026_07_28,
+            agrees: true,
             fields: &[],
         }
     }
@@ -373,6 +429,20 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_does_not_hear_of_tasks() {
+        let params = br#"{"name":"t","task":{"ttl":1},"_meta":{"io.modelcontextprotocol/clientCapabilities":{"sampling":{},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"x/y":{"a":1}}},"a":"b"}}"#;
+        let capabilities = ClientCapabilities::SAMPLING.with(ClientCapabilities::TASKS_EXTENSION);
+        let modern = Forward { params, renamed: None, progress_token: None, capabilities, ..ask(Era::Modern) };
+        assert_eq!(
+            written(&modern, Version::V2026_07_28, None),
+            r#"{"jsonrpc":"2.0","id":"i","method":"tools/call","params":{"name":"t","_meta":{"io.modelcontextprotocol/clientCapabilities":{"sampling":{},"extensions":{"x/y":{"a":1}}},"a":"b"}}}"#
+        );
+        let legacy = written(&Forward { era: Era::Legacy, ..modern }, Version::V2026_07_28, None);
+        assert!(legacy.contains(r#"{"sampling":{}}"#) && !legacy.contains("task"), "{legacy}");
+        assert!(!written(&modern, Version::V2025_11_25, Some(Number(1))).contains("task"));
+    }
+
+    #[test]
     fn names_that_a_field_cannot_hold_are_encoded() {
         let headed = |method, name| {
             let mut out = Vec::new();
@@ -400,6 +470,20 @@ mod tests {
         let mut head = b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nContent-Length: 7\r\n\r\n".to_vec();
         set_length(&mut head, 12);
         assert_eq!(head, b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nContent-Length: 12\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_mirrored_is_what_the_tool_wants_now() {
+        let params = mcp::header_params_of(
+            br#"{"inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"integer","x-mcp-header":"B"},"c":{"type":"string","x-mcp-header":"C"}}}}"#,
+        );
+        let mut head =
+            b"POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nmcp-param-a: old\r\nMcp-Param-X: x\r\nContent-Length: 7\r\n\r\n".to_vec();
+        mirror_anew(&mut head, &params, "{\"a\":\"\u{e9}\",\"b\":7}".as_bytes());
+        assert_eq!(
+            String::from_utf8(head).expect("ASCII"),
+            "POST / HTTP/1.1\r\nMcp-Name: Content-Length: 7\r\nMcp-Param-X: x\r\nMcp-Param-A: =?base64?w6k=?=\r\nMcp-Param-B: 7\r\nContent-Length: 7\r\n\r\n"
+        );
     }
 
     #[test]

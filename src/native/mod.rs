@@ -81,9 +81,6 @@ pub use template::Variables;
 pub use tool::{Empty, Tool};
 
 pub(crate) use entries::Capabilities;
-#[cfg(test)]
-pub(crate) use header::HeaderKind;
-pub(crate) use header::{HeaderParam, of as header_params};
 pub(crate) use resource::ResourceEntry;
 pub(crate) use template::UriTemplate;
 pub(crate) use tool::ToolEntry;

@@ -13,12 +13,11 @@ use super::blocking::BlockingContext;
 use super::content::{Content, Icon};
 use super::context::Context;
 use super::error::ToolError;
-use super::header::{self, HeaderParam};
 use super::outcome::{Finished, Outcome, RpcError, Started};
 use super::result::{self, IntoToolResult};
 use super::schema::{self, Check};
 use crate::wire::json::Decoder;
-use crate::wire::mcp::{Era, Version};
+use crate::wire::mcp::{Era, HeaderParam, Version, header_params};
 
 /// Longest name of a tool, characters (server/tools, "tool names").
 const NAME_MAX: usize = 128;
@@ -294,7 +293,7 @@ fn entry<A: JsonSchema, R: IntoToolResult>(tool: Tool, run: Run) -> Result<ToolE
     if let Some(output) = &output {
         schema::compile(output).map_err(|why| format!("output schema: {why}"))?;
     }
-    let header_params = header::of(&input)?;
+    let mirrored = header_params(&input)?;
     let mut definition = Definition {
         name: &tool.name,
         title: tool.title.as_deref(),
@@ -313,7 +312,7 @@ fn entry<A: JsonSchema, R: IntoToolResult>(tool: Tool, run: Run) -> Result<ToolE
         definition.output_schema = None;
         legacy_definition = Some(encode(&definition)?);
     }
-    Ok(ToolEntry { definition: encoded, legacy_definition, header_params, needs: tool.needs, check, run, name: tool.name })
+    Ok(ToolEntry { definition: encoded, legacy_definition, header_params: mirrored, needs: tool.needs, check, run, name: tool.name })
 }
 
 fn check_name(name: &str) -> Result<(), String> {

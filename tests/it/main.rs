@@ -21,6 +21,7 @@ mod listeners;
 mod load;
 mod many;
 mod memory;
+mod mend;
 mod owners;
 mod random;
 mod reload;

@@ -262,6 +262,12 @@ fn rmcp_over_http() {
 }
 
 #[test]
+fn rmcp_over_stdio() {
+    let question = Question { tool: "echo", arguments: json!({"message": "hello"}), says: "hello" };
+    survives(&[&text(&peer::rmcp_server()), "stdio"], &question);
+}
+
+#[test]
 fn servers_of_all_kinds_behind_one_front() {
     let (rmcp, rmcp_lines) = started(&peer::rmcp_server(), &["--listen", "127.0.0.1:0"]);
     let script = text(&peer::source("servers/python.py"));

@@ -10,6 +10,7 @@ use crate::base::limits::{CATALOG_ITEMS_MAX, ITEM_NAME_CHARS_MAX, SERVER_TEXT_BY
 use crate::base::metrics::Refused;
 use crate::base::time::{from_rfc3339, rfc3339};
 use crate::engine::upstream::Upstream;
+use crate::gateway::Settings;
 use crate::registry::{Catalog, Endpoint, Item, Server, ServerId, ServerSpec, Source, State, problem_with_name, problem_with_path};
 use crate::wire::json::{self, write_array, write_str, write_u64};
 
@@ -223,8 +224,11 @@ impl<'a> Object<'a> {
     }
 }
 
+/// What is said of a server, and how it is to be reached; none when it is to be listed only.
+type Spec = (ServerSpec, Option<Box<Settings>>);
+
 /// Reads what is said of a server. `named` is its name when the path gives it.
-pub(super) fn read_spec(body: &[u8], named: Option<&str>) -> Result<ServerSpec, Problem> {
+pub(super) fn read_spec(body: &[u8], named: Option<&str>) -> Result<Spec, Problem> {
     let mut known = vec!["name", "title", "description", "softwareVersion", "target", "state"];
     known.extend(LISTS.iter().map(|(name, _)| *name));
     known.extend(KEPT);
@@ -232,7 +236,7 @@ pub(super) fn read_spec(body: &[u8], named: Option<&str>) -> Result<ServerSpec, 
     spec_of(&Object::read(body, &known)?, named)
 }
 
-fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Problem> {
+fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<Spec, Problem> {
     let name = match (object.text("name", usize::MAX)?, named) {
         (Some(name), Some(named)) if name != named => {
             return Err(unfit(format!("The path names the server `{named}`, the body `{name}`: a server keeps its name")));
@@ -246,7 +250,7 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
     let target = object.text("target", TEXT_CHARS_MAX)?.unwrap_or_default();
     let front = front_of(object, &name)?;
     let target = match &front {
-        Some((_, shown)) if target.is_empty() || *target == **shown => Cow::Borrowed(&**shown),
+        Some((_, settings)) if target.is_empty() || *target == *settings.url => Cow::Owned(settings.url.to_string()),
         Some(_) => return Err(unfit("`target` follows from `url` or `command`: leave it out, and change those")),
         None => target,
     };
@@ -261,7 +265,8 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         Some(_) => return Err(unfit("`state` must be online or offline")),
     };
     let [tools, prompts, resources, templates] = LISTS.map(|(list, key)| read_items(object, list, key));
-    Ok(ServerSpec {
+    let (front, settings) = front.unzip();
+    let spec = ServerSpec {
         name: name.into(),
         title: text("title")?,
         description: text("description")?,
@@ -269,14 +274,15 @@ fn spec_of(object: &Object<'_>, named: Option<&str>) -> Result<ServerSpec, Probl
         source: Source::Upstream(target.into()),
         state,
         is_configured: false,
-        front: front.map(|(front, _)| front),
+        front,
         fronted: None,
         catalog: Catalog { tools: tools?, prompts: prompts?, resources: resources?, templates: templates? },
-    })
+    };
+    Ok((spec, settings))
 }
 
-/// How a server is to be reached, as it was said and as it is shown; none when it is to be listed only.
-type Front = (Box<[u8]>, Box<str>);
+/// How a server is to be reached, as it was said and as it is meant; none when it is to be listed only.
+type Front = (Box<[u8]>, Box<Settings>);
 
 fn front_of(object: &Object<'_>, name: &str) -> Result<Option<Front>, Problem> {
     let said: Vec<_> = FRONT.iter().filter_map(|word| Some((*word, object.get(word)?))).collect();
@@ -294,7 +300,7 @@ fn front_of(object: &Object<'_>, name: &str) -> Result<Option<Front>, Problem> {
     front.push(b'}');
     let settings = Upstream::of_front(name, &front).and_then(|upstream| upstream.register());
     let settings = settings.map_err(|problems| unfit(problems.join("; ")))?;
-    Ok(Some((front.into(), settings.url)))
+    Ok(Some((front.into(), Box::new(settings))))
 }
 
 fn check_server_name(name: &str) -> Result<(), Problem> {
@@ -408,7 +414,7 @@ pub fn keep_endpoint(endpoint: &Endpoint) -> Vec<u8> {
 /// # Errors
 /// What is wrong with it.
 pub fn kept_server(raw: &[u8]) -> Result<Server, String> {
-    let spec = read_spec(raw, None).map_err(|problem| problem.detail.into_owned())?;
+    let (spec, _) = read_spec(raw, None).map_err(|problem| problem.detail.into_owned())?;
     let (id, version, created_ms, updated_ms) = kept(raw)?;
     Ok(Server { id, version, created_ms, updated_ms, spec })
 }
@@ -449,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_server_survives_its_state_file() {
-        let spec = read_spec(BODY.as_bytes(), None).expect("sound");
+        let spec = read_spec(BODY.as_bytes(), None).expect("sound").0;
         assert_eq!(
             &*spec.catalog.tools[0].json, br#"{"name":"rain","inputSchema":{"type":"object"},"_meta":{"a":[1, 2]}}"#,
             "byte for byte"
@@ -467,7 +473,7 @@ mod tests {
     #[test]
     fn secrets_are_kept_and_not_shown() {
         let body = br#"{"name":"a","url":"http://h/mcp?key=hush","headers":{"X-Key":"hush"},"era":"legacy","title":"T"}"#;
-        let spec = read_spec(body, None).expect("sound");
+        let spec = read_spec(body, None).expect("sound").0;
         assert_eq!(spec.source, Source::Upstream("http://h/mcp?<hidden>".into()));
         let server = Server { id: ServerId { node: NodeId(0), number: 1 }, version: 1, created_ms: 1, updated_ms: 1, spec };
         let kept = keep_server(&server);
@@ -478,10 +484,10 @@ mod tests {
         assert!(!shown.contains("hush") && shown.contains(r#""era":"legacy""#), "{shown}");
         assert!(read_spec(shown.as_bytes(), None).expect_err("what is hidden is missing").detail.contains("<hidden>"));
         let body = br#"{"name":"a","url":"http://h/mcp","names":"plain"}"#;
-        let server = Server { spec: read_spec(body, None).expect("sound"), ..server };
+        let server = Server { spec: read_spec(body, None).expect("sound").0, ..server };
         let mut shown = Vec::new();
         write_server(&mut shown, &server, Form::Whole);
-        let again = read_spec(&shown, None).expect("what had no secrets is read back");
+        let (again, _) = read_spec(&shown, None).expect("what had no secrets is read back");
         assert_eq!((&again.source, again.front.is_some()), (&server.spec.source, true));
     }
 
@@ -521,7 +527,7 @@ mod tests {
         assert!(detail(r#"{"name":"a","target":"x","prompts":[{"name":"p"},{"name":"p"}]}"#).contains("two elements"));
         assert!(detail(r#"{"name":"a","target":"x","resources":[{"uri":"u"}]}"#).contains("`name`"));
         assert!(read_spec(br#"{"name":"b","target":"x"}"#, Some("a")).expect_err("another name").detail.contains("keeps its name"));
-        assert_eq!(&*read_spec(br#"{"target":"x"}"#, Some("a")).expect("named by the path").name, "a");
+        assert_eq!(&*read_spec(br#"{"target":"x"}"#, Some("a")).expect("named by the path").0.name, "a");
     }
 
     #[test]

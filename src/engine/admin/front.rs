@@ -9,7 +9,6 @@ use crate::base::time::Now;
 use crate::engine::Engine;
 use crate::engine::out::Out;
 use crate::engine::roster::is_process;
-use crate::engine::upstream::Upstream;
 use crate::gateway::config::Target;
 use crate::gateway::{Placed, Settings};
 use crate::registry::{Catalog, Change, Changed, Refusal, ServerSpec, Source, State};
@@ -25,7 +24,7 @@ pub(super) enum Front {
 
 impl Engine {
     /// Whether what a server is registered with can be fronted, and may be: a command is a program that would run here.
-    pub(super) fn check_server(&self, mut spec: ServerSpec) -> Result<(ServerSpec, Front), Problem> {
+    pub(super) fn check_server(&self, (mut spec, settings): (ServerSpec, Option<Box<Settings>>)) -> Result<(ServerSpec, Front), Problem> {
         let not_allowed = |what: &str| {
             let detail = format!(
                 "`{what}` is a command, and this server does not let its control API start programs: restart `ringhub serve` with \
@@ -33,7 +32,7 @@ impl Engine {
             );
             Problem::new(403, Refused::NotPermitted, detail)
         };
-        let Some(front) = &spec.front else {
+        let Some(settings) = settings else {
             let Source::Upstream(target) = &spec.source else { return Err(Problem::overloaded()) };
             match Target::parse(target) {
                 Ok(target) if target.is_stdio() && !self.config.stdio_api => return Err(not_allowed("target")),
@@ -43,8 +42,6 @@ impl Engine {
             let front = Front::None(spec.name.clone());
             return Ok((spec, front));
         };
-        let settings = Upstream::of_front(&spec.name, front).and_then(|upstream| upstream.register());
-        let settings = settings.map_err(|problems| Problem::new(422, Refused::Invalid, problems.join("; ")))?;
         if is_process(&settings) && !self.config.stdio_api {
             return Err(not_allowed("command"));
         }
@@ -56,7 +53,7 @@ impl Engine {
         }
         // These are found out.
         (spec.state, spec.catalog) = (State::Offline, Catalog::default());
-        Ok((spec, Front::Some(Box::new(settings))))
+        Ok((spec, Front::Some(settings)))
     }
 
     /// Asks for the change of a server; what it means for the upstreams follows when it has been made.

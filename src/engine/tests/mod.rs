@@ -23,7 +23,7 @@ mod rounds;
 mod routes;
 mod sessions;
 mod streams;
-mod upstream;
+pub(super) mod upstream;
 mod views;
 mod views_changing;
 mod views_large;

@@ -3,12 +3,7 @@
 
 use hashbrown::{Equivalent, HashMap};
 
-use crate::native::{HeaderParam, header_params};
-use crate::wire::json;
-use crate::wire::mcp;
-
-/// The word that makes an argument travel in a header, too.
-const WORD: &[u8] = b"x-mcp-header";
+use crate::wire::mcp::{HeaderParam, header_params_of};
 
 /// A tool: its upstream, and what that calls it.
 type Tool = (u32, Box<str>);
@@ -30,11 +25,7 @@ pub(super) struct Mirrors(HashMap<Tool, Vec<HeaderParam>>);
 impl Mirrors {
     /// Takes note of a tool, if it has such arguments.
     pub fn add(&mut self, number: u32, name: &str, definition: &[u8]) {
-        if memchr::memmem::find(definition, WORD).is_none() {
-            return;
-        }
-        let schema = json::get(definition, "inputSchema").and_then(|raw| serde_json::from_slice(raw).ok());
-        let params = schema.and_then(|schema| header_params(&schema).ok()).unwrap_or_default();
+        let params = header_params_of(definition);
         if !params.is_empty() {
             self.0.insert((number, name.into()), params);
         }
@@ -50,30 +41,14 @@ impl Mirrors {
 
     /// The fields that go with these arguments of this tool.
     pub fn fields(&self, number: u32, name: &str, arguments: Option<&[u8]>) -> Vec<(String, Vec<u8>)> {
-        self.params(number, name)
-            .iter()
-            .filter_map(|param| Some((format!("Mcp-Param-{}", param.name), value(arguments?, &param.path)?)))
-            .collect()
+        self.params(number, name).iter().filter_map(|param| param.field(arguments?)).collect()
     }
-}
-
-/// The argument at the end of the path, as a field's value. One that is absent or `null` has none.
-fn value(arguments: &[u8], path: &[String]) -> Option<Vec<u8>> {
-    let raw = path.iter().try_fold(arguments, |at, name| json::get(at, name))?;
-    let text = match raw.first()? {
-        b'"' => json::string(raw)?,
-        b'{' | b'[' | b'n' => return None,
-        _ => std::str::from_utf8(raw).ok()?.into(),
-    };
-    let mut out = Vec::new();
-    mcp::encode(&mut out, &text);
-    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::native::HeaderKind;
+    use crate::wire::mcp::HeaderKind;
 
     #[test]
     fn arguments_become_fields() {

@@ -4,6 +4,7 @@ mod faults;
 mod flood;
 mod hostile;
 mod instances;
+mod mend;
 mod owners;
 mod relay;
 mod relief;
@@ -83,6 +84,7 @@ fn forward(index: u32, method: Method) -> Forward<'static> {
         owner: Owner::Shared,
         speaks: Version::V2026_07_28,
         capabilities: crate::wire::mcp::ClientCapabilities::NONE,
+        agrees: true,
         fields: &[],
     }
 }

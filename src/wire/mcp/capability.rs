@@ -90,6 +90,12 @@ impl ClientCapabilities {
         Self(self.0 & others.0)
     }
 
+    /// Those of them that are not in `others`.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// Whether everything in `needed` was declared.
     #[must_use]
     pub const fn contains(self, needed: Self) -> bool {

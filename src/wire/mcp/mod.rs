@@ -5,6 +5,7 @@ mod envelope;
 mod header;
 mod level;
 mod method;
+mod param;
 mod route;
 mod version;
 
@@ -13,6 +14,7 @@ pub use envelope::{Envelope, envelope};
 pub use header::{BadEncoding, Disagreement, Mirrors, agree, decode, encode};
 pub use level::Level;
 pub use method::{ClientMethod, Method, NameParam, Notification};
+pub use param::{HeaderKind, HeaderParam, PARAM_PREFIX, header_params, header_params_of};
 pub use route::{Inbound, Route, claims_modern, classify};
 pub use version::{Era, Version};
 

@@ -1,13 +1,14 @@
 //! `rmcp_server --listen ADDR --cpu N`: the same echo tool on the official Rust SDK,
 //! set up for speed: stateless, JSON replies, one pinned thread, mimalloc.
+//! `rmcp_server stdio` serves it over standard input and output.
 
 use axum::serve::ListenerExt;
 use ringhub_bench_peers::flags::{Flags, pin};
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{ServerHandler, tool, tool_handler, tool_router};
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService, stdio};
+use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use std::sync::Arc;
 
 #[global_allocator]
@@ -43,16 +44,30 @@ fn main() {
 }
 
 fn serve() -> Result<(), String> {
-    let flags = Flags::parse(std::env::args().skip(1))?;
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|first| first == "stdio").is_some() {
+        return run(piped());
+    }
+    let flags = Flags::parse(args)?;
     if let Some(cpu) = flags.cpu {
         pin(cpu).map_err(|e| format!("--cpu {cpu}: {e}"))?;
     }
+    run(listen(&flags))
+}
+
+fn run(served: impl Future<Output = std::io::Result<()>>) -> Result<(), String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
-        .and_then(|runtime| runtime.block_on(listen(&flags)))
+        .and_then(|runtime| runtime.block_on(served))
         .map_err(|e| e.to_string())
+}
+
+async fn piped() -> std::io::Result<()> {
+    let echo = Echo { tool_router: Echo::tool_router() };
+    let running = echo.serve(stdio()).await.map_err(std::io::Error::other)?;
+    running.waiting().await.map(|_| ()).map_err(std::io::Error::other)
 }
 
 async fn listen(flags: &Flags) -> std::io::Result<()> {
