@@ -28,6 +28,7 @@ PIPELINED = 10_000
 CONNECTED = 15_000
 CONNECTED_PER_S = 3000
 DRIPPING = 500
+CONNECTED_AFTER_S = 0.5
 P99_TO_CALM_MAX = 1.2
 FIGURES = ("p50_us", "p99_us", "cpu_us", "rss_mb")
 
@@ -120,15 +121,27 @@ class Abuser:
             raise CannotRun(f"an abuser ended by itself: {said[-2000:]}")
 
 
-def one_round(server, options, file):
-    """The others' calls for a while; figures and faults."""
+def one_round(server, options, name, file):
+    """The others' calls for a while, beside that abuser if one is named; figures and faults."""
     command = [options.ringhub or servers.binary("ringhub", options.profile), "load", "mixed", "--url", server.url, "--era", "modern"]
     command += ["--send", "tools/call", "--rate", RATE, "--connections", CONNS, "--duration", f"{options.seconds}s"]
     command += ["--cpus", options.load_cpu] if options.load_cpu is not None else []
     before = server.cpu_ns()
-    done = subprocess.run([str(word) for word in [*command, "--json", file]], capture_output=True, text=True, timeout=options.seconds + 60, check=False)
-    if done.returncode != 0:
-        raise CannotRun(f"ringhub load failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    command = [str(word) for word in [*command, "--json", file]]
+    others = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    abuser = None
+    try:
+        # The others are connected by then.
+        time.sleep(CONNECTED_AFTER_S)
+        abuser = Abuser(name, server.address, options.load_cpu) if name else None
+        said = others.communicate(timeout=options.seconds + 60)[0]
+    finally:
+        others.kill()
+        others.wait()
+        if abuser:
+            abuser.stop()
+    if others.returncode != 0:
+        raise CannotRun(f"ringhub load failed: {said[-2000:]}")
     server.check_alive()
     report = json.loads(file.read_text())
     answered = report["counts"]["answered"]
@@ -150,13 +163,7 @@ def measure(fleet, options, folder):
         server = fleet.start("ringhub", extra=(*LIMITS, "--log", "error"))
         for n in range(options.rounds):
             for state in ("calm", "abused") if n % 2 == 0 else ("abused", "calm"):
-                abuser = Abuser(name, server.address, options.load_cpu) if state == "abused" else None
-                time.sleep(1)
-                try:
-                    figures, more = one_round(server, options, raw / f"{name}-{state}-{n + 1}.json")
-                finally:
-                    if abuser:
-                        abuser.stop()
+                figures, more = one_round(server, options, name if state == "abused" else None, raw / f"{name}-{state}-{n + 1}.json")
                 samples.setdefault(name, {}).setdefault(state, []).append(figures)
                 faults += [f"{name}, {state}, round {n + 1}: {fault}" for fault in more]
         fleet.stop(server)
