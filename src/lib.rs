@@ -83,10 +83,11 @@
 //! that is reached in another way than before gets a new number: the old one takes no more calls, ends those it has, and is forgotten.
 //!
 //! Whatever goes wrong with an upstream costs a call an error that names it, within the call's deadline. A request is sent twice only when it
-//! changes nothing, or when not all of it had left this node. No link is handed more than its share of a turn, so that an answer of megabytes
-//! does not hold up the calls beside it; and what an upstream says that answers nothing is read at a bounded rate, however fast it comes. Each
-//! core has a breaker for each upstream; they tell each other over the mesh when one opens, tries or closes. A process that answers nothing any
-//! more, not even a check, is ended with its group and started again; a lazy one sleeps while nobody needs it, and its entry stays as it is.
+//! changes nothing, or when not all of it had left this node. No link is handed more than its share of a turn, so that an answer of megabytes is
+//! taken in small pieces, between which the calls beside it have their turn; and what an upstream says that answers nothing is read at a bounded
+//! rate, however fast it comes. Each core has a breaker for each upstream; they tell each other over the mesh when one opens, tries or closes. A
+//! process that answers nothing any more, not even a check, is ended with its group and started again; a lazy one sleeps while nobody needs it,
+//! and its entry stays as it is.
 //!
 //! # What is refused
 //!
