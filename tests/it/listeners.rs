@@ -79,15 +79,19 @@ impl Asker {
         }
     }
 
-    /// What is in a list now.
-    fn list(&mut self, list: usize) -> BTreeSet<String> {
+    /// What is in a list now; nothing when the endpoint is there no more.
+    fn list(&mut self, list: usize) -> Option<BTreeSet<String>> {
         let (_, method, member, key) = LISTS[list];
-        let answer = self.client.ask(self.request(method, Some(7))).json();
+        let response = self.client.ask(self.request(method, Some(7)));
+        if response.status == 404 {
+            return None;
+        }
+        let answer = response.json();
         let items = answer["result"][member].as_array().unwrap_or_else(|| panic!("no list: {answer}"));
         assert_eq!(answer["result"]["nextCursor"], Value::Null, "it is one page");
         let names: BTreeSet<_> = items.iter().map(|item| item[key].as_str().expect("a name").to_owned()).collect();
         assert_eq!(names.len(), items.len(), "each once");
-        names
+        Some(names)
     }
 
     /// The request that opens the stream.
@@ -120,7 +124,7 @@ fn follow(admin: &Admin, number: usize, seen: &Mutex<Seen>) {
             text.push_str(&String::from_utf8(stream.chunk().expect("more").expect("no end")).expect("text"));
         }
     }
-    let lists = [0, 1, 2].map(|list| asker.list(list));
+    let lists = [0, 1, 2].map(|list| asker.list(list).expect("the endpoint is there"));
     {
         let mut seen = seen.lock().expect("nobody panics with it");
         (seen.lists, seen.is_listening) = (lists, true);
@@ -137,7 +141,8 @@ fn follow(admin: &Admin, number: usize, seen: &Mutex<Seen>) {
                 seen.told[list] += 1;
                 seen.last = Some(Instant::now());
             }
-            let found = asker.list(list);
+            // A notice that comes late may find the endpoint gone: then the stream ends, too.
+            let Some(found) = asker.list(list) else { continue };
             seen.lock().expect("nobody panics with it").lists[list] = found;
         }
     }

@@ -26,7 +26,7 @@ const BANNED: &[(&str, &str, &[&str])] = &[
     ("thread::sleep(", "no thread of ours sleeps", &["rt/blocking.rs", "load"]),
     ("glommio", "only the shell knows it", &["rt", "lib.rs"]),
     ("io_uring::", "only the shell knows it", &["rt"]),
-    ("libc::", "only the shell knows it", &["rt"]),
+    ("libc::", "only the shell knows it, and the load, which has a loop of its own", &["rt", "load/process.rs"]),
     ("Arc<Mutex", "cores share nothing: talk by messages", &["native/notifier.rs"]),
     ("Rc<Mutex", "one core needs no lock", &[]),
 ];
