@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-KB, MB = 1_000, 1_000_000
 BOMB_LIMIT = 10_000
 FLOOD_LIMIT = 350
 

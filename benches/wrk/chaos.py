@@ -24,7 +24,8 @@ from load import Scenario
 from servers import CannotRun, pinned
 
 HERE = pathlib.Path(__file__).resolve().parent
-MODES = ("killed", "hung", "slow", "garbage", "long", "chunks", "event", "events", "mid")
+# In the first the server is well both times: what the others' ratios are to be held against.
+MODES = ("well", "killed", "hung", "slow", "garbage", "long", "chunks", "event", "events", "mid")
 # By name: connections, and milliseconds between an answer and the next call.
 LOADS = {"paced": (16, 2), "flat out": (8, 0)}
 # Calls of the broken server in each second.
@@ -175,18 +176,18 @@ def measure(fleet, options, folder):
         callers = Callers(server.address)
         for n in range(options.rounds):
             for mode in modes:
-                pair = ("well", mode) if n % 2 == 0 else (mode, "well")
-                for state in pair:
+                pair = (("well", "well"), ("broken", mode))
+                for key, state in pair if n % 2 == 0 else reversed(pair):
                     broken.become(state)
                     if state == "well":
                         wait_for(server.address, "broken.t", lambda said: said == "well")
                     else:
                         wait_for(server.address, "broken.t", lambda said: said != "well")
-                    for name in LOADS:
+                    for name in options.loads:
                         log = raw / f"{mode}.{name.replace(' ', '-')}.txt"
                         figures, more = one_round(server, options, log, f"round {n + 1}, the third server is {state}", name)
                         rounds = samples.setdefault(name, {}).setdefault(mode, {})
-                        rounds.setdefault("well" if state == "well" else "broken", []).append(figures)
+                        rounds.setdefault(key, []).append(figures)
                         faults += [f"{mode}, {name}, {fault}" for fault in more]
                 broken.become("well")
             print(f"round {n + 1} of {options.rounds} done", file=sys.stderr, flush=True)
@@ -198,9 +199,16 @@ def measure(fleet, options, folder):
     return samples, faults
 
 
+def ratios(rounds, figure):
+    return [broken[figure] / well[figure] for broken, well in zip(rounds["broken"], rounds["well"])]
+
+
 def ratio(rounds, figure):
-    pairs = zip(rounds["broken"], rounds["well"])
-    return statistics.median(broken[figure] / well[figure] for broken, well in pairs)
+    return statistics.median(ratios(rounds, figure))
+
+
+def spread(rounds, figure):
+    return f"{min(ratios(rounds, figure)):.2f}-{max(ratios(rounds, figure)):.2f}"
 
 
 def tables(samples):
@@ -209,9 +217,9 @@ def tables(samples):
 
 
 def table(samples):
-    """One load's."""
+    """One load's; least and most of the rounds' ratios stand beside their median."""
     lines = [
-        "| the third server is | p99 us (well) | p99 to well | p50 us (well) | p50 to well | req/s to well | CPU us/req (well) | RSS MB, most | |",
+        "| the third server is | p99 us (well) | p99 to well (least-most) | p50 us (well) | p50 to well | req/s to well | CPU us/req (well) | RSS MB, most | |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for mode, rounds in samples.items():
@@ -220,7 +228,7 @@ def table(samples):
         most = max(r["rss_mb"] for state in rounds.values() for r in state)
         verdict = "met" if ratio(rounds, "p99_us") <= P99_TO_WELL_MAX else "NOT MET"
         lines.append(
-            f"| {mode} | {broken['p99_us']:,.0f} ({well['p99_us']:,.0f}) | {ratio(rounds, 'p99_us'):.2f} "
+            f"| {mode} | {broken['p99_us']:,.0f} ({well['p99_us']:,.0f}) | {ratio(rounds, 'p99_us'):.2f} ({spread(rounds, 'p99_us')}) "
             f"| {broken['p50_us']:,.0f} ({well['p50_us']:,.0f}) | {ratio(rounds, 'p50_us'):.2f} "
             f"| {ratio(rounds, 'requests_per_s'):.2f} | {broken['cpu_us']:.1f} ({well['cpu_us']:.1f}) | {most:.1f} | {verdict} |"
         )
@@ -236,5 +244,5 @@ def note():
         f"The echo tools of two servers are called in turn ({loads}); {CALLS_PER_S} calls a second go to the third in either case. "
         f"`long` is 10 GB with a Content-Length, `chunks` 10 GB without, `event` 10 GB in one event of a stream, `events` a stream of 10 GB of "
         f"progress that nobody asked for; `mid` closes in the midst of an event. "
-        f"At most {P99_TO_WELL_MAX} is wanted of p99 to well: the median of the rounds' ratios."
+        f"Where it is `well`, it is so in both rounds of each pair. At most {P99_TO_WELL_MAX} is wanted of p99 to well: the median of the rounds' ratios."
     )
