@@ -55,10 +55,11 @@ servers = ["one", "broken", "two"]
 
 
 class Broken:
-    """The server that misbehaves, on the load's CPU, of which it has what the load leaves: it would not take any from it on a machine of its own."""
+    """The server that misbehaves, on the load's CPU, of which it has what the load and the good servers leave: on a machine of its own it would
+    not take any from them, whatever it sends."""
 
     def __init__(self, cpu):
-        command = pinned(cpu, ["chrt", "--other", "0", sys.executable, "-B", str(HERE / "broken.py")])
+        command = pinned(cpu, ["chrt", "--idle", "0", sys.executable, "-B", str(HERE / "broken.py")])
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
 
