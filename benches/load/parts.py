@@ -105,7 +105,7 @@ PARTS = (
         "hundred-k",
         "100,000 connections, 50,000 messages a second, processes that share a port",
         "mixed",
-        (Target("ringhub", serve=("--share-port",), processes=6, load=("--max-p95", "100ms", "--max-p99", "300ms", "--max-errors", "0.05%")),),
+        (Target("ringhub", serve=("--share-port", "--max-connections", "17500"), processes=6, load=("--max-p95", "100ms", "--max-p99", "300ms", "--max-errors", "0.05%")),),
         load=(
             *("--connections", "100000", "--rate", "50000", "--duration", "60s", "--connect-rate", "2000"),
             *("--source-addresses", "127.0.0.0/8", "--send", "ping"),
