@@ -96,8 +96,11 @@ PARTS = (
         "capacity",
         "15,000 connections and 50,000 messages a second",
         "mixed",
-        (Target("ringhub", serve=("--max-connections", "15000"), load=("--max-p99", "5ms", "--max-rss", "50MB")),),
-        load=("--connections", "15000", "--rate", "50000", "--duration", "60s", "--connect-rate", "2000", *CALM),
+        (
+            Target("ringhub", serve=("--max-connections", "15000"), load=("--max-p99", "5ms", "--max-rss", "50MB")),
+            Target("bare_loop"),
+        ),
+        load=("--era", "modern", "--connections", "15000", "--rate", "50000", "--duration", "60s", "--connect-rate", "2000", *CALM),
         files=16_000,
         judges=("slow_turns",),
     ),
