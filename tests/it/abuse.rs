@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::admission::{faults, metric};
-use crate::client::{Client, echo};
+use crate::client::{Client, echo, pipeline};
 use crate::server::{Server, open_files, resident_bytes, until};
 
 /// What the server may grow by, whatever they do.
@@ -25,16 +25,7 @@ fn ten_thousand_requests_ahead_wait_in_the_kernel_and_are_all_answered() {
     let server = Server::start(&["--cores", "1", "--max-pending-connection", "20"]);
     let before = resident_bytes(server.pid());
     let address = server.address();
-    let pipelining = thread::spawn(move || {
-        let mut client = Client::connect(address);
-        let mut sender = client.try_clone().expect("a descriptor");
-        let sending = thread::spawn(move || (0..10_000).for_each(|id| sender.send(echo(id, "one of many"))));
-        for id in 0..10_000 {
-            let answer = client.response();
-            assert_eq!((answer.status, &answer.json()["id"]), (200, &id.into()));
-        }
-        sending.join().expect("all was sent");
-    });
+    let pipelining = thread::spawn(move || pipeline(address, 10_000));
     others_are_served(&server, 50);
     pipelining.join().expect("all were answered");
     assert!(resident_bytes(server.pid()) < before + GROWTH_MAX);

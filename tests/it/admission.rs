@@ -1,6 +1,6 @@
 //! Who is let in: limits of connections and of new ones, and peers that would keep the server from others.
 
-use crate::client::{Client, Response, echo};
+use crate::client::{Client, Response, echo, pipeline};
 use crate::server::{Server, in_both_ring_modes, until};
 use std::thread;
 
@@ -132,16 +132,7 @@ fn the_largest_buffers_give_way_when_there_is_no_memory_left_for_more() {
 fn those_who_flood_stall_or_drip_do_not_keep_the_server_from_others() {
     let server = Server::start(&["--cores", "2", "--no-pin", "--head-timeout", "120"]);
     let address = server.address();
-    let pipelining = thread::spawn(move || {
-        let mut client = Client::connect(address);
-        let mut sender = client.try_clone().expect("a descriptor");
-        let sending = thread::spawn(move || (0..10_000).for_each(|id| sender.send(echo(id, "one of many"))));
-        for id in 0..10_000 {
-            let answer = client.response();
-            assert_eq!((answer.status, &answer.json()["id"]), (200, &id.into()));
-        }
-        sending.join().expect("all was sent");
-    });
+    let pipelining = thread::spawn(move || pipeline(address, 10_000));
     let deaf = thread::spawn(move || {
         let mut client = Client::connect(address);
         // Until the server takes no more: it is not read.

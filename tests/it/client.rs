@@ -241,6 +241,18 @@ pub fn echo(id: u32, message: &str) -> String {
     modern(id, "tools/call", &format!(r#""name":"echo","arguments":{{"message":"{message}"}}"#))
 }
 
+/// Sends so many calls without waiting for an answer, and sees that each is answered, in their order.
+pub fn pipeline(address: SocketAddr, calls: u32) {
+    let mut client = Client::connect(address);
+    let mut sender = client.try_clone().expect("a descriptor");
+    let sending = std::thread::spawn(move || (0..calls).for_each(|id| sender.send(echo(id, "one of many"))));
+    for id in 0..calls {
+        let answer = client.response();
+        assert_eq!((answer.status, &answer.json()["id"]), (200, &id.into()));
+    }
+    sending.join().expect("all was sent");
+}
+
 /// The `initialize` of a legacy client that offers `version`.
 pub fn initialize(version: &str) -> String {
     post(

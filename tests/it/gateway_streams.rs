@@ -55,13 +55,7 @@ impl Polled {
 
     /// A node before it.
     fn front(&self) -> Server {
-        let config = tempfile::NamedTempFile::new().expect("a file");
-        let text = format!(
-            "[[upstream]]\nname = \"back\"\nurl = \"http://{}/mcp\"\n[[endpoint]]\npath = \"/mcp\"\nservers = [\"back\"]\n",
-            self.address
-        );
-        std::fs::write(config.path(), text).expect("it can be written");
-        let front = Server::start(&["--config", &config.path().display().to_string(), "--cores", "2", "--no-pin"]);
+        let front = Server::before(self.address);
         until("its tool is listed", || Client::connect(front.address()).ask(modern(1, "tools/list", "")).body.contains("\"slow\""));
         front
     }

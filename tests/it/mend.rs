@@ -50,13 +50,7 @@ impl Back {
 
     /// A node before it.
     fn front(&self) -> Server {
-        let config = tempfile::NamedTempFile::new().expect("a file");
-        let text = format!(
-            "[[upstream]]\nname = \"back\"\nurl = \"http://{}/mcp\"\n[[endpoint]]\npath = \"/mcp\"\nservers = [\"back\"]\n",
-            self.address
-        );
-        std::fs::write(config.path(), text).expect("it can be written");
-        let front = Server::start(&["--config", &config.path().display().to_string(), "--cores", "2", "--no-pin"]);
+        let front = Server::before(self.address);
         until("its tool is listed", || tools(&front).contains("\"where\""));
         front
     }

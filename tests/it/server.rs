@@ -37,6 +37,15 @@ impl Server {
         self.admin
     }
 
+    /// Starts one of two cores with a server behind it, whose names stand as they are.
+    pub fn before(back: SocketAddr) -> Self {
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        let text =
+            format!("[[upstream]]\nname = \"back\"\nurl = \"http://{back}/mcp\"\n[[endpoint]]\npath = \"/mcp\"\nservers = [\"back\"]\n");
+        std::fs::write(config.path(), text).expect("it can be written");
+        Self::start(&["--config", &config.path().display().to_string(), "--cores", "2", "--no-pin"])
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
