@@ -29,7 +29,7 @@ def line(cells):
 
 def figures(runs):
     """One row for each run, and the median of each target that was run more than once."""
-    names = ["part", "server", "round", *(name for name, _, _ in COLUMNS), "longest turn ms"]
+    names = ["part", "server", "round", *(name for name, _, _ in COLUMNS), "longest turn ms", "stalls ms: server's CPU (longest)", "load's"]
     lines = [line(names), "|" + "---|" * 3 + "---:|" * (len(names) - 3)]
     groups = {}
     for run in runs:
@@ -37,11 +37,11 @@ def figures(runs):
     for (part, server), group in groups.items():
         for run in group:
             cells = [f"{of(run.report):.{digits}f}" for _, of, digits in COLUMNS]
-            lines.append(line([part, server, str(run.number), *cells, f"{max(run.turn_ms):.2f}" if run.turn_ms else ""]))
+            lines.append(line([part, server, str(run.number), *cells, f"{max(run.turn_ms):.2f}" if run.turn_ms else "", *map(str, run.stalls)]))
         if len(group) > 1:
             cells = [f"{statistics.median(of(run.report) for run in group):.{digits}f}" for _, of, digits in COLUMNS]
             turns = [max(run.turn_ms) for run in group if run.turn_ms]
-            lines.append(line([part, server, "median", *cells, f"{statistics.median(turns):.2f}" if turns else ""]))
+            lines.append(line([part, server, "median", *cells, f"{statistics.median(turns):.2f}" if turns else "", "", ""]))
     return "\n".join(lines)
 
 
@@ -56,6 +56,14 @@ def verdicts(runs):
 
 def as_json(runs):
     return [
-        {"part": run.part, "server": run.server, "round": run.number, "verdicts": run.verdicts, "turn_ms": run.turn_ms, "file": run.file}
+        {
+            "part": run.part,
+            "server": run.server,
+            "round": run.number,
+            "verdicts": run.verdicts,
+            "turn_ms": run.turn_ms,
+            "stalls_s": [stalls.found for stalls in run.stalls],
+            "file": run.file,
+        }
         for run in runs
     ]

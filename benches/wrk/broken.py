@@ -13,6 +13,7 @@ import time
 CACHING = '"resultType":"complete","ttlMs":0,"cacheScope":"private"'
 LONG_BYTES = 10_000_000_000
 PIECE = b" " * 65536
+SEND_BUFFER_BYTES = 65536
 PROGRESS = b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"x","progress":1}}\n\n' * 500
 JSON, EVENTS = b"application/json", b"text/event-stream"
 # Media, what the head says of the length, how the body begins, and what is sent again and again.
@@ -92,6 +93,8 @@ class Broken:
             return False
         elif mode in FLOODS:
             media, length, start, piece = FLOODS[mode]
+            # What nobody will read is not to be copied at the expense of the CPU's others.
+            conn.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             conn.sendall(head % (media, length) + start)
             for _ in range(LONG_BYTES // len(piece)):
                 conn.sendall(piece)

@@ -176,6 +176,10 @@ pub const TLS_SESSIONS_MAX: usize = 256;
 pub const TLS_SEND_BYTES_MAX: usize = 128 * 1024;
 /// Most bytes of one link that are handed on in one turn, so that none keeps its core to itself; more wait for the next.
 pub const LINK_TURN_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one answer of an upstream over a network from which on it is long: its core reads the rest of it in steps, with a pause between them.
+pub const LINK_LONG_BYTES: usize = 256 * 1024;
+/// That pause, microseconds: a long answer comes at 160 MB/s at most, and the others of its core wait for a step of it, never for the whole.
+pub const LINK_LONG_PAUSE_US: u64 = 100;
 /// Most bytes that are read from a child process at once, and most that a link has kept back which are handed on at once.
 pub const LINK_PIECE_BYTES_MAX: usize = 16 * 1024;
 /// Reads of a child's output in one turn.
@@ -193,8 +197,11 @@ pub const CHILD_LINE_BYTES_MAX: usize = 2048;
 /// Lines of a child's standard error that are logged in one second.
 pub const CHILD_LINES_PER_SECOND_MAX: u32 = 50;
 
-/// Completions taken from the ring in one turn.
-pub const COMPLETIONS_PER_TURN_MAX: usize = 1024;
+/// Completions taken from the ring at once.
+pub const COMPLETIONS_AT_ONCE: usize = 64;
+/// After so long, microseconds, a turn takes no more completions, and after so long again it goes on with no more stored input: what it has
+/// made is to be sent first.
+pub const TURN_PART_US: u64 = 1000;
 /// A turn longer than this is counted and logged, milliseconds.
 pub const TURN_MS_MAX: u64 = 5;
 

@@ -24,7 +24,7 @@ use super::ring::{Completion, Op, Ring};
 use super::seam::Engine;
 use super::wheel::{TICK_NS, Wheel, tick_of, ticks};
 use crate::base::ids::CoreId;
-use crate::base::limits::{CHILD_STOP_MS_MAX, COMPLETIONS_PER_TURN_MAX, LINGER_MS_MAX, TURN_MS_MAX};
+use crate::base::limits::{CHILD_STOP_MS_MAX, COMPLETIONS_AT_ONCE, LINGER_MS_MAX, TURN_MS_MAX, TURN_PART_US};
 use crate::base::metrics::{CoreMetrics, Counter, Gauge};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Lane, Out};
@@ -102,6 +102,19 @@ impl Clock {
     fn now(&self) -> Now {
         let mono = mono();
         Now { mono, wall_ms: self.wall_ms + mono.0.saturating_sub(self.wall_at.0) / 1_000_000 }
+    }
+}
+
+/// A part of a turn, which is not to keep the others waiting.
+pub(super) struct TurnPart(Nanos);
+
+impl TurnPart {
+    pub(super) fn begin() -> Self {
+        Self(mono())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        mono().since(self.0) >= Duration::from_micros(TURN_PART_US)
     }
 }
 
@@ -256,7 +269,7 @@ impl Core {
             turns_max: (0, 0, tick_of(now.mono)),
             appraised: tick_of(now.mono),
             drain: None,
-            completions: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
+            completions: Vec::with_capacity(COMPLETIONS_AT_ONCE),
             parcels: Vec::new(),
             due: Vec::new(),
             clock,
@@ -403,10 +416,17 @@ impl Core {
 
     fn take_completions(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.completions(&mut completions);
-        for completion in completions.drain(..) {
-            self.on_completion(&completion);
-            self.apply();
+        let part = TurnPart(self.now.mono);
+        loop {
+            self.ring.completions(&mut completions);
+            let are_all = completions.len() < COMPLETIONS_AT_ONCE;
+            for completion in completions.drain(..) {
+                self.on_completion(&completion);
+                self.apply();
+            }
+            if are_all || part.is_over() {
+                break;
+            }
         }
         self.completions = completions;
     }
@@ -523,7 +543,7 @@ impl Core {
         let tick = Nanos((u64::from(self.tick) + 1) * TICK_NS);
         // A connection that waits for room in a lane hears nothing when there is.
         let lane = if self.leaving.is_empty() { Nanos::NEVER } else { Nanos(self.now.mono.0 + 1_000_000) };
-        tick.min(self.engine.next_deadline()).min(lane).since(mono())
+        tick.min(self.engine.next_deadline()).min(self.links.next_deadline()).min(lane).since(mono())
     }
 
     /// Lets go of everything, and waits until the kernel has, too.

@@ -2,7 +2,7 @@
 //! buffer, and what the engine wants done besides is carried out in order.
 
 use super::conn::{Awaits, NEVER, Phase};
-use super::core::Core;
+use super::core::{Core, TurnPart};
 use super::ring::Op;
 use crate::base::fault;
 use crate::base::ids::ConnId;
@@ -225,10 +225,17 @@ impl Core {
 
     /// Looks again at the input of connections that could not be served before. Others may join while this runs: they wait a turn.
     pub(super) fn resume(&mut self) {
+        if self.resumed.is_empty() {
+            return;
+        }
+        let part = TurnPart::begin();
         for _ in 0..self.resumed.len() {
             let Some(index) = self.resumed.pop_front() else { return };
             self.pump_stored(index);
             self.apply();
+            if part.is_over() {
+                return;
+            }
         }
     }
 

@@ -149,6 +149,7 @@ impl Core {
         let Some(link) = self.links.get(index).filter(|link| !link.common.is_hung) else { return };
         link.common.fed.push(bytes);
         link.common.is_fed = true;
+        link.common.answered = 0;
         self.ledger.links_due = true;
         if link.unsent() > fed_max {
             self.end_link(index, Down::TooMany);
@@ -292,8 +293,9 @@ impl Core {
         }
     }
 
-    /// Goes on reading links that are no longer paused, or had had their share of another turn.
+    /// Goes on reading links that are no longer paused, had had their share of another turn, or were postponed until now.
     pub(in super::super) fn resume_links(&mut self) {
+        self.links.recall(self.now.mono);
         for index in std::mem::take(&mut self.links.resumed) {
             if let Some(link) = self.links.common(index) {
                 link.is_resumed = false;

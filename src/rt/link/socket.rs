@@ -13,8 +13,11 @@ use super::super::wheel::{tick_after, ticks};
 use super::tls::{self, Session, Trust};
 use super::{Common, Route, Stage, Wish, trim};
 use crate::base::ids::LinkId;
-use crate::base::limits::{LINK_ADDRESS_MS_MIN, LINK_ADDRESSES_MAX, LINK_PIECE_BYTES_MAX, POOLED_BUFFER_BYTES_MAX, TLS_SEND_BYTES_MAX};
+use crate::base::limits::{
+    LINK_ADDRESS_MS_MIN, LINK_ADDRESSES_MAX, LINK_LONG_PAUSE_US, LINK_PIECE_BYTES_MAX, POOLED_BUFFER_BYTES_MAX, TLS_SEND_BYTES_MAX,
+};
 use crate::base::metrics::Counter;
+use crate::base::time::Nanos;
 use crate::gateway::link::{Dial, Down, LinkEvent};
 
 /// A connection that is silent for so long is asked whether it still lives, seconds; so often, so many times.
@@ -304,11 +307,20 @@ impl Core {
         }
     }
 
-    /// So much of a link was handed on: when that is its share of the turn, the rest waits for the next one.
+    /// So much of a link was handed on: when that is its share of the turn, the rest waits for the next one. That of a long answer waits
+    /// longer, and in the kernel.
     fn take_share(&mut self, index: u32, id: LinkId, count: usize) {
         let turn = self.now.mono;
-        if self.links.heard(index, id).is_some_and(|link| link.take_share(turn, count)) {
-            self.links.resume(index);
+        let Some(link) = self.links.heard(index, id) else { return };
+        if !link.take_share(turn, count) {
+            return;
+        }
+        if !link.is_long() {
+            return self.links.resume(index);
+        }
+        self.links.postpone(index, Nanos(turn.0 + LINK_LONG_PAUSE_US * 1000));
+        if self.links.socket(index).is_some_and(|(_, socket)| socket.receiving) {
+            self.ring.cancel(Op::LinkRecv, index);
         }
     }
 
@@ -406,7 +418,31 @@ impl Core {
         let Some(link) = self.links.heard(index, id) else { return };
         if link.has_ended {
             self.finish_reading(index);
+        } else if link.is_long() {
+            self.read_long(index, id);
         } else {
+            self.receive_link(index);
+        }
+    }
+
+    /// Reads a step of a long answer. A receive in the ring would take as much as there are buffers for, whoever else waits.
+    fn read_long(&mut self, index: u32, id: LinkId) {
+        let Some((_, socket)) = self.links.socket(index).filter(|(_, socket)| !socket.receiving) else { return };
+        let mut piece = [0; LINK_PIECE_BYTES_MAX];
+        // SAFETY: the kernel writes into a local, and no further than it is long.
+        let count = unsafe { libc::recv(socket.raw(), piece.as_mut_ptr().cast(), piece.len(), libc::MSG_DONTWAIT) };
+        match usize::try_from(count) {
+            Ok(0) => return self.on_socket_end(index),
+            Ok(count) => {
+                self.metrics.add(Counter::LinkBytesIn, count as u64);
+                self.deliver(index, id, &piece[..count]);
+                self.apply();
+                self.take_share(index, id, count);
+            }
+            // There is nothing, or it failed: the ring will say so.
+            Err(_) => (),
+        }
+        if self.links.heard(index, id).is_some() {
             self.receive_link(index);
         }
     }

@@ -1,5 +1,6 @@
 //! The links of one core: what each holds, and by which names they are known.
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use super::socket::Socket;
 use super::tls::Trust;
 use super::{Desk, Hands};
 use crate::base::ids::LinkId;
-use crate::base::limits::{CHILD_DESCRIPTORS, LINK_TURN_BYTES_MAX, POOLED_BUFFER_BYTES_MAX};
+use crate::base::limits::{CHILD_DESCRIPTORS, LINK_LONG_BYTES, LINK_TURN_BYTES_MAX, POOLED_BUFFER_BYTES_MAX};
 use crate::base::time::Nanos;
 use crate::gateway::link::Dial;
 
@@ -66,6 +67,8 @@ pub(super) struct Common {
     pub(super) turn: Nanos,
     /// Bytes that were handed on in it.
     pub(super) taken: usize,
+    /// Bytes that were handed on since something was fed last: of one answer, where one at a time is asked for.
+    pub(super) answered: usize,
     /// It is among those that are read again.
     pub(super) is_resumed: bool,
 }
@@ -84,8 +87,14 @@ impl Common {
             (self.turn, self.taken) = (turn, 0);
         }
         self.taken += count;
+        self.answered = self.answered.saturating_add(count);
         self.is_sated = self.taken >= LINK_TURN_BYTES_MAX;
         self.is_sated
+    }
+
+    /// Whether what it receives is part of a long answer.
+    pub(super) const fn is_long(&self) -> bool {
+        self.answered >= LINK_LONG_BYTES
     }
 }
 
@@ -113,6 +122,7 @@ impl Link {
             is_sated: false,
             turn: Nanos(0),
             taken: 0,
+            answered: 0,
             is_resumed: false,
         };
         Self { common, kind }
@@ -161,6 +171,8 @@ pub(crate) struct Links {
     pub(super) dirty: Vec<u32>,
     /// Links that are to be read on.
     pub(super) resumed: Vec<u32>,
+    /// Links that are to be read on from a moment on, the first of them first.
+    pub(super) postponed: VecDeque<(Nanos, u32)>,
     /// Links for which something is due some time.
     pub(super) timed: Vec<(u32, LinkId)>,
     pub(super) desk: Arc<Desk>,
@@ -183,6 +195,7 @@ impl Links {
             names: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
+            postponed: VecDeque::new(),
             timed: Vec::new(),
             desk,
             trust,
@@ -217,6 +230,27 @@ impl Links {
         {
             self.resumed.push(index);
         }
+    }
+
+    /// The link is read again as soon as that moment has come. It is no earlier than that of any other that was postponed.
+    pub(super) fn postpone(&mut self, index: u32, until: Nanos) {
+        if let Some(link) = self.common(index)
+            && !std::mem::replace(&mut link.is_resumed, true)
+        {
+            self.postponed.push_back((until, index));
+        }
+    }
+
+    /// Takes note that it is `now`: what was postponed until then is read again.
+    pub(super) fn recall(&mut self, now: Nanos) {
+        while let Some((_, index)) = self.postponed.pop_front_if(|(until, _)| *until <= now) {
+            self.resumed.push(index);
+        }
+    }
+
+    /// When the next of those that were postponed is to be read.
+    pub(crate) fn next_deadline(&self) -> Nanos {
+        self.postponed.front().map_or(Nanos::NEVER, |(until, _)| *until)
     }
 
     pub(super) fn insert(&mut self, link: Link) -> u32 {

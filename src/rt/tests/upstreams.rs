@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{ConnId, LinkId};
-use crate::base::limits::{LINK_PIECE_BYTES_MAX, LINK_TURN_BYTES_MAX};
+use crate::base::limits::{LINK_LONG_BYTES, LINK_LONG_PAUSE_US, LINK_PIECE_BYTES_MAX, LINK_TURN_BYTES_MAX};
 use crate::base::time::{Nanos, Now};
 use crate::engine::{Effect, Out};
 use crate::gateway::link::{self, Command, Dial, Down, LinkEvent};
@@ -27,6 +27,9 @@ struct Seen {
     naps: Option<usize>,
     /// When the turn began in which it was heard last, and how much in that turn.
     turn: (Nanos, usize),
+    /// Bytes that came since something was fed, over a socket.
+    answered: usize,
+    is_child: bool,
     /// What comes goes to that connection: so many bytes are still to go.
     relay: Option<(ConnId, usize)>,
     choked: usize,
@@ -71,10 +74,17 @@ impl Upstreams {
         match parts[2] {
             "dial" => {
                 let (dial, timeout) = dial_of(std::str::from_utf8(request.body).expect("text"));
+                seen.is_child = matches!(dial, Dial::Child(_));
                 out.effects.push(Effect::Link(link::Effect::Dial { link, dial: Arc::new(dial), timeout }));
             }
-            "feed" => out.feed(link, |bytes| bytes.extend_from_slice(request.body)),
-            "fill" => out.feed(link, |bytes| bytes.extend((0..amount).map(pattern))),
+            "feed" => {
+                seen.answered = 0;
+                out.feed(link, |bytes| bytes.extend_from_slice(request.body));
+            }
+            "fill" => {
+                seen.answered = 0;
+                out.feed(link, |bytes| bytes.extend((0..amount).map(pattern)));
+            }
             "pause" | "go" => {
                 seen.is_paused = parts[2] == "pause";
                 out.effects.push(Effect::Link(link::Effect::Throttle { link, is_paused: seen.is_paused }));
@@ -112,9 +122,13 @@ impl Upstreams {
             LinkEvent::Bytes(bytes) => {
                 assert!(seen.is_up && !seen.has_ended && !seen.is_paused && !bytes.is_empty());
                 if seen.turn.0 != now.mono {
+                    let is_step = !seen.is_child && seen.answered >= LINK_LONG_BYTES && seen.turn.1 >= LINK_TURN_BYTES_MAX;
+                    let pause = now.mono.since(seen.turn.0);
+                    assert!(!is_step || pause >= Duration::from_micros(LINK_LONG_PAUSE_US), "a long answer leaves room: {pause:?}");
                     seen.turn = (now.mono, 0);
                 }
                 seen.turn.1 += bytes.len();
+                seen.answered += bytes.len();
                 assert!(seen.turn.1 <= LINK_TURN_BYTES_MAX + 2 * LINK_PIECE_BYTES_MAX, "its share of a turn: {}", seen.turn.1);
                 if let Some((conn, left)) = &mut seen.relay {
                     let (conn, start) = (*conn, out.bytes.len());
