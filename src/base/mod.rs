@@ -5,6 +5,7 @@ pub(crate) mod allocations;
 pub mod fault;
 pub mod ids;
 pub mod limits;
+pub(crate) mod long;
 pub mod metrics;
 pub mod prefetch;
 pub mod stored;

@@ -15,9 +15,9 @@ use super::trip::{Heard, Stage, Verb, What, Who};
 use super::upstream::Session;
 use super::{Effect, Gateway, link_id, link_key};
 use crate::base::ids::LinkId;
-use crate::base::limits;
 use crate::base::metrics::Counter;
 use crate::base::time::Nanos;
+use crate::base::{limits, long};
 use crate::wire::http1::{Broken, Media, Part, ResponseReader};
 use crate::wire::mcp::{Era, Method};
 use crate::wire::sse;
@@ -334,7 +334,7 @@ impl Gateway {
             state.body = spare;
         }
         self.held += piece.len();
-        state.body.extend_from_slice(piece);
+        long::extend(&mut state.body, piece, limits::UPSTREAM_ANSWER_BYTES_MAX);
     }
 
     /// More is to come: the upstream is at work.

@@ -19,8 +19,8 @@ use super::trip::{Heard, Stage, Who};
 use super::write::Number;
 use super::{Effect, Gateway, link_key};
 use crate::base::ids::{CallId, CoreId, LinkId};
-use crate::base::limits;
 use crate::base::time::Nanos;
+use crate::base::{limits, long};
 use crate::wire::json;
 use crate::wire::jsonrpc::{self, Body, Id, Message, Notification, Response};
 use crate::wire::mcp::{self, Method, meta_key};
@@ -340,7 +340,7 @@ impl Gateway {
                 chatter += count(self.on_line(now, upstream, piece), piece);
                 continue;
             }
-            pipe.line.extend_from_slice(piece);
+            long::extend(&mut pipe.line, piece, limits::UPSTREAM_ANSWER_BYTES_MAX);
             let taken = is_whole.then(|| std::mem::take(&mut pipe.line));
             self.held += piece.len();
             if let Some(mut line) = taken {

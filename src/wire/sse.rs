@@ -1,5 +1,8 @@
 //! Streams of events (WHATWG HTML, section 9.2 "Server-sent events"): a writer, and an incremental parser of bounded memory.
 
+use crate::base::limits::LINK_LONG_BYTES;
+use crate::base::long;
+
 /// Appends one event of type `message`. `data` is one JSON text; should it have line breaks, it is carried on as many lines.
 /// An id with a line break or NUL cannot be carried and is left out.
 pub fn event(out: &mut Vec<u8>, id: Option<&[u8]>, data: &[u8]) {
@@ -177,7 +180,7 @@ impl Parser {
         if self.line.len() + piece.len() > self.bytes_max {
             self.is_overrun = true;
         } else {
-            self.line.extend_from_slice(piece);
+            long::extend(&mut self.line, piece, self.bytes_max);
         }
     }
 
@@ -191,9 +194,10 @@ impl Parser {
             return self.whole_line(piece);
         }
         let mut line = std::mem::take(&mut self.line);
-        line.extend_from_slice(piece);
+        long::extend(&mut line, piece, self.bytes_max);
         let is_complete = self.whole_line(&line);
         line.clear();
+        line.shrink_to(LINK_LONG_BYTES);
         self.line = line;
         is_complete
     }
