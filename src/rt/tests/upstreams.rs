@@ -27,9 +27,10 @@ struct Seen {
     naps: Option<usize>,
     /// When the turn began in which it was heard last, and how much in that turn.
     turn: (Nanos, usize),
-    /// Bytes that came since something was fed, over a socket.
+    /// Bytes that came since something was fed.
     answered: usize,
-    is_child: bool,
+    /// What comes is what was received: no child's output, and nothing decrypted.
+    is_plain: bool,
     /// What comes goes to that connection: so many bytes are still to go.
     relay: Option<(ConnId, usize)>,
     choked: usize,
@@ -74,7 +75,7 @@ impl Upstreams {
         match parts[2] {
             "dial" => {
                 let (dial, timeout) = dial_of(std::str::from_utf8(request.body).expect("text"));
-                seen.is_child = matches!(dial, Dial::Child(_));
+                seen.is_plain = matches!(dial, Dial::Tcp { tls: false, .. });
                 out.effects.push(Effect::Link(link::Effect::Dial { link, dial: Arc::new(dial), timeout }));
             }
             "feed" => {
@@ -122,7 +123,7 @@ impl Upstreams {
             LinkEvent::Bytes(bytes) => {
                 assert!(seen.is_up && !seen.has_ended && !seen.is_paused && !bytes.is_empty());
                 if seen.turn.0 != now.mono {
-                    let is_step = !seen.is_child && seen.answered >= LINK_LONG_BYTES && seen.turn.1 >= LINK_TURN_BYTES_MAX;
+                    let is_step = seen.is_plain && seen.answered >= LINK_LONG_BYTES && seen.turn.1 >= LINK_TURN_BYTES_MAX;
                     let pause = now.mono.since(seen.turn.0);
                     assert!(!is_step || pause >= Duration::from_micros(LINK_LONG_PAUSE_US), "a long answer leaves room: {pause:?}");
                     seen.turn = (now.mono, 0);
