@@ -1,8 +1,8 @@
 """Peers that keep a server busy, each in a way of its own: what that costs the calls of others.
 
 Others call at a fixed rate far below what the server could do (`ringhub load`, open loop). Rounds with and without an abuser
-follow one another, and the ratio of an abuser is the median of its rounds' ratios. The abusers run on the load's CPU, at the
-lowest priority, so that what is measured is the server and not the load.
+follow one another, and the ratio of an abuser is the median of its rounds' ratios. The abusers run on the load's CPU, of
+which they have what it leaves, so that what is measured is the server and not the load.
 """
 
 import json
@@ -110,7 +110,7 @@ class Abuser:
 
     def __init__(self, name, address, cpu):
         command = [sys.executable, "-B", str(pathlib.Path(__file__).resolve()), name, f"{address[0]}:{address[1]}"]
-        self.process = subprocess.Popen(pinned(cpu, ["nice", "-n", "19", *command]), stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(pinned(cpu, ["chrt", "--idle", "0", *command]), stderr=subprocess.PIPE, text=True)
 
     def stop(self):
         """Ends it; whether it was at work until now."""
