@@ -129,7 +129,9 @@ mod tests {
                 (0..4).map(|_| scope.spawn(|| (0..1000).filter(|n| arrivals.take(Nanos(SECOND_NS + n * 500_000))).count())).collect();
             takers.into_iter().map(|taker| taker.join().expect("no panic")).sum()
         });
-        assert_eq!(taken, 350, "half a second");
+        // A thread that was held up came with times long past, and may have been refused what is free.
+        let left = (0..500).filter(|_| arrivals.take(Nanos(SECOND_NS + 500_000_000))).count();
+        assert_eq!(taken + left, 350, "half a second");
         assert_eq!((0..500).filter(|_| arrivals.take(Nanos(9 * SECOND_NS))).count(), 350, "all have come back");
     }
 }
