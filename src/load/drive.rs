@@ -96,7 +96,11 @@ pub fn run(order: &Order, stop: &AtomicBool, on: &mut dyn FnMut(&Event<'_>)) -> 
     let known = target::learn(&order.wanted)?;
     source::check(&sources, connections, known.address)?;
     on(&Event::Opening(&known));
-    let mut watch = Watch::new(&order.pids, known.address);
+    // It has no business on the CPUs of the server, least of all while it looks at it.
+    if let Some(id) = order.cpus.last() {
+        core_affinity::set_for_current(core_affinity::CoreId { id: *id });
+    }
+    let watch = Watch::new(&order.pids, known.address);
     let interval_ms = ((shape.seconds() * 1e3 / LOAD_INTERVALS).ceil() as u64).max(LOAD_INTERVAL_MS_MIN);
     let job = Job {
         profile: order.profile,
@@ -128,7 +132,7 @@ pub fn run(order: &Order, stop: &AtomicBool, on: &mut dyn FnMut(&Event<'_>)) -> 
     on(&Event::Begun { open, unopened: unopened.errors() + unopened.refused() });
     let mut gather = Gather::new(order.profile, &job.shape, interval_ms as f64 / 1e3, processes, watch.look());
     fleet.begin()?;
-    let is_interrupted = fleet.gather(&mut gather, &mut watch, stop, job.timeout_ms, on)?;
+    let is_interrupted = fleet.gather(&mut gather, &watch, stop, job.timeout_ms, on)?;
     let mut report = gather.report(watch.pids().to_vec(), order.sustained_p99_us);
     report.began = rfc3339(began);
     report.is_interrupted = is_interrupted;
@@ -281,7 +285,7 @@ impl Fleet {
     fn gather(
         &mut self,
         gather: &mut Gather,
-        watch: &mut Watch,
+        watch: &Watch,
         stop: &AtomicBool,
         timeout_ms: u64,
         on: &mut dyn FnMut(&Event<'_>),
