@@ -18,7 +18,7 @@ import time
 import idle
 import servers
 from messages import Request
-from servers import CannotRun, pinned
+from servers import CannotRun, in_spare_time
 
 ABUSERS = ("pipelining", "deaf", "connecting", "dripping")
 RATE = 2000
@@ -110,7 +110,7 @@ class Abuser:
 
     def __init__(self, name, address, cpu):
         command = [sys.executable, "-B", str(pathlib.Path(__file__).resolve()), name, f"{address[0]}:{address[1]}"]
-        self.process = subprocess.Popen(pinned(cpu, ["chrt", "--idle", "0", *command]), stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(in_spare_time(cpu, command), stderr=subprocess.PIPE, text=True)
 
     def stop(self):
         """Ends it; whether it was at work until now."""

@@ -21,7 +21,7 @@ import time
 
 import load
 from load import Scenario
-from servers import CannotRun, pinned
+from servers import CannotRun, in_spare_time
 
 HERE = pathlib.Path(__file__).resolve().parent
 # In the first the server is well both times: what the others' ratios are to be held against.
@@ -59,7 +59,7 @@ class Broken:
     not take any from them, whatever it sends."""
 
     def __init__(self, cpu):
-        command = pinned(cpu, ["chrt", "--idle", "0", sys.executable, "-B", str(HERE / "broken.py")])
+        command = in_spare_time(cpu, [sys.executable, "-B", str(HERE / "broken.py")])
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
 

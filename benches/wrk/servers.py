@@ -25,6 +25,11 @@ def pinned(cpu, command):
     return command if cpu is None else ["taskset", "-c", str(cpu), *command]
 
 
+def in_spare_time(cpu, command):
+    """`command` bound to `cpu`, of which it has what everybody else leaves."""
+    return pinned(cpu, ["chrt", "--idle", "0", *command])
+
+
 def build(names, profile):
     """Builds what `names` need; a build that is up to date costs nothing."""
     commands = []

@@ -442,9 +442,7 @@ impl Core {
             // There is nothing, or it failed: the ring will say so.
             Err(_) => (),
         }
-        if self.links.heard(index, id).is_some() {
-            self.receive_link(index);
-        }
+        self.receive_link(index);
     }
 
     /// Sends what there is, if nothing is on its way.
